@@ -1,0 +1,41 @@
+# Every package that the project uses, found once. Versions that tools/setup installs: tools/setup.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(PNG REQUIRED)
+find_package(absl CONFIG REQUIRED)
+# Homebrew's protobuf brings a CMake package, Debian's does not.
+find_package(Protobuf CONFIG QUIET)
+if(NOT Protobuf_FOUND)
+  find_package(Protobuf MODULE REQUIRED)
+endif()
+find_package(gRPC CONFIG REQUIRED)
+find_package(yaml-cpp CONFIG REQUIRED)
+find_package(CLI11 CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+set(CURSES_NEED_NCURSES TRUE)
+set(CURSES_NEED_WIDE TRUE)
+find_package(Curses REQUIRED)
+pkg_check_modules(PANGOCAIRO REQUIRED IMPORTED_TARGET pangocairo pangoft2 cairo fontconfig)
+
+# hiredis 0.14 has no CMake package.
+find_path(HIREDIS_INCLUDE_DIR hiredis/hiredis.h REQUIRED)
+find_library(HIREDIS_LIBRARY hiredis REQUIRED)
+add_library(storyfarm_hiredis INTERFACE)
+target_include_directories(storyfarm_hiredis SYSTEM INTERFACE ${HIREDIS_INCLUDE_DIR})
+target_link_libraries(storyfarm_hiredis INTERFACE ${HIREDIS_LIBRARY})
+
+if(TARGET yaml-cpp::yaml-cpp)
+  set(STORYFARM_YAML yaml-cpp::yaml-cpp)
+else()
+  set(STORYFARM_YAML yaml-cpp)
+endif()
+
+if(STORYFARM_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+if(STORYFARM_TORCH)
+  include(Torch)
+endif()

@@ -1,4 +1,16 @@
-# Every package that the project uses, found once. Versions that tools/setup installs: tools/setup.
+# Every package that the project uses, found once. The oldest versions that do: tools/versions.env.
+file(STRINGS ${CMAKE_SOURCE_DIR}/tools/versions.env PINS REGEX "^[A-Z0-9_]+=")
+foreach(PIN ${PINS})
+  string(REGEX MATCH "^([A-Z0-9_]+)=(.*)$" _ "${PIN}")
+  set(${CMAKE_MATCH_1} "${CMAKE_MATCH_2}")
+endforeach()
+
+function(require_version NAME FOUND MINIMUM)
+  if(FOUND VERSION_LESS MINIMUM)
+    message(FATAL_ERROR "${NAME} ${FOUND} is older than ${MINIMUM}: run tools/setup on a newer system (README, \"Systems\")")
+  endif()
+endfunction()
+
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(OpenSSL REQUIRED)
@@ -11,6 +23,8 @@ if(NOT Protobuf_FOUND)
   find_package(Protobuf MODULE REQUIRED)
 endif()
 find_package(gRPC CONFIG REQUIRED)
+require_version(gRPC "${gRPC_VERSION}" "${GRPC_MINIMUM}")
+require_version(protobuf "${Protobuf_VERSION}" "${PROTOBUF_MINIMUM}")
 find_package(yaml-cpp CONFIG REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
@@ -34,6 +48,7 @@ endif()
 
 if(STORYFARM_TESTS)
   find_package(GTest REQUIRED)
+  require_version(GoogleTest "${GTest_VERSION}" "${GTEST_MINIMUM}")
 endif()
 
 if(STORYFARM_TORCH)

@@ -1,0 +1,211 @@
+// The farm's mind: a deterministic state machine that accepts jobs, grants their tasks to devices and takes results.
+// For coordinator/rpc, which feeds it from gRPC and the clock, and for the simulation, which feeds it from a seed.
+//
+//   gRPC, clock ──Input──> Farm::Step ──Decisions──┬─ records ──> store::Append (durable, in order)
+//                             │   ▲                ├─ messages ─> workers    } each waits until the record that
+//                          Apply  │                └─ replies ──> storyctl   } it names is durable
+//                             ▼   │
+//     records (replay) ──> State, Soft
+//
+// State is the fold of the records: only Apply changes it, so that replaying the log gives the same bytes
+// (SerializeState). Soft (sessions, leases, progress, live memory, measured speed) is never stored; a restarted
+// coordinator learns it again from the workers' Hellos, and gives every running attempt one fresh lease meanwhile.
+//
+// A frame's life (identity and page tasks live the same one):
+//
+//                 identity done                  Granted(token)
+//     BLOCKED ───────────────────> READY ──────────────────────────> GRANTED
+//        │                          │ ▲                               │  │ │
+//        │ identity failed          │ └──────── TaskReturned ─────────┘  │ │
+//        │                          │   lease over, fault, trimmed: the  │ │
+//        │                          │   token stays with the frame       │ │
+//        │                          └────── Finished(same token) ──┐     │ │ Finished(same token)
+//        │                                     a late result       ▼     │ ▼
+//        │                                                       DONE <──┼─┘
+//        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
+//     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
+//
+// Why no frame is lost or counted twice:
+//  1. Tokens never repeat. A token is (incarnation, number); a coordinator draws its incarnation when it takes over,
+//     the store lets only the newest take-over append, and numbers rise within an incarnation.
+//  2. A frame carries at most one token, that of its last grant. A result is taken only if it carries this token and
+//     the frame is not final. Taking it makes the frame final. So at most one result is ever taken, and never one
+//     whose token was replaced, however late, doubled or reordered the messages are.
+//  3. A grant leaves only after its record is durable, and an Accepted verdict only after the result's record is.
+//     So a worker holds no token that a restarted coordinator does not know, and a worker that clears its outbox
+//     clears nothing that the log lacks. A worker keeps a result until Accepted or Stale, and names it in each Hello.
+//  4. A frame is GRANTED only while some session may hold it: leases end, Hello frees what it does not list, and a
+//     node's second session replaces its first. What nobody holds becomes READY. So every frame comes to be final.
+//
+// Threads: none; call everything from one thread. No clock, no randomness, no I/O: time and seeds come in.
+#ifndef STORYFARM_COORDINATOR_CORE_FARM_H_
+#define STORYFARM_COORDINATOR_CORE_FARM_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "coordinator/core/limits.h"
+#include "coordinator/core/planner.h"
+#include "farm/v1/client.pb.h"
+#include "farm/v1/job.pb.h"
+#include "farm/v1/record.pb.h"
+#include "farm/v1/session.pb.h"
+
+namespace storyfarm::coordinator {
+
+// What the clocks say at a Step. The monotonic one decides everything; the other is only written into records.
+struct Time {
+  int64_t monotonic_ms = 0;  // may not go back between Steps
+  uint64_t unix_ms = 0;
+};
+
+// ---- Inputs -------------------------------------------------------------------------------------------------------
+
+// The first input of a process, after replay: it took over the store. No other is allowed before it.
+struct Started {
+  uint64_t incarnation = 0;  // 64 random bits, never 0
+  uint64_t seed = 0;         // breaks ties
+};
+// `request` names the reply (Reply::request); the caller draws it, unique among the outstanding ones.
+struct SubmitJob {
+  uint64_t request = 0;
+  farm::v1::JobSpec spec;  // complete: expanded by pipeline/plan, with a job_id drawn by the caller
+};
+struct CancelJob {
+  uint64_t request = 0;
+  std::string job_id;
+};
+struct AddModel {
+  uint64_t request = 0;
+  farm::v1::ModelManifest model;  // with profile; its blobs are durable
+};
+// A worker opened a stream. `session` is drawn by the caller and never used again in this process.
+struct WorkerConnected {
+  uint64_t session = 0;
+  farm::v1::Hello hello;
+};
+struct WorkerSaid {
+  uint64_t session = 0;
+  farm::v1::WorkerMessage message;  // not Hello
+  // Of a Result: digests it names that the blob store does not hold durably. The farm then answers BLOBS_MISSING,
+  // or STALE where nobody wants the result any more.
+  std::vector<std::string> missing_digests;
+};
+struct WorkerGone {
+  uint64_t session = 0;
+};
+// Time passed. Send one at least every kTickMs.
+struct Tick {};
+// The job's archive, offered earlier in Decisions::archives, is durable in the store.
+struct ArchiveStored {
+  std::string job_id;
+};
+
+using Input =
+    std::variant<Started, SubmitJob, CancelJob, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored>;
+
+// ---- Decisions ----------------------------------------------------------------------------------------------------
+
+// Records are numbered from 1 over the log's whole life. What carries `after_record` may leave only when all records up
+// to that number are durable.
+struct OutgoingMessage {
+  uint64_t session = 0;
+  uint64_t after_record = 0;
+  farm::v1::CoordinatorMessage message;
+};
+// End this stream, after the messages before it.
+struct CloseSession {
+  uint64_t session = 0;
+  uint64_t after_record = 0;
+  absl::Status status;
+};
+struct Reply {
+  uint64_t request = 0;
+  uint64_t after_record = 0;
+  absl::Status status;   // the answer if not OK
+  std::string job_id;    // of SubmitJob and CancelJob
+  bool existed = false;  // SubmitJob: the key was known
+};
+// A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
+struct Archive {
+  std::string job_id;
+  uint64_t after_record = 0;
+  farm::v1::JobArchive body;
+};
+
+struct Decisions {
+  std::vector<farm::v1::Record> records;  // already applied here; append them in this order, before anything later
+  std::vector<OutgoingMessage> messages;  // in order for each session
+  std::vector<CloseSession> closes;
+  std::vector<Reply> replies;
+  std::vector<Archive> archives;
+  std::vector<std::string> changed_jobs;  // whose JobStatus may differ now: for watchers; sorted, no repeats
+};
+
+// ---- The machine --------------------------------------------------------------------------------------------------
+
+enum class JobPlace { kUnknown, kHot, kArchived };
+
+struct JobListing {
+  std::string job_id;
+  bool archived = false;  // its status lies in the store's archive
+};
+
+class Farm {
+ public:
+  // `planner` outlives the farm.
+  explicit Farm(const Planner* planner, const Limits& limits = Limits());
+  ~Farm();
+  Farm(const Farm&) = delete;
+  Farm& operator=(const Farm&) = delete;
+
+  // Replay: folds one record from the log into State. Only before Started.
+  // DATA_LOSS with a sentence if the record cannot follow those before it; the farm must then not be used.
+  absl::Status Apply(const farm::v1::Record& record);
+
+  // State as bytes: equal states give equal bytes. LoadState takes them on a fresh farm in place of the records that
+  // made them. Split in pieces of at most kSnapshotPieceBytes; DATA_LOSS if they are damaged or from another version.
+  std::vector<std::string> SerializeState() const;
+  absl::Status LoadState(const std::vector<std::string>& pieces);
+
+  // Takes one input and says what follows from it. Bad input changes nothing and gets a reply or a close that says why.
+  Decisions Step(const Time& now, Input input);
+
+  // Number of the last record that State holds: what a reply to a read depends on.
+  uint64_t last_record() const;
+
+  // ---- Reads. Each answers from State and Soft as they are now; its reply must wait for last_record().
+
+  JobPlace FindJob(const std::string& job_id) const;
+  // NOT_FOUND where the job is unknown or archived (see FindJob).
+  absl::StatusOr<farm::v1::JobStatus> GetJob(const Time& now, const std::string& job_id, bool with_tasks) const;
+  // What was accepted. Null where unknown or archived; valid until the next Step.
+  const farm::v1::JobSpec* FindSpec(const std::string& job_id) const;
+  // Newest first. `page_token` is empty or the one given with the page before; INVALID_ARGUMENT for any other.
+  absl::StatusOr<std::vector<JobListing>> ListJobs(size_t page_size, const std::string& page_token,
+                                                   std::string* next_page_token) const;
+  // The job that a key made, hot or archived, if the key is still known; `request_digest` gets what it was made of.
+  std::optional<std::string> FindKey(const std::string& idempotency_key, std::string* request_digest) const;
+  std::vector<farm::v1::NodeStatus> ListNodes(const Time& now) const;
+  // Sorted by name. FindModel: null where unknown; valid until the next Step.
+  std::vector<farm::v1::ModelManifest> ListModels() const;
+  const farm::v1::ModelManifest* FindModel(const std::string& name) const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// What a job has produced, sorted by path: "panels/012.png", "latents/012.safetensors", "pages/03.png", "story.pdf",
+// "story.cbz". `status` with tasks, hot or from an archive.
+std::vector<farm::v1::Output> OutputsOf(const farm::v1::JobStatus& status);
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_CORE_FARM_H_

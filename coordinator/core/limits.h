@@ -1,0 +1,64 @@
+// Every bound, time and number of tries of the core, with its reason. Tests make them smaller.
+#ifndef STORYFARM_COORDINATOR_CORE_LIMITS_H_
+#define STORYFARM_COORDINATOR_CORE_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace storyfarm::coordinator {
+
+// Sessions of workers with a version from the minimum to the current one are served.
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kMinimumProtocolVersion = 1;
+
+// Fine enough that a lease ends within 2 % of its length; idle cost is nothing.
+inline constexpr int64_t kTickMs = 250;
+
+// A piece fits a Redis value and a gRPC message with room to spare, and loading never needs two states in memory.
+inline constexpr size_t kSnapshotPieceBytes = size_t{8} << 20;
+
+struct Limits {
+  // A lease is many heartbeats long, so that one lost packet or one slow fsync costs nothing.
+  int64_t heartbeat_ms = 2000;
+  int64_t lease_ms = 15000;
+
+  // Hot state: a live job holds its story (at most 4 MiB) and at most 128 bytes a pending frame.
+  size_t live_jobs = 1000;
+  size_t frames_a_job = 20000;
+  size_t spec_bytes = size_t{8} << 20;  // one record must fit one log entry and one snapshot piece
+
+  size_t models = 1000;
+  size_t nodes = 4096;  // known by name in State; a farm is people's machines, not a data centre
+  size_t devices_a_node = 64;
+  size_t held_a_hello = 4096;     // more than groups_a_device groups of frames_a_group on devices_a_node can hold
+  size_t cached_digests = 10000;  // as the protocol says
+
+  // Grants. One group runs and one waits, so that a device never idles for a round trip, yet little is stuck behind a
+  // slow one.
+  size_t groups_a_device = 2;
+  size_t frames_a_group = 64;  // bounds what a dying device takes back with it, and a grant's message size
+  int64_t group_seconds = 60;  // a group is cut to about this long: lost work is bounded by time, too
+  size_t grants_a_step = 256;  // bounds the time of one Step; the next Tick goes on
+
+  // Tries. A frame's own faults: three, as a transient fault rarely repeats thrice. Faults of machines do not count,
+  // but are bounded, so that a frame that kills every machine in some unseen way ends.
+  uint32_t own_tries = 3;
+  uint32_t machine_faults_a_task = 30;
+  uint32_t poison_nodes = 3;
+
+  // A device that failed waits: 1 s, doubled each time, at most 5 min. After so many in a row the node is set aside.
+  int64_t backoff_first_ms = 1000;
+  int64_t backoff_most_ms = 300000;
+  uint32_t faults_to_set_aside = 5;
+  int64_t set_aside_ms = 600000;  // then it gets one more chance
+
+  // Finished jobs stay in hot state for reads that follow at once; then they leave for the archive.
+  size_t finished_jobs_hot = 50;
+  // Index entries of archived jobs: about 150 bytes each, so 15 MB. Beyond them the oldest job is forgotten with its
+  // key, and its archive is no longer listed.
+  size_t archived_jobs = 100000;
+};
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_CORE_LIMITS_H_

@@ -1,0 +1,66 @@
+// The layers that all of SDXL is made of: thin owners of weights with a call operator. Internal to this folder, and
+// copied freely (tensors are references).
+#ifndef STORYFARM_PIPELINE_SDXL_LAYERS_H_
+#define STORYFARM_PIPELINE_SDXL_LAYERS_H_
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+#include "pipeline/sdxl/weights.h"
+
+namespace storyfarm::sdxl {
+
+enum class Bias { kNone, kPresent };
+
+// y = x W^T + b over the last axis.
+class Linear {
+ public:
+  Linear() = default;
+  Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias = Bias::kPresent);
+  at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight_, bias_); }
+  bool present() const { return weight_.defined(); }
+
+ private:
+  at::Tensor weight_, bias_;
+};
+
+// Square 2-D convolution over [B, C, H, W].
+class Conv2d {
+ public:
+  Conv2d() = default;
+  Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0);
+  at::Tensor operator()(const at::Tensor& x) const { return at::conv2d(x, weight_, bias_, stride_, padding_); }
+
+ private:
+  at::Tensor weight_, bias_;
+  int64_t stride_ = 1, padding_ = 0;
+};
+
+class GroupNorm {
+ public:
+  GroupNorm() = default;
+  GroupNorm(const WeightScope& at, int64_t groups, int64_t channels, double eps);
+  at::Tensor operator()(const at::Tensor& x) const { return at::group_norm(x, groups_, weight_, bias_, eps_); }
+
+ private:
+  at::Tensor weight_, bias_;
+  int64_t groups_ = 1;
+  double eps_ = 0;
+};
+
+// Over the last axis.
+class LayerNorm {
+ public:
+  LayerNorm() = default;
+  LayerNorm(const WeightScope& at, int64_t channels, double eps);
+  at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  at::Tensor weight_, bias_;
+  double eps_ = 0;
+};
+
+}  // namespace storyfarm::sdxl
+
+#endif  // STORYFARM_PIPELINE_SDXL_LAYERS_H_

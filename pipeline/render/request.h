@@ -13,7 +13,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -97,10 +96,11 @@ struct BankFiles {
 struct Draws {
   std::string replay_path;  // overrides every draw; empty: the project's own
   std::string save_path;    // merged with what the file already holds; empty: not kept
-  // What a saved file says of the whole story. Known to whoever expands the story.
+  // What a saved file says of the whole story; each pass adds its own part of the rest.
   int story_panels = 0;
-  std::vector<std::string> character_names;         // in order of definition
-  std::map<int, std::vector<int>> identity_panels;  // by character: identity frames that are panels
+  int story_width = 0;  // pixels
+  int story_height = 0;
+  std::vector<std::string> character_names;  // in order of definition
 };
 
 struct IdentityRequest {

@@ -3,13 +3,11 @@
 #define STORYFARM_PIPELINE_PLAN_PROFILE_H_
 
 #include "farm/v1/model.pb.h"
-
-namespace storyfarm::model {
-struct ModelProfile;
-}
+#include "pipeline/model/profile.h"
 
 namespace storyfarm::plan {
 
+// Field by field. Where the files hold something other than fp32, fp16 or bf16, stored_dtype stays unspecified.
 farm::v1::ModelProfile ToMessage(const model::ModelProfile& profile);
 
 }  // namespace storyfarm::plan

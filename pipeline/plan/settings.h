@@ -1,5 +1,6 @@
-// What a render's settings may be and what they are where nobody says. The table here is the only place where defaults
-// stand: help texts and deploy/docs/settings.md are made from it.
+// Defaults of a render's settings, and what a model's own shape asks of them. The table here is the only place where
+// defaults stand: help texts and deploy/docs/settings.md are made from it. Bounds that hold for every model are
+// pipeline/story's, which reads the text.
 #ifndef STORYFARM_PIPELINE_PLAN_SETTINGS_H_
 #define STORYFARM_PIPELINE_PLAN_SETTINGS_H_
 
@@ -8,47 +9,61 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
-#include "farm/v1/client.pb.h"
 #include "farm/v1/model.pb.h"
+#include "farm/v1/problem.pb.h"
 #include "farm/v1/settings.pb.h"
 
 namespace storyfarm::plan {
 
-// One key of a story's `settings`, for people.
-struct SettingDescription {
-  absl::string_view key;
-  absl::string_view type;
-  absl::string_view standard;  // what it is where the story is silent
-  absl::string_view range;
-  absl::string_view meaning;
-};
+// The low-memory flow of StoryDiffusion, but for the gate's switch: a share of the steps (its published 20 of 50), so
+// that it keeps its meaning when the number of steps changes.
+inline constexpr uint32_t kDefaultSteps = 35;
+inline constexpr double kDefaultGuidanceScale = 5.0;
+inline constexpr farm::v1::Scheduler kDefaultScheduler = farm::v1::DDIM;
+inline constexpr uint64_t kDefaultSeed = 0;
+inline constexpr uint32_t kDefaultIdLength = 1;
+inline constexpr double kDefaultTokenRate = 0.5;
+inline constexpr double kDefaultGateBefore = 0.3;
+inline constexpr double kDefaultGateAfter = 0.1;
+inline constexpr double kDefaultGateSwitchFraction = 0.4;
+inline constexpr farm::v1::Noise kDefaultNoise = farm::v1::NOISE_PANEL;
+inline constexpr bool kDefaultConsistency = true;
+inline constexpr double kDefaultFreeUS1 = 0.6;
+inline constexpr double kDefaultFreeUS2 = 0.4;
+inline constexpr double kDefaultFreeUB1 = 1.1;
+inline constexpr double kDefaultFreeUB2 = 1.2;
 
-// Every key, in the order in which the documentation lists them.
-absl::Span<const SettingDescription> SettingDescriptions();
-
-// The table as Markdown, as it stands in deploy/docs/settings.md.
-std::string SettingsMarkdown();
-
-// Limits of one story. Bounds keep any one input's cost finite; each is far above what a book needs.
-inline constexpr uint32_t kMaxSteps = 1000;         // training timesteps of every SDXL scheduler
-inline constexpr uint32_t kMaxIdLength = 4;         // as in StoryDiffusion; a step of the bank grows with it
-inline constexpr uint32_t kMaxEdgePixels = 4096;    // 16 times SDXL's own area
-inline constexpr double kMaxGuidanceScale = 100.0;  // beyond any use
-
-// Completes what a story gave: every field that it left out gets its default, sizes the model's own. The result has no
-// unspecified field but dtype (the planner chooses) and those whose absence means something (freeu, negative_prompt).
-// Every value out of range is one problem with field "settings.KEY", which says what would do; the result is of use
-// only when nothing was added to `problems`. `problems` must not be null.
-farm::v1::RenderSettings ResolveSettings(const farm::v1::RenderSettings& given, const farm::v1::ModelProfile& model,
+// Completes what a story gave: every field that it left out gets its default, sizes the model's own. In the result no
+// field is unspecified but dtype (the planner chooses) and those whose absence means something: freeu (off) and
+// negative_prompt. What does not suit the model becomes a problem with field "settings.KEY" that says what would do;
+// the result is of use only where no error was added. `problems` must not be null.
+farm::v1::RenderSettings ResolveSettings(const farm::v1::RenderSettings& written, const farm::v1::ModelProfile& model,
                                          std::vector<farm::v1::Problem>* problems);
 
-// Checks an edge of a picture, of the story or of one panel, against the model: empty where it is right, else a
-// sentence that names the nearest edge that would be.
+// Checks an edge of a picture against the model: empty where it is right, else a sentence that names the nearest edges
+// that would be. `name`: "width" or "height".
 std::string CheckEdge(absl::string_view name, uint32_t pixels, const farm::v1::ModelProfile& model);
 
-// "ddim", "euler", "euler_a", "dpmpp_2m_karras": as settings and messages spell it.
-absl::string_view SchedulerName(farm::v1::Scheduler scheduler);
+// Grids of the UNet that carry identity state: how many numbers a token_rate may have, apart from one.
+int ConsistentGrids(const farm::v1::ModelProfile& model);
+
+// One key of a story's `settings`, for people.
+struct SettingDescription {
+  std::string key;
+  std::string values;    // what may be written
+  std::string standard;  // what holds where the story is silent
+  std::string meaning;
+};
+// Every key, in the order of the documentation.
+std::vector<SettingDescription> SettingDescriptions();
+// The same as the Markdown table that stands in deploy/docs/settings.md.
+std::string SettingsMarkdown();
+
+// As stories, messages and pictures' metadata spell them: "ddim", "euler", "euler_a", "dpmpp_2m_karras"; "panel",
+// "shared"; "fp32", "fp16", "bf16" ("auto" where the planner chooses).
+std::string SchedulerName(farm::v1::Scheduler scheduler);
+std::string NoiseName(farm::v1::Noise noise);
+std::string DtypeName(farm::v1::Dtype dtype);
 
 }  // namespace storyfarm::plan
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -14,22 +15,24 @@
 
 namespace storyfarm::plan {
 
-// What earlier tasks of the job left, as far as the work at hand needs it.
-struct Results {
-  std::map<uint32_t, farm::v1::Bank> banks;      // by identity task: for frames, those of their frame set
-  std::map<uint32_t, farm::v1::BlobRef> images;  // by panel: for pages
-  std::map<uint32_t, std::string> failures;      // by panel that failed for good: what the page's stand-in says
+// What earlier tasks of the job left, as far as the work at hand reads it.
+struct WorkInputs {
+  std::vector<farm::v1::Bank> banks;             // frames: of the identities of their frame set, in any order
+  std::map<uint32_t, farm::v1::BlobRef> images;  // pages: by panel
+  std::map<uint32_t, std::string> failures;      // pages: by panel that failed, what its stand-in says
 };
 
-// The work of `tasks`, which are of one kind: one identity task, one page task, or frames of one frame set (their order
-// is the work's). INVALID_ARGUMENT where they are not, where a number is out of range, or where a frame is rendered by
-// an identity task. FAILED_PRECONDITION where a bank that they read is missing, or a page's panel has neither image nor
-// failure.
-absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& job, absl::Span<const farm::v1::TaskId> tasks,
-                                       const Results& results, const farm::v1::MemoryPlan& plan);
+// The work of tasks `numbers` of one kind: one identity task, one page task, or frames of one frame set, in the order
+// given. `plan` is unused for pages, which every device can do. INVALID_ARGUMENT where the numbers are not that, are
+// out of range, or name a frame that an identity task renders. FAILED_PRECONDITION where a bank that they read is
+// missing, or a page's panel has neither image nor failure.
+absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& job, farm::v1::TaskKind kind,
+                                       absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
+                                       const WorkInputs& inputs);
 
-// What PlanGroup needs to know of the same tasks. Pages need no plan: their shape has no frames. Same errors.
-absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& job, absl::Span<const farm::v1::TaskId> tasks);
+// What PlanGroup needs to know of the same tasks; a page's shape is empty. INVALID_ARGUMENT as above.
+absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& job, farm::v1::TaskKind kind,
+                                             absl::Span<const uint32_t> numbers);
 
 // The frame set that renders a panel, or -1 where an identity task does.
 int FrameSetOf(const farm::v1::JobSpec& job, uint32_t panel);

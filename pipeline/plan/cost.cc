@@ -1,0 +1,305 @@
+#include "pipeline/plan/cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace storyfarm::plan {
+namespace {
+
+using farm::v1::Backend;
+using farm::v1::DeviceReport;
+using farm::v1::Dtype;
+using farm::v1::GroupShape;
+using farm::v1::MemoryPlan;
+using farm::v1::ModelProfile;
+using farm::v1::UnetLevel;
+
+constexpr double kTextTokens = 77;  // CLIP's context
+
+// Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of a feed-forward
+// (GEGLU projects to 8, its gate's gelu and the product take 4 each; block input, norm, attention residual, transformer
+// residual, resnet output and the sum take 1 each) and of an attention without its keys (input, norm, queries, output,
+// residual).
+constexpr double kFeedForwardWidths = 22;
+constexpr double kAttentionWidths = 5;
+constexpr double kKeyWidths = 3;     // concatenated input, keys, values
+constexpr double kResnetWidths = 3;  // input, its norm, its activation
+
+// Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
+constexpr double kScoreBytes = 8;
+
+// Share of a tile that overlaps its neighbours and is computed again.
+constexpr double kTileOverlap = 0.25;
+
+// Weights read again by a group that releases its text encoders: from the page cache, where no rate was measured.
+constexpr double kReloadBytesPerSecond = 1.5e9;
+// Identity state read from files, likewise.
+constexpr double kBankBytesPerSecond = 1.5e9;
+
+double LatentWidth(const ModelProfile& model, const GroupShape& shape) {
+  return static_cast<double>(shape.width()) / model.vae_scale_factor();
+}
+double LatentHeight(const ModelProfile& model, const GroupShape& shape) {
+  return static_cast<double>(shape.height()) / model.vae_scale_factor();
+}
+
+double Tokens(const ModelProfile& model, const GroupShape& shape, const UnetLevel& level) {
+  const double downsampling = level.downsampling();
+  return std::ceil(LatentWidth(model, shape) / downsampling) * std::ceil(LatentHeight(model, shape) / downsampling);
+}
+
+// Token rate of a level's grid: rates count from the smallest grid that has CSA layers.
+double TokenRate(const ModelProfile& model, const GroupShape& shape, int level) {
+  if (shape.token_rate_size() == 0) return 1.0;
+  int grid = 0;
+  for (int i = model.levels_size() - 1; i > level; --i) {
+    if (model.levels(i).csa_layers() > 0) ++grid;
+  }
+  return shape.token_rate(std::min(grid, shape.token_rate_size() - 1));
+}
+
+// Tokens of other frames that one frame attends to in a CSA layer of this level.
+double IdentityTokens(const ModelProfile& model, const GroupShape& shape, int level) {
+  if (shape.identity_frames() == 0 || model.levels(level).csa_layers() == 0) return 0;
+  const double others = shape.identity_pass() ? shape.identity_frames() - 1 : shape.identity_frames();
+  return others * TokenRate(model, shape, level) * Tokens(model, shape, model.levels(level));
+}
+
+double SkipElements(const ModelProfile& model, const GroupShape& shape) {
+  double elements = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const UnetLevel& level = model.levels(i);
+    const double tokens = Tokens(model, shape, level);
+    if (i == 0) elements += level.channels() * tokens;  // conv_in
+    elements += static_cast<double>(level.resnets_down()) * level.channels() * tokens;
+    if (i + 1 < model.levels_size()) elements += level.channels() * Tokens(model, shape, model.levels(i + 1));
+  }
+  return elements;
+}
+
+// Widest input of a level's resnets: an up block's first one sees the level below and a skip.
+double WidestResnetInput(const ModelProfile& model, int level) {
+  const double own = model.levels(level).channels();
+  const double below = level + 1 < model.levels_size() ? model.levels(level + 1).channels() : own;
+  return below + own;
+}
+
+// Bytes of one pass at its widest point beside the skips.
+double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
+  const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
+  double widest = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const UnetLevel& level = model.levels(i);
+    const double tokens = Tokens(model, shape, level);
+    const double channels = level.channels();
+    widest = std::max(widest, (kResnetWidths * WidestResnetInput(model, i) + 2 * channels) * tokens * element);
+    if (level.transformer_layers() == 0) continue;
+    widest = std::max(widest, kFeedForwardWidths * channels * tokens * element);
+    const double keys = tokens + IdentityTokens(model, shape, i);
+    double attention = (kAttentionWidths * tokens + kKeyWidths * keys) * channels * element;
+    if (materialises) {
+      const double queries = plan.attention_chunk() > 0 ? std::min<double>(plan.attention_chunk(), tokens) : tokens;
+      attention += level.heads() * queries * keys * kScoreBytes;
+    }
+    widest = std::max(widest, attention);
+  }
+  return widest;
+}
+
+double VaeTilePixels(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  double width = LatentWidth(model, shape);
+  double height = LatentHeight(model, shape);
+  if (plan.vae_tile() > 0) {
+    width = std::min<double>(width, plan.vae_tile());
+    height = std::min<double>(height, plan.vae_tile());
+  }
+  return width * height * model.vae_scale_factor() * model.vae_scale_factor();
+}
+
+double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  const double element = static_cast<double>(DtypeBytes(plan.vae_dtype()));
+  const double pixels = VaeTilePixels(model, shape, plan);
+  double widest = 0;
+  double area = 1;  // of a level's grid, in pixels of the picture
+  for (int i = 0; i < model.vae_channels_size(); ++i) {
+    const int above = std::min(i + 1, model.vae_channels_size() - 1);
+    widest = std::max(widest, kResnetWidths * model.vae_channels(above) * pixels / area * element);
+    area *= 4;
+  }
+  if (TraitsOf(plan.backend()).attention_materialises_scores) {
+    const double tokens = pixels / (static_cast<double>(model.vae_scale_factor()) * model.vae_scale_factor());
+    widest = std::max(widest, tokens * tokens * kScoreBytes);
+  }
+  // The picture itself, kept in fp32 while tiles are blended into it.
+  return widest + 3.0 * shape.width() * shape.height() * 4;
+}
+
+double ResnetFlop(double in, double out, double tokens) { return 2.0 * 9 * (in * out + out * out) * tokens; }
+
+// One transformer block: projections of both attentions and of the feed-forward (18 C^2 a token), text keys, scores.
+double TransformerFlop(double channels, double tokens, double identity_tokens, double text_width) {
+  const double projections = 2 * (18 * channels * channels * tokens + 2 * channels * channels * identity_tokens);
+  const double text = 2 * 2 * kTextTokens * text_width * channels + 4 * tokens * kTextTokens * channels;
+  return projections + text + 4 * tokens * (tokens + identity_tokens) * channels;
+}
+
+double UpResnetsFlop(const ModelProfile& model, int index, double tokens) {
+  const UnetLevel& level = model.levels(index);
+  const double own = level.channels();
+  const double below = index + 1 < model.levels_size() ? model.levels(index + 1).channels() : own;
+  const double finer = index > 0 ? model.levels(index - 1).channels() : own;
+  double flop = 0;
+  for (uint32_t i = 0; i < level.resnets_up(); ++i) {
+    const double hidden = i == 0 ? below : own;
+    const double skip = i + 1 == level.resnets_up() ? finer : own;
+    flop += ResnetFlop(hidden + skip, own, tokens);
+  }
+  return flop;
+}
+
+double LevelFlop(const ModelProfile& model, const GroupShape& shape, int index) {
+  const UnetLevel& level = model.levels(index);
+  const double tokens = Tokens(model, shape, level);
+  const double own = level.channels();
+  const double finer = index > 0 ? model.levels(index - 1).channels() : own;
+  const bool coarsest = index + 1 == model.levels_size();
+  double flop = UpResnetsFlop(model, index, tokens);
+  for (uint32_t i = 0; i < level.resnets_down(); ++i) flop += ResnetFlop(i == 0 ? finer : own, own, tokens);
+  if (coarsest) flop += 2 * ResnetFlop(own, own, tokens);                                 // middle block
+  if (!coarsest) flop += 18 * own * own * tokens / 4;                                     // downsampler
+  if (index > 0) flop += 18 * own * own * Tokens(model, shape, model.levels(index - 1));  // upsampler
+  const double layers = level.transformer_layers();
+  if (layers == 0) return flop;
+  const double plain_layers = layers * (level.resnets_down() + (coarsest ? 1.0 : 0.0));
+  const double text_width = model.cross_attention_dim();
+  flop += plain_layers * TransformerFlop(own, tokens, 0, text_width);
+  flop += level.csa_layers() * TransformerFlop(own, tokens, IdentityTokens(model, shape, index), text_width);
+  flop += (plain_layers + level.csa_layers()) / layers * 4 * own * own * tokens;  // projections in and out
+  return flop;
+}
+
+}  // namespace
+
+uint64_t DtypeBytes(Dtype dtype) { return dtype == farm::v1::FP32 ? 4 : 2; }
+
+BackendTraits TraitsOf(Backend backend) {
+  switch (backend) {
+    case farm::v1::CUDA:
+      // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
+      // device reports. Eager UNet calls take at least some 3,000 launches of 8 us.
+      return {false, 384'000'000, 0.5, 0.025, 8};
+    case farm::v1::MPS:
+      // Metal's compiled graphs, and heaps that are partly used.
+      return {true, 640'000'000, 0.45, 0.03, 4};
+    default:
+      // libtorch's touched pages and the arenas of its threads. A batch gains a tenth on a CPU, and costs the
+      // checkpoint of every single frame: not worth it.
+      return {false, 450'000'000, 0.6, 0.004, 1};
+  }
+}
+
+uint32_t PassesInCall(const GroupShape& shape, const MemoryPlan& plan) {
+  const uint32_t halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
+  return plan.batch() * halves;
+}
+
+uint64_t BankStepBytes(const ModelProfile& model, const GroupShape& shape, Dtype dtype) {
+  if (shape.identity_frames() == 0) return 0;
+  const double halves = shape.guidance() ? 2 : 1;
+  double elements = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const UnetLevel& level = model.levels(i);
+    elements += level.csa_layers() * static_cast<double>(level.channels()) *
+                std::round(TokenRate(model, shape, i) * Tokens(model, shape, level));
+  }
+  return static_cast<uint64_t>(elements * halves * shape.identity_frames()) * DtypeBytes(dtype);
+}
+
+uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
+  const double text_weights = model.text_encoder_parameters() * element;
+  const double vae_weights =
+      shape.decode() ? static_cast<double>(model.vae_parameters()) * DtypeBytes(plan.vae_dtype()) : 0;
+  double resident = model.unet_parameters() * element + vae_weights;
+  if (!plan.text_encoders_in_phases()) resident += text_weights;
+
+  const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
+  double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
+  unet_phase +=
+      PassesInCall(shape, plan) * (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
+  if (plan.bank() == farm::v1::BANK_STEP) unet_phase += BankStepBytes(model, shape, plan.dtype());
+  if (plan.bank() == farm::v1::BANK_DEVICE) {
+    unet_phase += static_cast<double>(BankStepBytes(model, shape, plan.dtype())) * shape.steps();
+  }
+  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan) : 0;
+
+  double peak = resident + std::max(unet_phase, vae_phase);
+  // Text encoders in phases come and go before the UNet's weights arrive.
+  if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);
+  return TraitsOf(plan.backend()).framework_bytes + static_cast<uint64_t>(peak);
+}
+
+double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
+  double flop = 0;
+  for (int i = 0; i < model.levels_size(); ++i) flop += LevelFlop(model, shape, i);
+  if (model.levels_size() > 0) {
+    flop += 2 * 18.0 * model.latent_channels() * model.levels(0).channels() * Tokens(model, shape, model.levels(0));
+  }
+  return flop * 1e-12;
+}
+
+double VaeDecodeTflop(const ModelProfile& model, const GroupShape& shape) {
+  const double pixels = static_cast<double>(shape.width()) * shape.height();
+  double flop = 0;
+  double area = 1;
+  const int levels = model.vae_channels_size();
+  for (int i = 0; i < levels; ++i) {
+    const double tokens = pixels / area;
+    const double own = model.vae_channels(i);
+    const double below = model.vae_channels(std::min(i + 1, levels - 1));
+    // SDXL's decoder: three resnets a level, of which the first changes the width; an upsampler into each finer level.
+    flop += ResnetFlop(below, own, tokens) + 2 * ResnetFlop(own, own, tokens);
+    if (i > 0) flop += 18 * own * own * tokens * 4;
+    if (i + 1 == levels) flop += 2 * ResnetFlop(own, own, tokens) + 4 * tokens * tokens * own;
+    area *= 4;
+  }
+  return flop * 1e-12;
+}
+
+double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
+                    const MemoryPlan& plan) {
+  const BackendTraits traits = TraitsOf(plan.backend());
+  double tflops = device.speed_tflops() > 0 ? device.speed_tflops() : 0.05;  // not measured: a slow core
+  if (plan.threads() > 0 && device.threads() > plan.threads()) {
+    tflops *= static_cast<double>(plan.threads()) / device.threads();
+  }
+  tflops *= traits.efficiency;
+  const double frames = shape.frames();
+  const double batches = std::ceil(frames / std::max(1u, plan.batch()));
+  const double halves = shape.guidance() ? 2 : 1;
+  const double calls = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
+  const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
+  double seconds = calls * traits.call_seconds + work / tflops;
+  if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
+  if (plan.bank() != farm::v1::BANK_NONE) {
+    const double rate = device.disk_read_bytes_per_s() > 0 ? device.disk_read_bytes_per_s() : kBankBytesPerSecond;
+    const double times = plan.bank() == farm::v1::BANK_DEVICE || shape.identity_pass() ? 1 : batches;
+    seconds += times * shape.steps() * BankStepBytes(model, shape, plan.dtype()) / rate;
+  }
+  if (shape.decode()) {
+    const bool tiled = VaeTilePixels(model, shape, plan) < static_cast<double>(shape.width()) * shape.height();
+    const double overlap = tiled ? 1 / ((1 - kTileOverlap) * (1 - kTileOverlap)) : 1;
+    const double width = plan.vae_dtype() == plan.dtype() ? 1 : 4;  // fp32 without tensor cores
+    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape) * overlap * width / tflops);
+  }
+  if (plan.text_encoders_in_phases()) {
+    const double rate = device.host_to_device_bytes_per_s() > 0
+                            ? std::min<double>(kReloadBytesPerSecond, device.host_to_device_bytes_per_s())
+                            : kReloadBytesPerSecond;
+    seconds += (model.text_encoder_parameters() + model.unet_parameters()) * DtypeBytes(plan.dtype()) / rate;
+  }
+  return seconds;
+}
+
+}  // namespace storyfarm::plan

@@ -1,0 +1,288 @@
+#include "pipeline/plan/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "pipeline/plan/cost.h"
+#include "tests/pipeline/plan/shapes.h"
+
+namespace storyfarm::plan {
+namespace {
+
+using farm::v1::GroupShape;
+using farm::v1::MemoryPlan;
+using farm::v1::ModelProfile;
+using farm::v1::Refusal;
+using ::testing::HasSubstr;
+
+constexpr double kGigabyte = 1e9;
+
+const MemoryPlan* Planned(const PlanOrRefusal& result) { return std::get_if<MemoryPlan>(&result); }
+const Refusal* Refused(const PlanOrRefusal& result) { return std::get_if<Refusal>(&result); }
+
+MemoryPlan Fp16Plan(uint32_t batch, uint32_t tile) {
+  MemoryPlan plan;
+  plan.set_backend(farm::v1::CUDA);
+  plan.set_dtype(farm::v1::FP16);
+  plan.set_vae_dtype(farm::v1::FP16);
+  plan.set_batch(batch);
+  plan.set_guidance_batched(true);
+  plan.set_vae_tile(tile);
+  plan.set_text_encoders_in_phases(true);
+  plan.set_bank(farm::v1::BANK_NONE);
+  return plan;
+}
+
+// ---- The arithmetic against what was measured and counted for SDXL.
+
+TEST(Cost, OperationsOfTheUNetAgreeWithTheMeasuredOnes) {
+  EXPECT_NEAR(UNetTflop(SdxlProfile(), Group(1024, 1, 0)), 6.76, 0.05 * 6.76);
+  EXPECT_NEAR(UNetTflop(SdxlProfile(), Group(768, 1, 0)), 3.64, 0.05 * 3.64);
+}
+
+TEST(Cost, OperationsOfTheVaeAgreeWithTheMeasuredOnes) {
+  EXPECT_NEAR(VaeDecodeTflop(SdxlProfile(), Group(1024, 1, 0)), 10.47, 0.08 * 10.47);
+}
+
+TEST(Cost, IdentityAddsToAFrameWhatTheMethodSays) {
+  const double plain = UNetTflop(SdxlProfile(), Group(1024, 1, 0));
+  const double reading = UNetTflop(SdxlProfile(), Group(1024, 1, 4));
+  EXPECT_NEAR(reading / plain, 1.195, 0.03) << "four identity frames, every gate open";
+}
+
+TEST(Cost, ABankStepHasItsKnownSize) {
+  const double bytes = 53760.0 * 32 * 32 * 4 * 2 * 0.5 * 2;
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), farm::v1::FP16), bytes, 1);
+  EXPECT_EQ(BankStepBytes(SdxlProfile(), Group(1024, 1, 0), farm::v1::FP16), 0u);
+}
+
+TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
+  GroupShape shape = Group(1024, 1, 1);
+  shape.clear_token_rate();
+  shape.add_token_rate(1.0);
+  shape.add_token_rate(0.25);
+  const double elements = 30 * 1280 * 1024 * 1.0 + 6 * 640 * 4096 * 0.25;
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), shape, farm::v1::FP16), elements * 2 * 2, 1);
+}
+
+TEST(Cost, PeaksOfSdxlAreNearTheCountedOnes) {
+  const double framework = TraitsOf(farm::v1::CUDA).framework_bytes;
+  const GroupShape one = Group(1024, 1, 0);
+  EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 64)) - framework, 5.8 * kGigabyte, 0.05 * 5.8 * kGigabyte);
+  const GroupShape four = Group(1024, 4, 0);
+  EXPECT_NEAR(PeakBytes(SdxlProfile(), four, Fp16Plan(4, 64)) - framework, 6.8 * kGigabyte, 0.05 * 6.8 * kGigabyte);
+  // Whole pictures: the decoder takes 1.61 GB beside 5.3 of weights.
+  EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 0)) - framework, 6.91 * kGigabyte, 0.05 * 6.91 * kGigabyte);
+}
+
+TEST(Cost, MaterialisedScoresCostWhatTheWalkCounted) {
+  MemoryPlan metal = Fp16Plan(1, 32);
+  metal.set_backend(farm::v1::MPS);
+  const double framework = TraitsOf(farm::v1::MPS).framework_bytes;
+  const double weights = (2.567e9 + 0.084e9) * 2;
+  const double activations = PeakBytes(SdxlProfile(), Group(1024, 1, 0), metal) - framework - weights;
+  EXPECT_NEAR(activations, 2.942 * kGigabyte, 0.05 * 2.942 * kGigabyte);
+  metal.set_attention_chunk(256);
+  EXPECT_LT(PeakBytes(SdxlProfile(), Group(1024, 1, 0), metal) - framework - weights, 0.5 * kGigabyte);
+}
+
+// ---- What is chosen.
+
+TEST(PlanGroup, ALargeGpuBatchesFramesInHalfPrecision) {
+  const auto result = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), Group(1024, 8, 0));
+  ASSERT_NE(Planned(result), nullptr);
+  EXPECT_EQ(Planned(result)->dtype(), farm::v1::FP16);
+  EXPECT_EQ(Planned(result)->vae_dtype(), farm::v1::FP32) << "SDXL's VAE overflows in fp16";
+  EXPECT_GT(Planned(result)->batch(), 1u);
+  EXPECT_TRUE(Planned(result)->guidance_batched());
+  EXPECT_FALSE(Planned(result)->text_encoders_in_phases());
+  EXPECT_EQ(Planned(result)->vae_tile(), 0u);
+}
+
+TEST(PlanGroup, ASmallGpuGivesUpSpeedForMemory) {
+  const auto result = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 6'700'000'000, 30), Group(1024, 4, 0));
+  ASSERT_NE(Planned(result), nullptr) << Refused(result)->reason();
+  EXPECT_TRUE(Planned(result)->text_encoders_in_phases());
+  EXPECT_GT(Planned(result)->vae_tile(), 0u);
+}
+
+TEST(PlanGroup, MetalChunksItsAttentionWhereScoresDoNotFit) {
+  const auto result = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::MPS, 8'000'000'000, 5), Group(1024, 1, 4));
+  ASSERT_NE(Planned(result), nullptr) << Refused(result)->reason();
+  EXPECT_GT(Planned(result)->attention_chunk(), 0u);
+}
+
+TEST(PlanGroup, ACpuRendersInFp32OneFrameAtATime) {
+  const auto result = PlanGroup(DemoProfile(), Device(farm::v1::CPU, 4'000'000'000, 0.15), Group(128, 8, 2));
+  ASSERT_NE(Planned(result), nullptr) << Refused(result)->reason();
+  EXPECT_EQ(Planned(result)->dtype(), farm::v1::FP32);
+  EXPECT_EQ(Planned(result)->batch(), 1u);
+  EXPECT_EQ(Planned(result)->threads(), 0u);
+  EXPECT_EQ(Planned(result)->attention_chunk(), 0u);
+}
+
+TEST(PlanGroup, AWholeBankStaysOnAGpuThatHasRoomForIt) {
+  const auto roomy = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), Group(1024, 16, 4));
+  ASSERT_NE(Planned(roomy), nullptr);
+  EXPECT_EQ(Planned(roomy)->bank(), farm::v1::BANK_DEVICE);
+  const auto tight = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 16'000'000'000, 100), Group(1024, 16, 4));
+  ASSERT_NE(Planned(tight), nullptr);
+  EXPECT_EQ(Planned(tight)->bank(), farm::v1::BANK_STEP);
+}
+
+TEST(PlanGroup, AWritePassIsNeverCut) {
+  GroupShape shape = Group(1024, 4, 4);
+  shape.set_identity_pass(true);
+  const auto result = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 40'000'000'000, 100), shape);
+  ASSERT_NE(Planned(result), nullptr);
+  EXPECT_EQ(Planned(result)->batch(), 4u);
+}
+
+TEST(PlanGroup, TheStorysDtypeIsKeptOrRefused) {
+  GroupShape shape = Group(1024, 1, 0);
+  shape.set_dtype(farm::v1::FP32);
+  const auto wide = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 100), shape);
+  ASSERT_NE(Planned(wide), nullptr);
+  EXPECT_EQ(Planned(wide)->dtype(), farm::v1::FP32);
+  shape.set_dtype(farm::v1::BF16);
+  const auto refused = PlanGroup(SdxlProfile(), Device(farm::v1::CPU, 80'000'000'000, 1), shape);
+  ASSERT_NE(Refused(refused), nullptr);
+  EXPECT_EQ(Refused(refused)->needed_bytes(), 0u) << "no amount of memory would do";
+  EXPECT_THAT(Refused(refused)->reason(), HasSubstr("bf16"));
+}
+
+TEST(PlanGroup, ARefusalNamesTheSmallestMemoryThatWouldDo) {
+  const GroupShape shape = Group(1024, 2, 4);
+  const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 2'000'000'000, 30), shape);
+  ASSERT_NE(Refused(refused), nullptr);
+  EXPECT_EQ(Refused(refused)->offered_bytes(), 2'000'000'000u);
+  EXPECT_THAT(Refused(refused)->reason(), HasSubstr("2.0 GB"));
+  const uint64_t needed = Refused(refused)->needed_bytes();
+  EXPECT_NE(Planned(PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, needed, 30), shape)), nullptr);
+  EXPECT_NE(Refused(PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, needed - 1, 30), shape)), nullptr);
+}
+
+TEST(PlanGroup, ALearnedNeedRaisesThePrediction) {
+  const farm::v1::DeviceReport device = DeviceOfBudget(farm::v1::CUDA, 8'000'000'000, 30);
+  const auto before = PlanGroup(SdxlProfile(), device, Group(1024, 8, 0));
+  ASSERT_NE(Planned(before), nullptr);
+  const uint64_t planned = Planned(before)->predicted_peak_bytes();
+  const auto after = PlanGroup(SdxlProfile(), device, Group(1024, 8, 0), {planned, planned + planned / 10});
+  ASSERT_NE(Planned(after), nullptr);
+  EXPECT_LE(Planned(after)->predicted_peak_bytes(), 8'000'000'000u);
+  EXPECT_GE(Planned(after)->predicted_seconds(), Planned(before)->predicted_seconds());
+  const auto hopeless = PlanGroup(SdxlProfile(), device, Group(1024, 8, 0), {planned, 3 * planned});
+  EXPECT_NE(Refused(hopeless), nullptr);
+}
+
+TEST(PlanGroup, ReproducibleLeavesOnlyChoicesThatChangeNoPicture) {
+  GroupShape shape = Group(1024, 8, 4);
+  shape.set_reproducible(true);
+  for (const farm::v1::Backend backend : {farm::v1::CPU, farm::v1::CUDA, farm::v1::MPS}) {
+    const auto large = PlanGroup(SdxlProfile(), DeviceOfBudget(backend, 200'000'000'000, 50), shape);
+    ASSERT_NE(Planned(large), nullptr);
+    shape.set_frames(1);
+    GroupShape smaller_group = shape;
+    const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(backend, 1, 1), smaller_group);
+    const auto small = PlanGroup(SdxlProfile(), DeviceOfBudget(backend, Refused(refused)->needed_bytes(), 1), shape);
+    ASSERT_NE(Planned(small), nullptr);
+    for (const MemoryPlan* plan : {Planned(large), Planned(small)}) {
+      EXPECT_EQ(plan->batch(), 1u);
+      EXPECT_EQ(plan->threads(), backend == farm::v1::CPU ? 1u : 0u);
+    }
+    EXPECT_EQ(Planned(large)->dtype(), Planned(small)->dtype());
+    EXPECT_EQ(Planned(large)->vae_dtype(), Planned(small)->vae_dtype());
+    EXPECT_EQ(Planned(large)->vae_tile(), Planned(small)->vae_tile());
+    EXPECT_EQ(Planned(large)->attention_chunk(), Planned(small)->attention_chunk());
+    EXPECT_EQ(Planned(large)->guidance_batched(), Planned(small)->guidance_batched());
+  }
+}
+
+// ---- Properties, over random groups and devices.
+
+struct Case {
+  ModelProfile model;
+  GroupShape shape;
+  farm::v1::Backend backend;
+  double tflops;
+};
+
+Case RandomCase(std::mt19937& random) {
+  Case result;
+  const ModelProfile models[] = {SdxlProfile(), DemoProfile(), TinyProfile()};
+  result.model = models[random() % 3];
+  const uint32_t multiple = result.model.size_multiple();
+  const uint32_t native = result.model.native_width() / multiple;
+  result.shape = Group(multiple * (1 + random() % (2 * native)), 1 + random() % 12, random() % 5, 1 + random() % 60);
+  result.shape.set_height(multiple * (1 + random() % (2 * native)));
+  result.shape.set_guidance(random() % 4 != 0);
+  result.shape.set_reproducible(random() % 4 == 0);
+  if (random() % 4 == 0) {
+    result.shape.set_identity_pass(true);
+    result.shape.set_frames(1 + random() % 4);
+    result.shape.set_identity_frames(result.shape.frames());
+  }
+  const farm::v1::Backend backends[] = {farm::v1::CPU, farm::v1::CUDA, farm::v1::MPS};
+  result.backend = backends[random() % 3];
+  result.tflops = 0.05 * static_cast<double>(1 + random() % 10000);
+  return result;
+}
+
+TEST(PlanGroupProperties, MoreMemoryNeverMakesAGroupSlowerAndNoPlanExceedsItsBudget) {
+  std::mt19937 random(11);
+  int planned = 0;
+  int refused = 0;
+  for (int round = 0; round < 400; ++round) {
+    const Case c = RandomCase(random);
+    const PlanOrRefusal least = PlanGroup(c.model, DeviceOfBudget(c.backend, 1, c.tflops), c.shape);
+    ASSERT_NE(Refused(least), nullptr);
+    ++refused;
+    double last_seconds = 1e300;
+    for (uint64_t budget = Refused(least)->needed_bytes(); budget < 200'000'000'000; budget += 1 + budget / 5) {
+      const PlanOrRefusal result = PlanGroup(c.model, DeviceOfBudget(c.backend, budget, c.tflops), c.shape);
+      ASSERT_NE(Planned(result), nullptr) << "less memory was enough: " << c.shape.DebugString();
+      ++planned;
+      EXPECT_LE(Planned(result)->predicted_peak_bytes(), budget);
+      EXPECT_LE(Planned(result)->predicted_seconds(), last_seconds + 1e-3);
+      EXPECT_GT(Planned(result)->predicted_seconds(), 0);
+      last_seconds = Planned(result)->predicted_seconds();
+    }
+  }
+  EXPECT_GT(planned, 1000);
+  EXPECT_EQ(refused, 400);
+}
+
+TEST(PlanGroupProperties, LargerGroupsNeedNoLessMemory) {
+  std::mt19937 random(13);
+  for (int round = 0; round < 300; ++round) {
+    const Case c = RandomCase(random);
+    const auto needed = [&](const GroupShape& shape) {
+      return Refused(PlanGroup(c.model, DeviceOfBudget(c.backend, 1, c.tflops), shape))->needed_bytes();
+    };
+    GroupShape wider = c.shape;
+    wider.set_width(c.shape.width() + c.model.size_multiple());
+    EXPECT_GE(needed(wider), needed(c.shape));
+    GroupShape richer = c.shape;
+    richer.set_identity_frames(c.shape.identity_frames() + 1);
+    EXPECT_GE(needed(richer), needed(c.shape));
+  }
+}
+
+TEST(PlanGroupProperties, TheSameArgumentsGiveTheSamePlan) {
+  std::mt19937 random(17);
+  for (int round = 0; round < 100; ++round) {
+    const Case c = RandomCase(random);
+    const farm::v1::DeviceReport device = DeviceOfBudget(c.backend, 30'000'000'000, c.tflops);
+    const auto first = PlanGroup(c.model, device, c.shape);
+    const auto second = PlanGroup(c.model, device, c.shape);
+    ASSERT_EQ(first.index(), second.index());
+    if (Planned(first) != nullptr) {
+      EXPECT_EQ(Planned(first)->SerializeAsString(), Planned(second)->SerializeAsString());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace storyfarm::plan

@@ -1,0 +1,39 @@
+// Where the programs keep their data and find each other when nobody tells them. One place for all of them: storyctl
+// and storyfarm-worker reach the coordinator of the same user with no flags because they ask here.
+#ifndef STORYFARM_PIPELINE_BASE_PLACES_H_
+#define STORYFARM_PIPELINE_BASE_PLACES_H_
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace storyfarm::base {
+
+// Longest path that a unix socket may have everywhere: sun_path holds 104 bytes on macOS (108 on Linux), the last is 0.
+inline constexpr size_t kMaxSocketPathBytes = 103;
+
+// The value of an environment variable; empty where it is not set.
+using Variables = std::function<std::string(const std::string& name)>;
+// This process's own. Reads them at each call.
+Variables ProcessVariables();
+
+// The folder of a program's data; `program` is "coordinator" or "worker". Linux: $XDG_DATA_HOME/storyfarm/PROGRAM, with
+// ~/.local/share where that is not set (XDG Base Directory Specification; a relative XDG_DATA_HOME is ignored, as it
+// says). macOS: ~/Library/Application Support/storyfarm/PROGRAM. FAILED_PRECONDITION where there is no HOME.
+absl::StatusOr<std::string> DefaultDataFolder(const Variables& variables, std::string_view program);
+
+// The socket of the coordinator whose data lies in `data_folder` (absolute): "coordinator.sock" in that folder, or,
+// where this is longer than kMaxSocketPathBytes, /tmp/storyfarm-UID/DIGEST.sock with the first 12 hex digits of the
+// SHA-256 of the folder's path. Whoever listens there makes sure that the folder is the user's own and closed to
+// others.
+std::string CoordinatorSocket(const std::string& data_folder);
+
+// "unix:" and the socket of this user's coordinator in its default place: what gRPC takes as a target.
+absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables);
+
+}  // namespace storyfarm::base
+
+#endif  // STORYFARM_PIPELINE_BASE_PLACES_H_

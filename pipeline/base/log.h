@@ -9,13 +9,15 @@
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 
 namespace storyfarm::base {
 
@@ -27,42 +29,43 @@ absl::StatusOr<LogFormat> ParseLogFormat(const std::string& name);
 // One field: a name and a string or an integer.
 class LogField {
  public:
-  LogField(absl::string_view name, std::string value) : name_(name), text_(std::move(value)) {}
-  LogField(absl::string_view name, const char* value) : name_(name), text_(value) {}
+  LogField(std::string_view name, std::string value) : name_(name), text_(std::move(value)) {}
+  LogField(std::string_view name, const char* value) : name_(name), text_(value) {}
   template <typename Integer>
-  requires std::is_integral_v<Integer> LogField(absl::string_view name, Integer value)
+  requires std::is_integral_v<Integer> LogField(std::string_view name, Integer value)
       : name_(name), text_(std::to_string(value)), number_(true) {}
 
-  absl::string_view name() const { return name_; }
+  std::string_view name() const { return name_; }
   const std::string& text() const { return text_; }
   bool number() const { return number_; }
 
  private:
-  absl::string_view name_;
+  std::string_view name_;
   std::string text_;
   bool number_ = false;
 };
 
-using LogFields = std::initializer_list<LogField>;
+// Not every field is known where the line is written: a vector, too.
+using LogFields = std::vector<LogField>;
 
 class Log {
  public:
   // `sink` takes one line at a time, without its end of line; `unix_ms` tells the time. Both outlive the log.
-  Log(LogFormat format, std::function<void(absl::string_view)> sink, std::function<uint64_t()> unix_ms);
+  Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms);
 
   // To stderr, by the system's clock.
-  static Log ToStderr(LogFormat format);
+  static std::unique_ptr<Log> ToStderr(LogFormat format);
 
   // `event` is a few words in lower case. Any thread; lines never mix.
-  void Info(absl::string_view event, LogFields fields = {});
-  void Warning(absl::string_view event, LogFields fields = {});
-  void Error(absl::string_view event, LogFields fields = {});
+  void Info(std::string_view event, const LogFields& fields = {});
+  void Warning(std::string_view event, const LogFields& fields = {});
+  void Error(std::string_view event, const LogFields& fields = {});
 
  private:
-  void Write(absl::string_view level, absl::string_view event, LogFields fields);
+  void Write(std::string_view level, std::string_view event, const LogFields& fields);
 
   const LogFormat format_;
-  const std::function<void(absl::string_view)> sink_;
+  const std::function<void(std::string_view)> sink_;
   const std::function<uint64_t()> unix_ms_;
   std::mutex mutex_;
 };

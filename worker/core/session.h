@@ -19,7 +19,10 @@
 // engine.
 //
 // What it promises:
-//  1. A result is on disk before it is sent, and leaves the disk only for ACCEPTED or STALE. Every Hello names it.
+//  1. A result is on disk before it is sent, and leaves the disk only for ACCEPTED or STALE. Every Hello names it. (The
+//  one
+//     exception: its files are gone from the cache and the coordinator lacks them. Then the task is reported as a
+//     fault.)
 //  2. Nothing but Hello is sent before Welcome. What Welcome drops is stopped; what it wants is sent.
 //  3. Only tasks whose engine is within its deadline are renewed. An engine silent beyond what this model's steps ever
 //     took (limits.h) is stopped, and its tasks reported HUNG.
@@ -102,13 +105,14 @@ struct RunFailed {
   uint64_t run = 0;
   farm::v1::Failure failure;
 };
-// The device's engine is ready, or is no more (`why` for people). Until the first EngineReady no group starts.
+// The device's engine is ready, or is no more and why. Until the first EngineReady no group starts; the agent starts
+// the first engines by itself, to ask them for their reports.
 struct EngineReady {
   uint32_t device = 0;
 };
 struct EngineEnded {
   uint32_t device = 0;
-  std::string why;
+  farm::v1::Failure failure;
 };
 
 struct Persisted {
@@ -124,7 +128,7 @@ struct PersistFailed {
 struct Uploaded {
   std::string digest;
 };
-// `lost`: the cache holds it no longer, so that no later try can do better.
+// `lost`: the cache holds it no longer, so that no later try can do better. Every Upload is answered once.
 struct UploadFailed {
   std::string digest;
   std::string why;

@@ -1,0 +1,350 @@
+// Session, the side that speaks with the engines: what runs next on each device, what its engine says, and its end.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "worker/core/session_parts.h"
+
+namespace storyfarm::worker {
+namespace {
+
+std::string DeviceName(const Device& device) {
+  return absl::StrCat("device ", device.report.index(), " (", device.report.name(), ")");
+}
+
+double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes / 10'000'000) / 100.0; }
+
+farm::v1::Failure MakeFailure(farm::v1::FailureKind kind, std::string message) {
+  farm::v1::Failure failure;
+  failure.set_kind(kind);
+  failure.set_message(std::move(message));
+  return failure;
+}
+
+// Whether a failure says something of the whole group rather than of the slice that met it.
+bool ConcernsGroup(farm::v1::FailureKind kind) {
+  return kind == farm::v1::OUT_OF_MEMORY || kind == farm::v1::DISK_FULL || kind == farm::v1::BLOB_UNAVAILABLE;
+}
+
+}  // namespace
+
+Group* Session::Parts::FindGroup(const TokenKey& token) {
+  const auto found = groups.find(token);
+  return found == groups.end() ? nullptr : &found->second;
+}
+
+std::vector<size_t> Session::Parts::Unsettled(const Group& group, const std::vector<size_t>& among) const {
+  std::vector<size_t> left;
+  for (const size_t index : among) {
+    if (group.stage(index) != TaskStage::kOver) left.push_back(index);
+  }
+  return left;
+}
+
+bool Session::Parts::Runs(const Group& group) const {
+  const Device& device = devices.at(group.device());
+  return device.running.has_value() && device.running->token == KeyOf(group.token());
+}
+
+// ---- Time ---------------------------------------------------------------------------------------------------------
+
+void Session::Parts::On(Tick) {
+  for (auto& [index, device] : devices) {
+    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms) {
+      device.engine = EngineState::kStarting;
+      actions.push_back(StartEngine{index});
+    }
+    if (!device.running.has_value()) continue;
+    const Running& running = *device.running;
+    const int64_t silent_ms = now_ms - running.last_sign_ms;
+    const int64_t limit_ms = silence.LimitMs(running.kind, running.phase);
+    if (silent_ms <= limit_ms) continue;
+    Group* group = FindGroup(running.token);
+    Fault(group, Unsettled(*group, running.slice),
+          MakeFailure(farm::v1::HUNG, absl::StrCat("The engine of ", DeviceName(device), " was silent for ",
+                                                   silent_ms / 1000, " s, longer than the ", limit_ms / 1000,
+                                                   " s that this model ever needed there; it was stopped.")));
+    StopRunning(&device);
+  }
+}
+
+// ---- Before a run -------------------------------------------------------------------------------------------------
+
+void Session::Parts::On(Prepared event) {
+  if (Group* group = FindGroup(KeyOf(event.token))) group->prepared = true;
+}
+
+void Session::Parts::On(PrepareFailed event) {
+  Group* group = FindGroup(KeyOf(event.token));
+  if (group == nullptr || group->prepared) return;
+  std::vector<size_t> all(group->task_count());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  Fault(group, Unsettled(*group, all), event.failure);
+}
+
+void Session::Parts::On(MemoryMeasured event) {
+  const auto found = devices.find(event.device);
+  if (found == devices.end()) return;
+  Device& device = found->second;
+  device.memory = std::move(event.memory);
+  device.memory.set_index(event.device);
+  if (!device.measuring.has_value()) return;
+  Group* group = FindGroup(*std::exchange(device.measuring, std::nullopt));
+  if (group == nullptr || draining || device.running.has_value() || device.engine != EngineState::kReady) return;
+  if (CheckMemory(device, group)) {
+    group->fits = true;
+    StartSlice(&device, group);
+  }
+}
+
+bool Session::Parts::CheckMemory(const Device& device, Group* group) {
+  const uint64_t predicted = group->plan()->predicted_peak_bytes();
+  // A warm engine frees what it holds for the group that it has now, or uses it.
+  const uint64_t available = device.memory.free_bytes() + device.memory.farm_bytes();
+  if (available >= predicted) return true;
+  farm::v1::Failure failure =
+      MakeFailure(farm::v1::OUT_OF_MEMORY,
+                  absl::StrCat("The plan for ", DeviceName(device), " needs ", Gigabytes(predicted), " GB and ",
+                               Gigabytes(available), " GB are free now (", Gigabytes(device.memory.others_bytes()),
+                               " GB are held by other programs); close some of them or let a larger device take it."));
+  failure.set_needed_bytes(predicted);
+  std::vector<size_t> all(group->task_count());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  Fault(group, Unsettled(*group, all), failure);
+  return false;
+}
+
+void Session::Parts::RunNext(Device* device) {
+  if (device->engine != EngineState::kReady || device->running.has_value() || device->measuring.has_value()) return;
+  for (const TokenKey& key : device->queue) {
+    Group* group = FindGroup(key);
+    if (!group->prepared || !group->HasWaiting()) continue;
+    if (group->plan() == nullptr || group->fits) return StartSlice(device, group);
+    device->measuring = key;
+    actions.push_back(Measure{device->report.index()});
+    return;
+  }
+}
+
+void Session::Parts::StartSlice(Device* device, Group* group) {
+  Running running;
+  running.slice = group->NextSlice();
+  if (running.slice.empty()) return;
+  running.run = next_run++;
+  running.token = KeyOf(group->token());
+  running.kind = group->KindOf(running.slice);
+  running.last_sign_ms = now_ms;
+  for (const size_t index : running.slice) group->set_stage(index, TaskStage::kRunning);
+  actions.push_back(Run{running.run, device->report.index(), group->token(), group->task(running.slice.front()),
+                        group->WorkOf(running.slice)});
+  device->running = std::move(running);
+}
+
+// ---- While a slice runs -------------------------------------------------------------------------------------------
+
+Device* Session::Parts::Alive(uint64_t run, std::optional<Phase> next) {
+  for (auto& [index, device] : devices) {
+    if (!device.running.has_value() || device.running->run != run) continue;
+    Running& running = *device.running;
+    silence.Observe(running.kind, running.phase, now_ms - running.last_sign_ms);
+    running.phase = next.value_or(running.phase);
+    running.last_sign_ms = now_ms;
+    return &device;
+  }
+  return nullptr;
+}
+
+void Session::Parts::On(StepReached event) {
+  const bool last = event.step >= event.steps;
+  Device* device = Alive(event.run, last ? Phase::kFinishing : Phase::kStepping);
+  if (device == nullptr || !welcomed) return;
+  Running& running = *device->running;
+  if (now_ms - running.last_progress_ms < limits.progress_ms && !last) return;
+  Group* group = FindGroup(running.token);
+  size_t index = running.slice.front();
+  if (group->work().has_frames() && !event.panels.empty()) {
+    const auto found = group->FindPanel(event.panels.front());
+    if (!found.has_value()) return;
+    index = *found;
+  }
+  if (group->stage(index) != TaskStage::kRunning) return;
+  running.last_progress_ms = now_ms;
+  farm::v1::WorkerMessage message;
+  farm::v1::Progress* progress = message.mutable_progress();
+  *progress->mutable_token() = group->token();
+  *progress->mutable_task() = group->task(index);
+  progress->set_step(event.step);
+  progress->set_steps(event.steps);
+  progress->set_device(device->report.index());
+  Post(std::move(message));
+}
+
+void Session::Parts::On(FrameStored event) {
+  Device* device = Alive(event.run, Phase::kFinishing);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  if (group->work().has_identity()) {
+    if (event.hidden) return;
+    for (const farm::v1::BlobRef& blob : {event.result.image(), event.result.latents()}) {
+      if (blob.digest().empty()) continue;
+      outbox.Hold(blob);
+      group->held_digests.push_back(blob.digest());
+    }
+    *group->identity.add_frames() = std::move(event.result);
+    return;
+  }
+  if (!group->work().has_frames()) return;
+  const auto index = group->FindPanel(event.result.panel());
+  if (!index.has_value() || group->stage(*index) != TaskStage::kRunning) return;
+  farm::v1::Result result;
+  *result.mutable_frame() = std::move(event.result);
+  Finish(group, *index, std::move(result));
+}
+
+void Session::Parts::On(BankStepStored event) {
+  Device* device = Alive(event.run, std::nullopt);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  if (!group->work().has_identity()) return;
+  farm::v1::Bank* bank = group->identity.mutable_bank();
+  while (static_cast<uint32_t>(bank->steps_size()) <= event.step) bank->add_steps();
+  *bank->mutable_steps(static_cast<int>(event.step)) = event.blob;
+  if (event.blob.digest().empty()) return;
+  outbox.Hold(event.blob);
+  group->held_digests.push_back(event.blob.digest());
+}
+
+void Session::Parts::On(PagesStored event) {
+  Device* device = Alive(event.run, Phase::kFinishing);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  if (!group->work().has_page() || group->stage(0) != TaskStage::kRunning) return;
+  farm::v1::Result result;
+  *result.mutable_page() = std::move(event.result);
+  Finish(group, 0, std::move(result));
+}
+
+void Session::Parts::On(RunEnded event) {
+  Device* device = Alive(event.run, Phase::kFinishing);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  device->ends_in_a_row = 0;
+  if (group->work().has_identity() && group->stage(0) == TaskStage::kRunning) {
+    farm::v1::Result result;
+    farm::v1::IdentityResult* identity = result.mutable_identity();
+    *identity = group->identity;
+    identity->set_render_ms(event.render_ms);
+    identity->set_peak_bytes(event.peak_bytes);
+    for (const auto& frame : identity->frames()) identity->mutable_warnings()->MergeFrom(frame.warnings());
+    Finish(group, 0, std::move(result));
+  }
+  Fault(group, Unsettled(*group, device->running->slice),
+        MakeFailure(farm::v1::INTERNAL,
+                    absl::StrCat("The engine of ", DeviceName(*device), " ended its run without this task's result.")));
+  device->running.reset();
+}
+
+void Session::Parts::On(RunFailed event) {
+  Device* device = Alive(event.run, Phase::kFinishing);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  std::vector<size_t> tasks = device->running->slice;
+  if (ConcernsGroup(event.failure.kind())) {
+    tasks.resize(group->task_count());
+    for (size_t i = 0; i < tasks.size(); ++i) tasks[i] = i;
+  }
+  Fault(group, Unsettled(*group, tasks), event.failure);
+  device->running.reset();
+}
+
+// ---- An engine's life ---------------------------------------------------------------------------------------------
+
+void Session::Parts::StopRunning(Device* device) {
+  device->running.reset();
+  device->measuring.reset();
+  device->engine = EngineState::kStopping;
+  actions.push_back(StopEngine{device->report.index()});
+}
+
+void Session::Parts::On(EngineReady event) {
+  const auto found = devices.find(event.device);
+  if (found != devices.end() && found->second.engine == EngineState::kStarting)
+    found->second.engine = EngineState::kReady;
+}
+
+void Session::Parts::On(EngineEnded event) {
+  const auto found = devices.find(event.device);
+  if (found == devices.end()) return;
+  Device& device = found->second;
+  const bool wished = device.engine == EngineState::kStopping;
+  device.engine = EngineState::kDown;
+  device.measuring.reset();
+  device.start_at_ms = now_ms;
+  if (wished) return;
+  if (device.running.has_value()) {
+    Group* group = FindGroup(device.running->token);
+    std::vector<size_t> tasks = device.running->slice;
+    if (ConcernsGroup(event.failure.kind())) {
+      tasks.resize(group->task_count());
+      for (size_t i = 0; i < tasks.size(); ++i) tasks[i] = i;
+    }
+    Fault(group, Unsettled(*group, tasks), event.failure);
+    device.running.reset();
+  } else {
+    Say(true, absl::StrCat("the engine of ", DeviceName(device), " ended: ", event.failure.message()));
+  }
+  ++device.ends_in_a_row;
+  const uint32_t doublings = std::min<uint32_t>(device.ends_in_a_row - 1, 20);
+  device.start_at_ms = now_ms + std::min(limits.engine_first_ms << doublings, limits.engine_most_ms);
+  if (device.ends_in_a_row < limits.engine_ends) return;
+  for (const TokenKey& key : device.queue) {
+    Group* group = FindGroup(key);
+    std::vector<size_t> all(group->task_count());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+    Fault(
+        group, Unsettled(*group, all),
+        MakeFailure(farm::v1::LOST, absl::StrCat("The engine of ", DeviceName(device), " ended ", device.ends_in_a_row,
+                                                 " times in a row; the last time: ", event.failure.message())));
+  }
+}
+
+// ---- After every event --------------------------------------------------------------------------------------------
+
+void Session::Parts::Sweep() {
+  for (auto& [index, device] : devices) {
+    if (!device.running.has_value()) continue;
+    Group* group = FindGroup(device.running->token);
+    // Revoked while it ran. A slice whose tasks all finished ends by itself in a moment.
+    if (Unsettled(*group, device.running->slice).empty() && device.running->phase != Phase::kFinishing)
+      StopRunning(&device);
+  }
+  for (auto group = groups.begin(); group != groups.end();) {
+    if (!group->second.Over() || Runs(group->second)) {
+      ++group;
+      continue;
+    }
+    Device& device = devices.at(group->second.device());
+    device.queue.erase(std::find(device.queue.begin(), device.queue.end(), group->first));
+    if (device.measuring == group->first) device.measuring.reset();
+    for (const std::string& digest : group->second.held_digests) outbox.Unhold(digest);
+    actions.push_back(Release{group->second.token()});
+    group = groups.erase(group);
+  }
+}
+
+void Session::Parts::Advance() {
+  Sweep();
+  if (!draining) {
+    for (auto& [index, device] : devices) RunNext(&device);
+  }
+  SendHeartbeatIfDue();
+  if (welcomed) outbox.Pump(now_ms, &actions);
+  if (!draining || drained) return;
+  const bool runs =
+      std::any_of(devices.begin(), devices.end(), [](const auto& item) { return item.second.running.has_value(); });
+  if (runs || (welcomed && outbox.size() > 0)) return;
+  drained = true;
+  actions.push_back(Drained{});
+}
+
+}  // namespace storyfarm::worker

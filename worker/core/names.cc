@@ -1,0 +1,90 @@
+#include "worker/core/names.h"
+
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "worker/core/session.h"
+
+namespace storyfarm::worker {
+namespace {
+
+using farm::v1::BlobRef;
+
+// Collects blobs in order, each digest once; those without a digest stand for nothing.
+class BlobList {
+ public:
+  void Add(const BlobRef& blob) {
+    if (!blob.digest().empty() && seen_.insert(blob.digest()).second) blobs_.push_back(blob);
+  }
+  void Add(const farm::v1::Bank& bank) {
+    for (const BlobRef& step : bank.steps()) Add(step);
+  }
+  void Add(const farm::v1::ModelManifest& model) {
+    for (const farm::v1::ModelFile& file : model.files()) Add(file.blob());
+  }
+  void Add(const farm::v1::FrameResult& frame) {
+    Add(frame.image());
+    Add(frame.latents());
+  }
+  std::vector<BlobRef> Take() { return std::move(blobs_); }
+
+ private:
+  std::set<std::string> seen_;
+  std::vector<BlobRef> blobs_;
+};
+
+absl::string_view KindName(farm::v1::TaskKind kind) {
+  switch (kind) {
+    case farm::v1::TASK_IDENTITY:
+      return "identity";
+    case farm::v1::TASK_FRAME:
+      return "frame";
+    case farm::v1::TASK_PAGE:
+      return "page";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace
+
+std::vector<BlobRef> BlobsOf(const farm::v1::Result& result) {
+  BlobList blobs;
+  if (result.has_frame()) blobs.Add(result.frame());
+  if (result.has_identity()) {
+    blobs.Add(result.identity().bank());
+    for (const auto& frame : result.identity().frames()) blobs.Add(frame);
+  }
+  if (result.has_page()) {
+    blobs.Add(result.page().png());
+    blobs.Add(result.page().pdf());
+    blobs.Add(result.page().cbz());
+  }
+  return blobs.Take();
+}
+
+std::vector<BlobRef> InputsOf(const farm::v1::Work& work) {
+  BlobList blobs;
+  if (work.has_identity()) blobs.Add(work.identity().model());
+  if (work.has_frames()) {
+    blobs.Add(work.frames().model());
+    for (const auto& bank : work.frames().banks()) blobs.Add(bank);
+  }
+  if (work.has_page()) {
+    for (const auto& page : work.page().pages()) {
+      for (const auto& panel : page.panels()) blobs.Add(panel.image());
+    }
+    for (const auto& font : work.page().fonts()) blobs.Add(font.blob());
+  }
+  return blobs.Take();
+}
+
+std::string Print(const farm::v1::TaskId& task) {
+  return absl::StrCat(task.job_id(), "/", KindName(task.kind()), "/", task.number());
+}
+
+std::string Print(const farm::v1::FencingToken& token) {
+  return absl::StrCat(absl::Hex(token.incarnation(), absl::kZeroPad16), "-", token.number());
+}
+
+}  // namespace storyfarm::worker

@@ -1,0 +1,124 @@
+// What Session is made of. control.cc speaks with the coordinator, devices.cc with the engines.
+#ifndef STORYFARM_WORKER_CORE_SESSION_PARTS_H_
+#define STORYFARM_WORKER_CORE_SESSION_PARTS_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/core/group.h"
+#include "worker/core/names.h"
+#include "worker/core/outbox.h"
+#include "worker/core/session.h"
+#include "worker/core/silence.h"
+
+namespace storyfarm::worker {
+
+// A slice on an engine.
+struct Running {
+  uint64_t run = 0;
+  TokenKey token;
+  std::vector<size_t> slice;  // positions of its group's tasks
+  RunKind kind;
+  Phase phase = Phase::kLoading;
+  int64_t last_sign_ms = 0;
+  int64_t last_progress_ms = 0;
+};
+
+enum class EngineState {
+  kDown,      // to be started at start_at_ms
+  kStarting,  // also the first one, which the agent starts
+  kReady,
+  kStopping,  // by our wish: its end is no fault
+};
+
+struct Device {
+  farm::v1::DeviceReport report;
+  farm::v1::DeviceMemory memory;
+  EngineState engine = EngineState::kStarting;
+  int64_t start_at_ms = 0;
+  uint32_t ends_in_a_row = 0;
+  std::deque<TokenKey> queue;  // groups in the order they came
+  std::optional<Running> running;
+  std::optional<TokenKey> measuring;  // waits for memory before its first slice
+};
+
+struct Session::Parts {
+  Parts(Self self_in, const Limits& limits_in)
+      : self(std::move(self_in)), limits(limits_in), outbox(limits_in), silence(limits_in) {}
+
+  Self self;
+  Limits limits;
+  Outbox outbox;
+  SilenceLimits silence;
+  std::map<uint32_t, Device> devices;
+  std::map<TokenKey, Group> groups;
+  std::vector<farm::v1::TaskFault> faults;  // wait for a Welcome
+  bool connected = false;
+  bool welcomed = false;
+  bool draining = false;
+  bool drained = false;
+  int64_t heartbeat_ms = 0;
+  int64_t next_heartbeat_ms = 0;
+  int64_t now_ms = 0;
+  uint64_t next_run = 1;
+  Actions actions;
+
+  // ---- control.cc
+  void On(Connected event);
+  void On(Disconnected event);
+  void On(CoordinatorSaid event);
+  void On(Persisted event);
+  void On(PersistFailed event);
+  void On(Uploaded event);
+  void On(UploadFailed event);
+  void On(Drain event);
+  void OnWelcome(const farm::v1::Welcome& welcome);
+  void OnGrant(farm::v1::Grant grant);
+  void OnRevoke(const farm::v1::Revoke& revoke);
+  void OnTrim(const farm::v1::Trim& trim);
+  void SendHello(std::vector<std::string> cached);
+  void SendHeartbeatIfDue();
+  void SendLeaving();
+  void Finish(Group* group, size_t index, farm::v1::Result result);
+  // Reports these tasks of a group, now or after the next Welcome; they are then over.
+  void Fault(Group* group, const std::vector<size_t>& tasks, const farm::v1::Failure& failure);
+  void GiveBack(const farm::v1::FencingToken& token, std::vector<farm::v1::TaskId> tasks);
+  void Post(farm::v1::WorkerMessage message) { actions.push_back(Send{std::move(message)}); }
+  void Say(bool warning, std::string text, const farm::v1::FencingToken& token = {}, const farm::v1::TaskId& task = {});
+
+  // ---- devices.cc
+  void On(Tick event);
+  void On(Prepared event);
+  void On(PrepareFailed event);
+  void On(MemoryMeasured event);
+  void On(StepReached event);
+  void On(FrameStored event);
+  void On(BankStepStored event);
+  void On(PagesStored event);
+  void On(RunEnded event);
+  void On(RunFailed event);
+  void On(EngineReady event);
+  void On(EngineEnded event);
+  // Whether memory suffices for the group; reports it where not.
+  bool CheckMemory(const Device& device, Group* group);
+  void RunNext(Device* device);
+  void StartSlice(Device* device, Group* group);
+  void StopRunning(Device* device);
+  // The device that runs `run`, or null; notes that its engine lives, and the phase that begins (none: the same goes
+  // on).
+  Device* Alive(uint64_t run, std::optional<Phase> next);
+  // Forgets groups that have nothing left, and stops engines that run for nobody.
+  void Sweep();
+  void Advance();  // after every event: sweep, run what can run, send what can be sent
+  Group* FindGroup(const TokenKey& token);
+  std::vector<size_t> Unsettled(const Group& group, const std::vector<size_t>& among) const;
+  bool Runs(const Group& group) const;
+};
+
+}  // namespace storyfarm::worker
+
+#endif  // STORYFARM_WORKER_CORE_SESSION_PARTS_H_

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pipeline/base/env.h"
 #include "pipeline/page/fonts.h"
 
 namespace storyfarm::page {
@@ -34,11 +35,16 @@ struct PagePanel {
 
 struct Page {
   uint32_t number = 0;        // in the story, from 0; printed counted from 1
+  std::string title;          // the story's, on its first page; else empty
+  std::string author;         // likewise
   std::string chapter_title;  // on a chapter's first page, else empty
   std::vector<PagePanel> panels;
 };
 
-enum class CaptionPlace { kUnder, kIn };
+enum class CaptionPlace {
+  kUnder,  // below the picture
+  kIn,     // in a box over the picture's lower edge; a caption that would hide over half of it goes under it
+};
 
 // How pages look. Zero or empty fields have these defaults.
 struct PageStyle {
@@ -60,18 +66,23 @@ inline constexpr uint32_t kMaxColumns = 6;
 inline constexpr uint32_t kMaxRows = 6;
 inline constexpr uint32_t kMinPageWidth = 400;
 inline constexpr uint32_t kMaxPageWidth = 6000;
-inline constexpr uint32_t kMaxPageHeight = 24'000;  // Cairo's image surfaces end at 32,767
+inline constexpr uint32_t kMaxPageHeight = 24'000;              // Cairo's image surfaces end at 32,767
+inline constexpr uint64_t kMaxPagePixels = uint64_t{64} << 20;  // 256 MiB while it is drawn; A4 at 600 dots has 35 M
 
-// One page as PNG bytes. INVALID_ARGUMENT: the style is out of range, the page has no panel or more than
-// columns x rows, its picture is no PNG, a font family is unknown. NOT_FOUND: a picture's file is missing.
-absl::StatusOr<std::string> ComposePng(const Page& page, const PageStyle& style, const Fonts& fonts);
+// One page as PNG bytes. `env` is where its pictures are read. INVALID_ARGUMENT: the style is out of range, the page
+// has no panel or more than columns x rows, a picture is no PNG, a font family is unknown, the page would be over the
+// bounds. NOT_FOUND: a picture's file is missing.
+absl::StatusOr<std::string> ComposePng(const Page& page, const PageStyle& style, const Fonts& fonts, base::Env& env);
 
-// The whole story as PDF: one sheet a page, text as text, pictures in their own resolution. Written to `path`, which is
+// The whole story as PDF: one sheet a page, text as text, pictures in their own resolution or, where that is
+// coarser, the page's. Written to `path`, which is
 // replaced. Memory holds one page's pictures at a time.
-absl::Status WritePdf(const Book& book, const PageStyle& style, const Fonts& fonts, const std::string& path);
+absl::Status WritePdf(const Book& book, const PageStyle& style, const Fonts& fonts, const std::string& path,
+                      base::Env& env);
 
 // The whole story as CBZ: a zip file of page pictures with ComicInfo.xml, as comic readers open it. Likewise.
-absl::Status WriteCbz(const Book& book, const PageStyle& style, const Fonts& fonts, const std::string& path);
+absl::Status WriteCbz(const Book& book, const PageStyle& style, const Fonts& fonts, const std::string& path,
+                      base::Env& env);
 
 }  // namespace storyfarm::page
 

@@ -79,7 +79,8 @@ class Env {
   virtual absl::StatusOr<std::unique_ptr<ReadableFile>> OpenForReading(const std::string& path) = 0;
   // NOT_FOUND where there is nothing. Follows links.
   virtual absl::StatusOr<FileInfo> Stat(const std::string& path) = 0;
-  // Replaces `to` in one step. Durable only after SyncFolder of the target's folder.
+  // Replaces `to` in one step. Durable only after SyncFolder of the target's folder. UNIMPLEMENTED where they lie on
+  // two disks: copy instead.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   // A file, or an empty folder. NOT_FOUND where there is nothing.
   virtual absl::Status Remove(const std::string& path) = 0;

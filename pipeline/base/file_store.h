@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,7 +67,8 @@ class StoreWriter {
   ~StoreWriter();
   // Bytes kept so far; the next Append goes here.
   uint64_t offset_bytes() const { return offset_bytes_; }
-  // RESOURCE_EXHAUSTED: disk full, what was written is kept. OUT_OF_RANGE: more than the announced size.
+  // RESOURCE_EXHAUSTED: disk full; what was written is kept, for another writer to resume. OUT_OF_RANGE: more than the
+  // announced size, nothing was written. After any other failure every call fails.
   absl::Status Append(std::string_view bytes);
   // Verifies size and digest, syncs, renames, syncs the folder: on OK the file is durable and in the store.
   // DATA_LOSS: the bytes are not what the digest names; the partial file is removed. FAILED_PRECONDITION: too few bytes
@@ -97,7 +97,7 @@ class FileStore {
   static absl::StatusOr<std::unique_ptr<FileStore>> Open(Env& env, std::string root, FileStoreOptions options = {});
   ~FileStore();
 
-  // Looks at the disk, too: a file that was taken away from outside is absent.
+  // Whether it is here and durable. Looks at the disk, too: a file that was taken away from outside is absent.
   bool Has(const Digest& digest);
   // NOT_FOUND names the digest. Counts as use. The file stays only while it is pinned or nothing evicts: prefer
   // PinFile.
@@ -134,22 +134,37 @@ class FileStore {
   struct Entry {
     uint64_t size_bytes = 0;
     int64_t last_used_unix_ms = 0;
+    int64_t stored_use_unix_ms = 0;  // what the file's modification time says
     uint32_t pins = 0;
+  };
+  struct Upload {
+    uint64_t size_bytes = 0;
+    uint64_t written_bytes = 0;
   };
 
   FileStore(Env& env, std::string root, FileStoreOptions options);
   absl::Status Load();
+  absl::Status LoadFolder(const std::string& name);
+  absl::Status RemoveStalePartials();
   std::string FolderFor(const Digest& digest) const;
   std::string PathFor(const Digest& digest) const;
   std::string PartialPathFor(const Digest& digest, const std::string& upload_id) const;
-  // Brings the entry in line with the disk; null where the file is absent.
-  Entry* Refresh(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Null where the file is absent, which it also is where somebody took it from the disk.
+  Entry* Find(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Touch(const Digest& digest, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Record(const Digest& digest, uint64_t size_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Evicts until `size_bytes` more fit.
-  absl::Status MakeRoom(uint64_t size_bytes, const Digest& for_digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Renames a synced file to its digest's name and makes that durable.
+  bool Removable(const Digest& digest, const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Evicts until an upload of `size_bytes`, of which `kept_bytes` are on the disk already, fits beside those under way.
+  absl::Status MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Registers an upload after making room for it.
+  absl::Status BeginUpload(const std::string& partial_path, uint64_t size_bytes, uint64_t kept_bytes);
+  void CountWritten(const std::string& partial_path, uint64_t bytes);
+  void EndUpload(const std::string& partial_path);
+  // A name in partial/ that no other writer has; removed by the next Open where this process dies.
+  std::string OwnPartialPath();
+  // Writes bytes to a partial file of our own, which the caller publishes or removes.
+  absl::Status CopyInto(const std::string& from, const std::string& partial_path);
+  // Renames a synced file to its digest's name, makes that durable and enters it.
   absl::Status Publish(const std::string& from, const Digest& digest, uint64_t size_bytes);
   void Unpin(const Digest& digest);
 
@@ -157,10 +172,11 @@ class FileStore {
   const std::string root_;
   const FileStoreOptions options_;
   mutable absl::Mutex mutex_;
-  std::map<Digest, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  std::map<Digest, Entry> entries_ ABSL_GUARDED_BY(mutex_);  // durable files
   uint64_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::set<std::string> open_uploads_ ABSL_GUARDED_BY(mutex_);  // paths of partial files
-  uint64_t put_count_ ABSL_GUARDED_BY(mutex_) = 0;              // makes partial names of Put and AdoptFile unique
+  std::map<std::string, Upload> uploads_ ABSL_GUARDED_BY(mutex_);  // by partial path
+  std::map<Digest, int> publishing_ ABSL_GUARDED_BY(mutex_);       // between rename and durability
+  uint64_t own_partials_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 // Whether it is 1 to 64 of [a-z0-9-].

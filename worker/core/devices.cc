@@ -135,8 +135,8 @@ void Session::Parts::StartSlice(Device* device, Group* group) {
   running.kind = group->KindOf(running.slice);
   running.last_sign_ms = now_ms;
   for (const size_t index : running.slice) group->set_stage(index, TaskStage::kRunning);
-  actions.push_back(Run{running.run, device->report.index(), group->token(), group->task(running.slice.front()),
-                        group->WorkOf(running.slice)});
+  actions.push_back(StartRun{running.run, device->report.index(), group->token(), group->task(running.slice.front()),
+                             group->WorkOf(running.slice)});
   device->running = std::move(running);
 }
 

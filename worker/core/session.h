@@ -3,7 +3,7 @@
 // which feed it from a seed.
 //
 //   coordinator ──messages──┐                       ┌── Send ────────> coordinator
-//   engines ──────events────┼─> Session::Step ──────┼── Prepare, Measure, Run, StopEngine, StartEngine ─> engines
+//   engines ──────events────┼─> Session::Step ──────┼── Prepare, Measure, StartRun, StopEngine, StartEngine ─> engines
 //   disk, transfers ─done───┤    (now, Event)       ├── Persist, Clear ──> outbox on disk
 //   clock ────────tick──────┘     -> Actions        └── Upload ──────────> blobs
 //
@@ -74,8 +74,8 @@ struct MemoryMeasured {
   farm::v1::DeviceMemory memory;
 };
 
-// What a running slice's engine said, after the agent put the files it names into the cache. `run` is Run::run: events
-// of runs that were stopped are ignored.
+// What a running slice's engine said, after the agent put the files it names into the cache. `run` is StartRun::run:
+// events of runs that were stopped are ignored.
 struct StepReached {
   uint64_t run = 0;
   std::vector<uint32_t> panels;
@@ -161,7 +161,7 @@ struct Release {
 struct Measure {
   uint32_t device = 0;
 };
-struct Run {
+struct StartRun {
   uint64_t run = 0;  // names this run in events; never used again
   uint32_t device = 0;
   farm::v1::FencingToken token;
@@ -176,7 +176,8 @@ struct StopEngine {
 struct StartEngine {
   uint32_t device = 0;
 };
-// Write the result to the outbox, durably, and pin the blobs that it names: answer Persisted or PersistFailed.
+// Write the result to the outbox, durably, and pin the blobs that it names: answer Persisted or PersistFailed. Persist,
+// Clear and Release are carried out in the order in which they came.
 struct Persist {
   farm::v1::Result result;
 };
@@ -198,8 +199,8 @@ struct Note {
   farm::v1::TaskId task;
 };
 
-using Action =
-    std::variant<Send, Prepare, Release, Measure, Run, StopEngine, StartEngine, Persist, Clear, Upload, Drained, Note>;
+using Action = std::variant<Send, Prepare, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
+                            Drained, Note>;
 using Actions = std::vector<Action>;
 
 // ---- The machine --------------------------------------------------------------------------------------------------

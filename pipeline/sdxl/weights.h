@@ -41,8 +41,8 @@ class Weights {
   at::Tensor Take(std::string_view name, at::IntArrayRef shape);
   // Whether the files hold a tensor of this name.
   bool Has(std::string_view name) const;
-  // Accepts a surplus tensor (or all that start with `prefix`) that real checkpoints carry and nobody needs.
-  void Ignore(std::string_view prefix);
+  // Accepts a surplus tensor that real checkpoints carry and nobody needs.
+  void Ignore(std::string_view name);
   // OK, or INVALID_ARGUMENT that lists every missing, mis-shaped and surplus tensor with the file it belongs to.
   absl::Status Finish() const;
 
@@ -55,10 +55,14 @@ class Weights {
     bool taken = false;
   };
 
+  Weights() = default;
+
   std::string component_;  // folder, for messages
+  std::vector<std::string> files_;
   Placement placement_;
   std::map<std::string, Stored, std::less<>> stored_;
-  std::vector<std::string> problems_;
+  std::vector<std::string> missing_;
+  std::vector<std::string> mis_shaped_;
 };
 
 // A place in a checkpoint's tree of names: `at / "attn1" / "to_q"` takes from "...attn1.to_q".

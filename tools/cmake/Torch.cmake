@@ -23,6 +23,9 @@ if(NOT APPLE)
   target_link_options(storyfarm_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--disable-new-dtags)
 endif()
 
+# Programs would be compiled with -fPIE, which a precompiled header made with -fPIC refuses; the last of the two counts.
+target_compile_options(storyfarm_torch INTERFACE -fPIC)
+
 # One precompiled header for every file that includes libtorch (8 s a file without it).
 add_library(storyfarm_torch_pch OBJECT ${CMAKE_SOURCE_DIR}/tools/cmake/torch_pch.cc)
 target_link_libraries(storyfarm_torch_pch PRIVATE storyfarm_torch storyfarm_warnings)

@@ -1,0 +1,65 @@
+// What UNet and VAE share: the residual block and the changes of resolution. Internal to this folder.
+#ifndef STORYFARM_PIPELINE_SDXL_RESNET_H_
+#define STORYFARM_PIPELINE_SDXL_RESNET_H_
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+#include "pipeline/sdxl/layers.h"
+#include "pipeline/sdxl/weights.h"
+
+namespace storyfarm::sdxl {
+
+struct ResnetOptions {
+  int64_t groups = 32;
+  double eps = 1e-5;
+  int64_t time_channels = 0;  // 0: no time embedding (VAE)
+  bool scale_shift = false;   // the time embedding scales and shifts the second norm's output, instead of being added
+  double output_scale = 1;    // the sum of block and shortcut is divided by it
+};
+
+// ResnetBlock2D: [B, in, H, W] -> [B, out, H, W].
+class ResnetBlock {
+ public:
+  ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options);
+  // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none.
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const;
+
+ private:
+  GroupNorm norm1_;
+  Conv2d conv1_;
+  Linear time_projection_;
+  GroupNorm norm2_;
+  Conv2d conv2_;
+  Conv2d shortcut_;
+  bool has_shortcut_;
+  bool scale_shift_;
+  double output_scale_;
+};
+
+// Halves the resolution (rounding up) by a convolution of stride 2.
+class Downsample {
+ public:
+  // `padding` 1 pads all sides (UNet); 0 pads right and bottom by one (VAE).
+  Downsample(const WeightScope& at, int64_t channels, int64_t padding);
+  at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  Conv2d conv_;
+  bool pad_end_;
+};
+
+// Nearest neighbour to [height, width], then a convolution.
+class Upsample {
+ public:
+  Upsample(const WeightScope& at, int64_t channels);
+  at::Tensor operator()(const at::Tensor& x, int64_t height, int64_t width) const;
+
+ private:
+  Conv2d conv_;
+};
+
+}  // namespace storyfarm::sdxl
+
+#endif  // STORYFARM_PIPELINE_SDXL_RESNET_H_

@@ -1,0 +1,134 @@
+#include "pipeline/sdxl/weights.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace storyfarm::sdxl {
+namespace {
+
+// A wrong config makes every tensor wrong: enough to see which.
+constexpr size_t kMaxProblemsShown = 12;
+
+std::string ShapeText(at::IntArrayRef shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
+
+absl::StatusOr<at::ScalarType> ScalarTypeOf(model::TensorType type) {
+  switch (type) {
+    case model::TensorType::kF16:
+      return at::kHalf;
+    case model::TensorType::kBF16:
+      return at::kBFloat16;
+    case model::TensorType::kF32:
+      return at::kFloat;
+    case model::TensorType::kF64:
+      return at::kDouble;
+    case model::TensorType::kF8E4M3:
+      return at::kFloat8_e4m3fn;
+    case model::TensorType::kF8E5M2:
+      return at::kFloat8_e5m2;
+    case model::TensorType::kI64:
+      return at::kLong;
+    case model::TensorType::kI32:
+      return at::kInt;
+    default:
+      return absl::UnimplementedError(absl::StrCat("is stored as ", std::string(model::TensorTypeName(type)),
+                                                   "; weights may be F16, BF16, F32, F64 or F8"));
+  }
+}
+
+// A tensor over the mapped file itself, which stays mapped as long as any view of it. Only read: mappings are
+// read-only.
+at::Tensor View(const std::shared_ptr<const model::SafetensorsFile>& file, const model::TensorInfo& info,
+                at::ScalarType type) {
+  const std::span<const std::byte> bytes = file->Bytes(info);
+  auto* data = const_cast<std::byte*>(bytes.data());
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(type) == 0;
+  if (aligned && !bytes.empty())
+    return at::from_blob(
+        data, info.shape, [file](void*) {}, at::dtype(type));
+  at::Tensor copy = at::empty(info.shape, at::dtype(type));
+  if (!bytes.empty()) std::memcpy(copy.data_ptr(), data, bytes.size());
+  return copy;
+}
+
+}  // namespace
+
+absl::StatusOr<Weights> Weights::Open(const model::ModelFolder& folder, std::string_view component,
+                                      Placement placement) {
+  auto files = folder.OpenWeights(component);
+  if (!files.ok()) return files.status();
+  Weights weights;
+  weights.component_ = std::string(component);
+  weights.placement_ = placement;
+  for (const auto& file : *files) {
+    for (const model::TensorInfo& info : file->tensors()) {
+      const auto type = ScalarTypeOf(info.type);
+      if (!type.ok()) {
+        return absl::Status(type.status().code(), absl::StrCat(file->name(), ": tensor \"", info.name, "\" ",
+                                                               std::string(type.status().message())));
+      }
+      weights.stored_[info.name] = {.tensor = View(file, info, *type), .file = file->name()};
+    }
+    weights.files_.push_back(file->name());
+  }
+  return weights;
+}
+
+at::Tensor Weights::Take(std::string_view name, at::IntArrayRef shape) {
+  const auto found = stored_.find(name);
+  if (found == stored_.end()) {
+    missing_.push_back(absl::StrCat("\"", std::string(name), "\" ", ShapeText(shape), " is missing"));
+    return {};
+  }
+  Stored& stored = found->second;
+  stored.taken = true;
+  if (stored.tensor.sizes() != shape) {
+    mis_shaped_.push_back(absl::StrCat(stored.file, ": \"", std::string(name), "\" has shape ",
+                                       ShapeText(stored.tensor.sizes()), ", the config asks for ", ShapeText(shape)));
+    return {};
+  }
+  const c10::InferenceMode no_gradients;
+  // Copied as stored and converted there: the narrower format crosses the bus.
+  at::Tensor tensor = stored.tensor.to(placement_.device).to(placement_.dtype);
+  if (placement_.channels_last && tensor.dim() == 4) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
+  return tensor;
+}
+
+bool Weights::Has(std::string_view name) const { return stored_.find(name) != stored_.end(); }
+
+void Weights::Ignore(std::string_view name) {
+  if (const auto found = stored_.find(name); found != stored_.end()) found->second.taken = true;
+}
+
+absl::Status Weights::Finish() const {
+  std::vector<std::string> problems = mis_shaped_;
+  for (const std::string& missing : missing_) {
+    problems.push_back(absl::StrCat(absl::StrJoin(files_, " + "), ": ", missing));
+  }
+  for (const auto& [name, stored] : stored_) {
+    if (stored.taken) continue;
+    problems.push_back(absl::StrCat(stored.file, ": \"", name, "\" ", ShapeText(stored.tensor.sizes()),
+                                    " belongs to nothing in the config"));
+  }
+  if (problems.empty()) return absl::OkStatus();
+  const size_t count = problems.size();
+  if (count > kMaxProblemsShown) {
+    problems.resize(kMaxProblemsShown);
+    problems.push_back(absl::StrCat("and ", count - kMaxProblemsShown, " more"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("the weights of ", component_, " do not fit ", component_,
+                                                 "/config.json: ", absl::StrJoin(problems, "; ")));
+}
+
+std::string WeightScope::Join(std::string_view name) const {
+  return prefix_.empty() ? std::string(name) : absl::StrCat(prefix_, ".", std::string(name));
+}
+WeightScope WeightScope::operator/(std::string_view child) const { return WeightScope(weights_, Join(child)); }
+at::Tensor WeightScope::Take(std::string_view name, at::IntArrayRef shape) const {
+  return weights_->Take(Join(name), shape);
+}
+bool WeightScope::Has(std::string_view name) const { return weights_->Has(Join(name)); }
+
+}  // namespace storyfarm::sdxl

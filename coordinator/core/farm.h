@@ -198,7 +198,8 @@ class Farm {
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
 
  private:
-  struct Parts;
+  struct Parts;  // parts.h
+  friend class SchedulingRound;
   std::unique_ptr<Parts> parts_;
 };
 

@@ -25,7 +25,7 @@ struct Limits {
   // Hot state: a live job holds its story (at most 4 MiB) and at most 128 bytes a pending frame.
   size_t live_jobs = 1000;
   size_t frames_a_job = 20000;
-  size_t spec_bytes = size_t{8} << 20;  // one record must fit one log entry and one snapshot piece
+  size_t spec_bytes = size_t{32} << 20;  // a full story with its prompts spelled out; one record must fit one log entry
 
   size_t models = 1000;
   size_t nodes = 4096;  // known by name in State; a farm is people's machines, not a data centre
@@ -36,17 +36,18 @@ struct Limits {
   // Grants. One group runs and one waits, so that a device never idles for a round trip, yet little is stuck behind a
   // slow one.
   size_t groups_a_device = 2;
-  size_t frames_a_group = 64;  // bounds what a dying device takes back with it, and a grant's message size
-  int64_t group_seconds = 60;  // a group is cut to about this long: lost work is bounded by time, too
-  size_t grants_a_step = 256;  // bounds the time of one Step; the next Tick goes on
+  size_t frames_a_group = 64;     // bounds what a dying device takes back with it, and a grant's message size
+  int64_t prefetch_seconds = 10;  // the waiting group comes this long before the running one ends: time to fetch blobs
+  int64_t group_seconds = 60;     // a group is cut to about this long: lost work is bounded by time, too
+  size_t grants_a_step = 256;     // bounds the time of one Step; the next Tick goes on
 
   // Tries. A frame's own faults: three, as a transient fault rarely repeats thrice. Faults of machines do not count,
-  // but are bounded, so that a frame that kills every machine in some unseen way ends.
+  // but those that a task may cause in some unseen way end it, too; between them devices wait ever longer.
   uint32_t own_tries = 3;
-  uint32_t machine_faults_a_task = 30;
+  uint32_t machine_faults_a_task = 10;
   uint32_t poison_nodes = 3;
 
-  // A device that failed waits: 1 s, doubled each time, at most 5 min. After so many in a row the node is set aside.
+  // A device that failed waits: 1 s, doubled each time, at most 5 min. After so many in a row it is set aside.
   int64_t backoff_first_ms = 1000;
   int64_t backoff_most_ms = 300000;
   uint32_t faults_to_set_aside = 5;

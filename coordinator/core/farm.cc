@@ -1,0 +1,116 @@
+#include "coordinator/core/farm.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/core/parts.h"
+
+namespace storyfarm::coordinator {
+
+std::string TaskName(const farm::v1::TaskId& task) {
+  const char* kind = task.kind() == farm::v1::TASK_IDENTITY ? "identity"
+                     : task.kind() == farm::v1::TASK_PAGE   ? "page"
+                                                            : "frame";
+  return absl::StrCat(task.job_id(), "/", kind, "/", task.number());
+}
+
+farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number) {
+  farm::v1::TaskId task;
+  task.set_job_id(job_id);
+  task.set_kind(kind);
+  task.set_number(number);
+  return task;
+}
+
+Farm::Farm(const Planner* planner, const Limits& limits) : parts_(std::make_unique<Parts>(planner, limits)) {}
+Farm::~Farm() = default;
+
+absl::Status Farm::Apply(const farm::v1::Record& record) { return parts_->state.Apply(record); }
+
+uint64_t Farm::last_record() const { return parts_->state.record_count(); }
+
+std::vector<std::string> Farm::SerializeState() const {
+  ByteWriter out;
+  parts_->state.Write(out);
+  const std::string bytes = out.Take();
+  std::vector<std::string> pieces;
+  for (size_t at = 0; at < bytes.size(); at += kSnapshotPieceBytes) {
+    pieces.push_back(bytes.substr(at, kSnapshotPieceBytes));
+  }
+  return pieces;
+}
+
+absl::Status Farm::LoadState(const std::vector<std::string>& pieces) {
+  std::string bytes;
+  for (const std::string& piece : pieces) bytes += piece;
+  ByteReader in(bytes);
+  return parts_->state.Read(in);
+}
+
+Decisions Farm::Step(const Time& now, Input input) {
+  Parts& parts = *parts_;
+  parts.now = now;
+  // Before Started nothing may be decided: no token could be drawn.
+  if (parts.started || std::holds_alternative<Started>(input)) {
+    std::visit([&parts](auto& what) { parts.On(what); }, input);
+    if (parts.schedule) parts.Schedule();
+    parts.schedule = false;
+    parts.OfferArchives();
+  }
+  Decisions out = std::move(parts.out);
+  parts.out = Decisions();
+  out.changed_jobs.assign(parts.changed.begin(), parts.changed.end());
+  parts.changed.clear();
+  return out;
+}
+
+void Farm::Parts::Commit(farm::v1::Record record) {
+  if (const absl::Status status = state.Apply(record); !status.ok()) {
+    // The core made a record that can't follow: a defect. Nothing of this Step has left the process; going on could
+    // only spread the damage, and a restart begins from what is durable.
+    std::fprintf(stderr, "storyfarm: defect in the coordinator's core: %s\n", std::string(status.message()).c_str());
+    std::abort();
+  }
+  out.records.push_back(std::move(record));
+}
+
+void Farm::Parts::Send(uint64_t session, farm::v1::CoordinatorMessage message) {
+  if (session == 0) return;
+  out.messages.push_back({session, state.record_count(), std::move(message)});
+}
+
+void Farm::Parts::CloseWith(uint64_t session, absl::Status status) {
+  out.closes.push_back({session, state.record_count(), std::move(status)});
+}
+
+void Farm::Parts::Answer(uint64_t request, absl::Status status, const std::string& job_id, bool existed) {
+  out.replies.push_back({request, state.record_count(), std::move(status), job_id, existed});
+}
+
+void Farm::Parts::OfferArchives() {
+  const std::vector<std::string>& ended = state.ended();
+  if (ended.size() <= limits.finished_jobs_hot) return;
+  const size_t surplus = ended.size() - limits.finished_jobs_hot;
+  for (size_t i = 0; i < surplus; ++i) {
+    if (!archives_offered.insert(ended[i]).second) continue;
+    const Job& job = *state.FindJob(ended[i]);
+    Archive archive;
+    archive.job_id = ended[i];
+    archive.after_record = state.record_count();
+    *archive.body.mutable_spec() = job.spec();
+    *archive.body.mutable_status() = StatusOf(job, true);
+    out.archives.push_back(std::move(archive));
+  }
+}
+
+// SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
+uint64_t Farm::Parts::Random() {
+  random += 0x9e3779b97f4a7c15u;
+  uint64_t z = random;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+}  // namespace storyfarm::coordinator

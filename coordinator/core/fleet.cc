@@ -1,0 +1,112 @@
+#include "coordinator/core/fleet.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+// Free memory moves all the time; plans are asked for again only when it moved by this much. Rounded down, so that a
+// plan never counts on more than there is.
+constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
+
+}  // namespace
+
+void Device::UpdatePlanKey() {
+  if (memory.free_bytes() + memory.farm_bytes() > 0) {
+    report.set_free_bytes(std::min((memory.free_bytes() + memory.farm_bytes()) / kMemoryGrainBytes * kMemoryGrainBytes,
+                                   report.total_bytes()));
+  }
+  plan_key = report.SerializeAsString();
+}
+
+uint64_t Node::MissingBytes(const farm::v1::ModelManifest& model) const {
+  uint64_t bytes = 0;
+  for (const auto& file : model.files()) {
+    if (cached.count(file.blob().digest()) == 0) bytes += file.blob().size_bytes();
+  }
+  return bytes;
+}
+
+uint64_t Node::MissingBytes(const farm::v1::Bank& bank) const {
+  uint64_t bytes = 0;
+  for (const auto& step : bank.steps()) {
+    if (step.size_bytes() > 0 && cached.count(step.digest()) == 0) bytes += step.size_bytes();
+  }
+  return bytes;
+}
+
+void Node::NowCached(const farm::v1::ModelManifest& model, const Limits& limits) {
+  for (const auto& file : model.files()) {
+    if (cached.size() < limits.cached_digests) cached.insert(file.blob().digest());
+  }
+}
+
+void Node::NowCached(const farm::v1::Bank& bank, const Limits& limits) {
+  for (const auto& step : bank.steps()) {
+    if (step.size_bytes() > 0 && cached.size() < limits.cached_digests) cached.insert(step.digest());
+  }
+}
+
+void Pace::Add(int64_t now_ms) {
+  if (first_ms_ < 0) first_ms_ = now_ms;
+  const int64_t bucket = now_ms / kBucketMs;
+  const int64_t cell = bucket % kBuckets;
+  if (bucket_[cell] != bucket) {
+    bucket_[cell] = bucket;
+    frames_[cell] = 0;
+  }
+  ++frames_[cell];
+}
+
+double Pace::FramesPerMinute(int64_t now_ms) const {
+  const int64_t newest = now_ms / kBucketMs;
+  uint32_t frames = 0;
+  for (int64_t cell = 0; cell < kBuckets; ++cell) {
+    if (bucket_[cell] > newest - kBuckets && bucket_[cell] <= newest) frames += frames_[cell];
+  }
+  // The first frame only starts the clock.
+  const int64_t window_ms = std::min(now_ms - first_ms_, kBucketMs * kBuckets);
+  if (frames < 2 || window_ms < 1) return 0;
+  const bool whole_window = window_ms == kBucketMs * kBuckets;
+  return (frames - (whole_window ? 0.0 : 1.0)) * 60000.0 / static_cast<double>(window_ms);
+}
+
+const plan::PlanOrRefusal& PlanCache::Plan(const farm::v1::ModelManifest& model, const Device& device,
+                                           const farm::v1::GroupShape& shape, const plan::LearnedNeed& learned) {
+  auto key = std::make_tuple(model.digest(), device.plan_key, shape.SerializeAsString(), learned.planned_bytes,
+                             learned.needed_bytes);
+  const auto known = plans_.find(key);
+  if (known != plans_.end()) return known->second;
+  if (plans_.size() >= kMostPlans) plans_.clear();
+  return plans_.emplace(std::move(key), planner_->PlanGroup(model.profile(), device.report, shape, learned))
+      .first->second;
+}
+
+Node* Fleet::OfSession(uint64_t session) {
+  const auto id = node_of_session.find(session);
+  if (id == node_of_session.end()) return nullptr;
+  return &nodes.at(id->second);
+}
+
+Device* Fleet::FindDevice(const std::string& node_id, uint32_t index) {
+  const auto node = nodes.find(node_id);
+  if (node == nodes.end()) return nullptr;
+  const auto device = node->second.devices.find(index);
+  return device == node->second.devices.end() ? nullptr : &device->second;
+}
+
+void Fleet::Prune(size_t most_nodes) {
+  while (nodes.size() > most_nodes) {
+    auto oldest = nodes.end();
+    for (auto node = nodes.begin(); node != nodes.end(); ++node) {
+      if (node->second.session != 0) continue;
+      if (oldest == nodes.end() || node->second.last_heard_ms < oldest->second.last_heard_ms) oldest = node;
+    }
+    if (oldest == nodes.end()) return;
+    nodes.erase(oldest);
+  }
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,0 +1,353 @@
+#include "coordinator/core/job.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using farm::v1::TASK_FRAME;
+using farm::v1::TASK_IDENTITY;
+using farm::v1::TASK_PAGE;
+using farm::v1::TaskKind;
+using farm::v1::TaskState;
+
+// Enough for a sentence with a path and numbers; a worker may not fill the state with prose.
+constexpr size_t kProblemBytes = 500;
+
+template <typename Number>
+void Raise(Number& number) {
+  if (number < std::numeric_limits<Number>::max()) ++number;
+}
+
+std::string Cut(const std::string& text) { return text.substr(0, kProblemBytes); }
+
+void CopyDigest(const std::string& from, std::array<char, 32>& to) {
+  to.fill(0);
+  std::copy_n(from.begin(), std::min(from.size(), to.size()), to.begin());
+}
+
+}  // namespace
+
+Job::Job(farm::v1::JobSpec spec, uint64_t ordinal) : spec_(std::move(spec)), ordinal_(ordinal) {
+  LayOut();
+  for (Slot& slot : slots_[TASK_IDENTITY]) slot.state = farm::v1::TASK_READY;
+  for (Slot& slot : slots_[TASK_FRAME]) slot.state = farm::v1::TASK_BLOCKED;
+  for (Slot& slot : slots_[TASK_PAGE]) slot.state = farm::v1::TASK_BLOCKED;
+  for (const auto& set : spec_.frame_sets()) {
+    if (!set.identities().empty()) continue;
+    for (uint32_t panel : set.panels()) slots_[TASK_FRAME][panel].state = farm::v1::TASK_READY;
+  }
+  Reindex();
+}
+
+void Job::LayOut() {
+  uint32_t panels = 0;
+  for (const auto& chapter : spec_.story().chapters()) panels += static_cast<uint32_t>(chapter.panels_size());
+  slots_[TASK_IDENTITY].resize(spec_.identities_size());
+  slots_[TASK_FRAME].resize(panels);
+  slots_[TASK_PAGE].resize(spec_.pages_size());
+  outcome_of_.assign(panels, 0);
+  owner_.assign(panels, 0);
+  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
+    for (uint32_t panel : spec_.frame_sets(set).panels()) owner_[panel] = set;
+  }
+  for (int identity = 0; identity < spec_.identities_size(); ++identity) {
+    for (uint32_t panel : spec_.identities(identity).panels()) owner_[panel] = -1 - identity;
+  }
+  page_of_.assign(panels, spec_.pages_size());
+  for (int page = 0; page < spec_.pages_size(); ++page) {
+    if (spec_.pages(page).book()) continue;
+    for (uint32_t panel : spec_.pages(page).panels()) page_of_[panel] = page;
+  }
+}
+
+void Job::Reindex() {
+  counts_ = {};
+  pending_ = 0;
+  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
+    for (const Slot& slot : slots_[kind]) {
+      ++counts_[kind][slot.state];
+      if (!IsFinal(slot.state)) ++pending_;
+    }
+  }
+  ready_in_set_.assign(spec_.frame_sets_size(), 0);
+  cursor_.assign(spec_.frame_sets_size(), 0);
+  identities_missing_.assign(spec_.frame_sets_size(), 0);
+  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
+    for (uint32_t panel : spec_.frame_sets(set).panels()) {
+      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_READY) ++ready_in_set_[set];
+    }
+    for (uint32_t identity : spec_.frame_sets(set).identities()) {
+      if (slots_[TASK_IDENTITY][identity].state != farm::v1::TASK_DONE) ++identities_missing_[set];
+    }
+  }
+  panels_missing_.assign(spec_.pages_size(), 0);
+  for (int page = 0; page < spec_.pages_size(); ++page) {
+    if (spec_.pages(page).book()) continue;
+    for (uint32_t panel : spec_.pages(page).panels()) {
+      if (!IsFinal(slots_[TASK_FRAME][panel].state)) ++panels_missing_[page];
+    }
+    if (panels_missing_[page] == 0 && slots_[TASK_PAGE][page].state == farm::v1::TASK_BLOCKED) {
+      SetState({TASK_PAGE, static_cast<uint32_t>(page)}, farm::v1::TASK_READY);
+    }
+  }
+  UpdateBook();
+}
+
+const Slot* Job::slot(TaskKind kind, uint32_t number) const {
+  if (kind < TASK_IDENTITY || kind > TASK_PAGE || number >= slots_[kind].size()) return nullptr;
+  return &slots_[kind][number];
+}
+
+void Job::SetState(const TaskKey& task, TaskState state) {
+  Slot& slot = mutable_slot(task);
+  if (slot.state == state) return;
+  const uint8_t before = slot.state;
+  slot.state = state;
+  --counts_[task.first][before];
+  ++counts_[task.first][state];
+  if (!IsFinal(before) && IsFinal(state)) --pending_;
+  if (task.first != TASK_FRAME) return;
+  const int32_t set = owner_[task.second];
+  if (set >= 0 && (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY)) {
+    const auto& panels = spec_.frame_sets(set).panels();
+    if (state == farm::v1::TASK_READY) {
+      const auto at = std::lower_bound(panels.begin(), panels.end(), task.second) - panels.begin();
+      cursor_[set] = std::min(cursor_[set], static_cast<uint32_t>(at));
+      ++ready_in_set_[set];
+    } else {
+      --ready_in_set_[set];
+      uint32_t& cursor = cursor_[set];
+      while (cursor < static_cast<uint32_t>(panels.size()) &&
+             slots_[TASK_FRAME][panels[cursor]].state != farm::v1::TASK_READY) {
+        ++cursor;
+      }
+    }
+  }
+  if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
+}
+
+void Job::FrameFinal(uint32_t panel) {
+  const uint32_t page = page_of_[panel];
+  if (page < panels_missing_.size() && --panels_missing_[page] == 0 &&
+      slots_[TASK_PAGE][page].state == farm::v1::TASK_BLOCKED) {
+    SetState({TASK_PAGE, page}, farm::v1::TASK_READY);
+  }
+  UpdateBook();
+}
+
+// The book comes last: after every panel and every other page.
+void Job::UpdateBook() {
+  if (spec_.pages().empty() || !spec_.pages(spec_.pages_size() - 1).book()) return;
+  const uint32_t book = spec_.pages_size() - 1;
+  if (slots_[TASK_PAGE][book].state == farm::v1::TASK_BLOCKED && pending_ == 1) {
+    SetState({TASK_PAGE, book}, farm::v1::TASK_READY);
+  }
+}
+
+uint32_t Job::NodeIndex(const std::string& id, const std::string& name) {
+  for (uint32_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].id == id) return i;
+  }
+  nodes_.push_back({id, name, 0});
+  return static_cast<uint32_t>(nodes_.size()) - 1;
+}
+
+void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device) {
+  Slot& slot = mutable_slot(task);
+  if (slot.token != token) {
+    slot.token = token;
+    Raise(slot.attempts);
+    if (task.first == TASK_FRAME) ++frame_grants_;
+  }
+  slot.node = node + 1;
+  slot.device = static_cast<uint8_t>(device);
+  granted_ever_ = true;
+  SetState(task, farm::v1::TASK_GRANTED);
+  if (state == farm::v1::JOB_QUEUED) state = farm::v1::JOB_RUNNING;
+}
+
+void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
+  FrameOutcome outcome;
+  CopyDigest(result.image().digest(), outcome.image);
+  CopyDigest(result.latents().digest(), outcome.latents);
+  outcome.image_bytes = result.image().size_bytes();
+  outcome.latents_bytes = result.latents().size_bytes();
+  outcome.peak_bytes = result.peak_bytes();
+  outcome.finished_unix_ms = result.finished_unix_ms();
+  outcome.render_ms = result.render_ms();
+  outcomes_.push_back(outcome);
+  outcome_of_[panel] = static_cast<uint32_t>(outcomes_.size());
+  if (!result.warnings().empty()) {
+    frame_warnings_[panel].assign(result.warnings().begin(), result.warnings().end());
+  }
+  Slot& slot = slots_[TASK_FRAME][panel];
+  slot.node = node + 1;
+  Raise(nodes_[node].tasks_done);
+  problems_.erase({TASK_FRAME, panel});
+  aborts_.erase({TASK_FRAME, panel});
+  SetState({TASK_FRAME, panel}, farm::v1::TASK_DONE);
+}
+
+void Job::IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result) {
+  const Slot slot = slots_[TASK_IDENTITY][number];
+  banks_[number] = result.bank();
+  for (const auto& frame : result.frames()) {
+    slots_[TASK_FRAME][frame.panel()].device = slot.device;
+    FrameFinished(frame.panel(), frame, slot.node - 1);
+  }
+  Raise(nodes_[slot.node - 1].tasks_done);
+  problems_.erase({TASK_IDENTITY, number});
+  aborts_.erase({TASK_IDENTITY, number});
+  SetState({TASK_IDENTITY, number}, farm::v1::TASK_DONE);
+  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
+    const auto& identities = spec_.frame_sets(set).identities();
+    if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
+    if (--identities_missing_[set] > 0) continue;
+    for (uint32_t panel : spec_.frame_sets(set).panels()) {
+      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_BLOCKED)
+        SetState({TASK_FRAME, panel}, farm::v1::TASK_READY);
+    }
+  }
+  UpdateBook();
+}
+
+void Job::PageFinished(uint32_t number, const farm::v1::PageResult& result) {
+  page_results_[number] = result;
+  Raise(nodes_[slots_[TASK_PAGE][number].node - 1].tasks_done);
+  problems_.erase({TASK_PAGE, number});
+  aborts_.erase({TASK_PAGE, number});
+  SetState({TASK_PAGE, number}, farm::v1::TASK_DONE);
+  UpdateBook();
+}
+
+void Job::Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts) {
+  Slot& slot = mutable_slot(task);
+  if (counts) Raise(slot.own_tries);
+  switch (why.kind()) {
+    case farm::v1::OUT_OF_MEMORY:
+    case farm::v1::DISK_FULL:
+    case farm::v1::BLOB_UNAVAILABLE:
+      Raise(slot.machine_faults);
+      break;
+    case farm::v1::ENGINE_ABORTED:
+    case farm::v1::HUNG:
+    case farm::v1::INTERNAL:
+      if (counts) {
+        aborts_[task].insert(slot.node - 1);
+      } else {
+        // Several tasks came back at once and one of them may be to blame, or the device fails at all it gets: each
+        // goes alone from now on.
+        slot.alone = true;
+        Raise(slot.machine_faults);
+      }
+      break;
+    default:
+      break;
+  }
+  if (!why.message().empty()) problems_[task] = {why.kind(), Cut(why.message())};
+  SetState(task, farm::v1::TASK_READY);
+}
+
+void Job::Failed(const TaskKey& task, const farm::v1::Failure& why) {
+  problems_[task] = {why.kind(), Cut(why.message())};
+  aborts_.erase(task);
+  SetState(task, farm::v1::TASK_FAILED);
+  if (task.first == TASK_IDENTITY) {
+    auto fail = [this](uint32_t panel) {
+      if (!IsFinal(slots_[TASK_FRAME][panel].state)) SetState({TASK_FRAME, panel}, farm::v1::TASK_FAILED);
+    };
+    for (uint32_t panel : spec_.identities(static_cast<int>(task.second)).panels()) fail(panel);
+    for (const auto& set : spec_.frame_sets()) {
+      if (std::find(set.identities().begin(), set.identities().end(), task.second) == set.identities().end()) continue;
+      for (uint32_t panel : set.panels()) fail(panel);
+    }
+  }
+  UpdateBook();
+}
+
+void Job::Cancel() {
+  // Pages first, so that the last panel does not make one ready in between.
+  for (int kind : {TASK_PAGE, TASK_IDENTITY, TASK_FRAME}) {
+    for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
+      if (!IsFinal(slots_[kind][i].state)) SetState({static_cast<TaskKind>(kind), i}, farm::v1::TASK_CANCELLED);
+    }
+  }
+}
+
+std::optional<farm::v1::FrameResult> Job::FrameResultOf(uint32_t panel) const {
+  const uint32_t at = outcome_of_[panel];
+  if (at == 0) return std::nullopt;
+  const FrameOutcome& outcome = outcomes_[at - 1];
+  farm::v1::FrameResult result;
+  result.set_panel(panel);
+  result.mutable_image()->set_digest(outcome.image.data(), outcome.image.size());
+  result.mutable_image()->set_size_bytes(outcome.image_bytes);
+  if (outcome.latents_bytes > 0) {
+    result.mutable_latents()->set_digest(outcome.latents.data(), outcome.latents.size());
+    result.mutable_latents()->set_size_bytes(outcome.latents_bytes);
+  }
+  result.set_render_ms(outcome.render_ms);
+  result.set_peak_bytes(outcome.peak_bytes);
+  result.set_finished_unix_ms(outcome.finished_unix_ms);
+  if (const auto warnings = frame_warnings_.find(panel); warnings != frame_warnings_.end()) {
+    for (const std::string& warning : warnings->second) result.add_warnings(warning);
+  }
+  return result;
+}
+
+const farm::v1::Bank* Job::BankOf(uint32_t identity) const {
+  const auto bank = banks_.find(identity);
+  return bank == banks_.end() ? nullptr : &bank->second;
+}
+
+const farm::v1::PageResult* Job::PageResultOf(uint32_t page) const {
+  const auto result = page_results_.find(page);
+  return result == page_results_.end() ? nullptr : &result->second;
+}
+
+std::string Job::ProblemOf(TaskKind kind, uint32_t number) const {
+  if (const auto problem = problems_.find({kind, number}); problem != problems_.end()) return problem->second.message;
+  if (kind != TASK_FRAME || slots_[kind][number].state != farm::v1::TASK_FAILED) return "";
+  auto blame = [this](uint32_t identity) -> std::string {
+    const uint32_t character = spec_.identities(static_cast<int>(identity)).character();
+    return absl::StrCat("needs the identity of ", spec_.story().characters(static_cast<int>(character)).name(),
+                        ", which failed: ", ProblemOf(TASK_IDENTITY, identity));
+  };
+  if (owner_[number] < 0) return blame(static_cast<uint32_t>(-1 - owner_[number]));
+  for (uint32_t identity : spec_.frame_sets(owner_[number]).identities()) {
+    if (slots_[TASK_IDENTITY][identity].state == farm::v1::TASK_FAILED) return blame(identity);
+  }
+  return "";
+}
+
+const std::set<uint32_t>* Job::AbortsOf(const TaskKey& task) const {
+  const auto aborts = aborts_.find(task);
+  return aborts == aborts_.end() ? nullptr : &aborts->second;
+}
+
+plan::WorkInputs Job::InputsFor(TaskKind kind, const std::vector<uint32_t>& numbers) const {
+  plan::WorkInputs inputs;
+  if (kind == TASK_FRAME && !numbers.empty() && owner_[numbers.front()] >= 0) {
+    for (uint32_t identity : spec_.frame_sets(owner_[numbers.front()]).identities()) {
+      if (const farm::v1::Bank* bank = BankOf(identity)) inputs.banks.push_back(*bank);
+    }
+  }
+  if (kind == TASK_PAGE) {
+    for (uint32_t number : numbers) {
+      for (uint32_t panel : spec_.pages(static_cast<int>(number)).panels()) {
+        if (const auto frame = FrameResultOf(panel)) {
+          inputs.images[panel] = frame->image();
+        } else {
+          inputs.failures[panel] = ProblemOf(TASK_FRAME, panel);
+        }
+      }
+    }
+  }
+  return inputs;
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,0 +1,165 @@
+// One live job inside State: its spec and how far each task has come, in compact arrays.
+#ifndef STORYFARM_COORDINATOR_CORE_JOB_H_
+#define STORYFARM_COORDINATOR_CORE_JOB_H_
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "coordinator/core/bytes.h"
+#include "coordinator/core/limits.h"
+#include "coordinator/core/token.h"
+#include "farm/v1/job.pb.h"
+#include "farm/v1/work.pb.h"
+#include "pipeline/plan/plan.h"
+
+namespace storyfarm::coordinator {
+
+// Where one task stands. 32 bytes; with the frame's two indices a pending frame takes 44.
+struct Slot {
+  Token token;                 // of the last grant
+  uint32_t node = 0;           // position in Job::nodes() + 1 of the last grant's node; 0: never granted
+  uint16_t attempts = 0;       // grants, saturating
+  uint8_t state = 0;           // farm::v1::TaskState
+  uint8_t own_tries = 0;       // faults that count against the task, saturating
+  uint8_t machine_faults = 0;  // OUT_OF_MEMORY, DISK_FULL and BLOB_UNAVAILABLE, saturating
+  uint8_t device = 0;          // of the last grant
+  bool alone = false;          // goes in a group of its own: its last group aborted an engine
+};
+static_assert(sizeof(Slot) == 32);
+
+// A node as the job knows it: kept with the job, so that State does not remember nodes for ever.
+struct JobNode {
+  std::string id;
+  std::string name;
+  uint32_t tasks_done = 0;
+};
+
+// Why a task last came back or failed.
+struct TaskProblem {
+  farm::v1::FailureKind kind = farm::v1::FAILURE_KIND_UNSPECIFIED;
+  std::string message;
+};
+
+using TaskKey = std::pair<farm::v1::TaskKind, uint32_t>;
+
+inline bool IsFinal(uint8_t state) { return state >= farm::v1::TASK_DONE; }
+
+class Job {
+ public:
+  // INVALID_ARGUMENT with a sentence where the spec does not hold together: every panel rendered once, numbers in
+  // range.
+  static absl::Status Validate(const farm::v1::JobSpec& spec, const Limits& limits);
+
+  // `spec` is valid. `ordinal` counts accepted jobs over the farm's life.
+  Job(farm::v1::JobSpec spec, uint64_t ordinal);
+
+  const farm::v1::JobSpec& spec() const { return spec_; }
+  uint64_t ordinal() const { return ordinal_; }
+  const std::vector<JobNode>& nodes() const { return nodes_; }
+  // Of `kind`, number within range; null else.
+  const Slot* slot(farm::v1::TaskKind kind, uint32_t number) const;
+  uint32_t size(farm::v1::TaskKind kind) const { return static_cast<uint32_t>(slots_[kind].size()); }
+  // How many tasks of a kind are in a state.
+  uint32_t count(farm::v1::TaskKind kind, farm::v1::TaskState state) const { return counts_[kind][state]; }
+  uint32_t pending() const { return pending_; }  // tasks not final
+  uint64_t frame_grants() const { return frame_grants_; }
+  bool granted_ever() const { return granted_ever_; }
+
+  // Frames ready in a frame set; and the ready ones from the lowest panel up: `visit` returns false to stop.
+  uint32_t ready_in_set(uint32_t set) const { return ready_in_set_[set]; }
+  template <typename Visit>
+  void VisitReady(uint32_t set, Visit visit) const;
+  // Position in frame_sets, or -1 - the identity task that renders the panel.
+  int32_t owner(uint32_t panel) const { return owner_[panel]; }
+
+  std::optional<farm::v1::FrameResult> FrameResultOf(uint32_t panel) const;
+  const farm::v1::Bank* BankOf(uint32_t identity) const;          // null until done
+  const farm::v1::PageResult* PageResultOf(uint32_t page) const;  // null until done
+  // Why a task failed or last came back, in a sentence; of a frame whose identity failed, that.
+  std::string ProblemOf(farm::v1::TaskKind kind, uint32_t number) const;
+  // Nodes (positions in nodes()) whose engine the task aborted; null: none.
+  const std::set<uint32_t>* AbortsOf(const TaskKey& task) const;
+  // What work on `tasks` reads of earlier results.
+  plan::WorkInputs InputsFor(farm::v1::TaskKind kind, const std::vector<uint32_t>& numbers) const;
+
+  farm::v1::JobState state = farm::v1::JOB_QUEUED;  // final states only come from JobFinished and JobCancelled
+  uint64_t finished_unix_ms = 0;
+  uint32_t live_grants = 0;  // kept by State
+
+  // ---- Only for State::Apply, which has checked the task's state. ----
+  uint32_t NodeIndex(const std::string& id, const std::string& name);
+  void Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device);
+  void FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node);
+  void IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result);
+  void PageFinished(uint32_t number, const farm::v1::PageResult& result);
+  void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
+  void Failed(const TaskKey& task, const farm::v1::Failure& why);
+  void Cancel();
+
+  void Write(ByteWriter& out) const;
+  static std::optional<Job> Read(ByteReader& in);
+
+ private:
+  struct FrameOutcome {
+    std::array<char, 32> image{};
+    std::array<char, 32> latents{};
+    uint64_t image_bytes = 0;
+    uint64_t latents_bytes = 0;  // 0: none were kept
+    uint64_t peak_bytes = 0;
+    uint64_t finished_unix_ms = 0;
+    uint64_t render_ms = 0;
+  };
+
+  Slot& mutable_slot(const TaskKey& task) { return slots_[task.first][task.second]; }
+  void SetState(const TaskKey& task, farm::v1::TaskState state);
+  void FrameFinal(uint32_t panel);
+  void UpdateBook();
+  void Reindex();
+  void LayOut();
+
+  farm::v1::JobSpec spec_;
+  uint64_t ordinal_ = 0;
+  std::array<std::vector<Slot>, 4> slots_;  // by TaskKind
+  std::vector<JobNode> nodes_;
+  std::vector<FrameOutcome> outcomes_;  // in order of finishing
+  std::vector<uint32_t> outcome_of_;    // by panel: position in outcomes_ + 1; 0: none
+  std::map<uint32_t, std::vector<std::string>> frame_warnings_;
+  std::map<uint32_t, farm::v1::Bank> banks_;
+  std::map<uint32_t, farm::v1::PageResult> page_results_;
+  std::map<TaskKey, TaskProblem> problems_;
+  std::map<TaskKey, std::set<uint32_t>> aborts_;
+  uint64_t frame_grants_ = 0;
+  bool granted_ever_ = false;
+
+  // Follow from the above (Reindex).
+  std::vector<int32_t> owner_;     // by panel
+  std::vector<uint32_t> page_of_;  // by panel: position of its page, or size of pages: none
+  std::array<std::array<uint32_t, 8>, 4> counts_{};
+  uint32_t pending_ = 0;
+  std::vector<uint32_t> ready_in_set_;
+  std::vector<uint32_t> cursor_;              // by set: no frame before this position is ready
+  std::vector<uint32_t> identities_missing_;  // by set: banks not there yet
+  std::vector<uint32_t> panels_missing_;      // by page but the book: panels not final yet
+};
+
+template <typename Visit>
+void Job::VisitReady(uint32_t set, Visit visit) const {
+  const auto& panels = spec_.frame_sets(static_cast<int>(set)).panels();
+  uint32_t left = ready_in_set_[set];
+  for (int i = static_cast<int>(cursor_[set]); i < panels.size() && left > 0; ++i) {
+    if (slots_[farm::v1::TASK_FRAME][panels[i]].state != farm::v1::TASK_READY) continue;
+    --left;
+    if (!visit(panels[i])) return;
+  }
+}
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_CORE_JOB_H_

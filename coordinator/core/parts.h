@@ -1,0 +1,98 @@
+// The inside of Farm: State, Fleet and the functions that turn inputs into records and messages. One method a kind of
+// input; the file that holds it is named beside it.
+#ifndef STORYFARM_COORDINATOR_CORE_PARTS_H_
+#define STORYFARM_COORDINATOR_CORE_PARTS_H_
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "coordinator/core/farm.h"
+#include "coordinator/core/fleet.h"
+#include "coordinator/core/state.h"
+
+namespace storyfarm::coordinator {
+
+struct Farm::Parts {
+  Parts(const Planner* planner, const Limits& limits)
+      : planner(planner), limits(limits), state(limits), fleet(planner) {}
+
+  const Planner* planner;
+  const Limits limits;
+  State state;
+  Fleet fleet;
+  bool started = false;
+  uint64_t random = 0;  // state of the generator that spreads back-offs
+
+  // Of the Step that runs.
+  Time now;
+  Decisions out;
+  std::set<std::string> changed;
+  bool schedule = false;  // something changed that grants may follow from
+  std::set<std::string> archives_offered;
+
+  // ---- farm.cc
+  // The only way a record comes to be: made durable later, applied now.
+  void Commit(farm::v1::Record record);
+  void Send(uint64_t session, farm::v1::CoordinatorMessage message);
+  void CloseWith(uint64_t session, absl::Status status);
+  void Answer(uint64_t request, absl::Status status, const std::string& job_id = "", bool existed = false);
+  void OfferArchives();
+  uint64_t Random();
+
+  // ---- client_inputs.cc
+  void On(const Started& input);
+  void On(SubmitJob& input);
+  void On(const CancelJob& input);
+  void On(AddModel& input);
+  void On(const ArchiveStored& input);
+
+  // ---- worker_inputs.cc
+  void On(const WorkerConnected& input);
+  void On(WorkerSaid& input);
+  void On(const WorkerGone& input);
+  void On(const Tick& input);
+  void Welcome(Node& node, const farm::v1::Hello& hello);
+  void OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat);
+  void OnProgress(Node& node, const farm::v1::Progress& progress);
+  void OnResult(Node& node, farm::v1::Result& result, const std::vector<std::string>& missing_digests);
+  void OnTrimReply(Node& node, const farm::v1::TrimReply& reply);
+  void OnLeaving(Node& node, const farm::v1::Leaving& leaving);
+  // True if the task is still this node's under this token: GRANTED, or READY and granted to nobody since, in which
+  // case it is granted to it again under the same token.
+  bool Keep(const Node& node, const farm::v1::FencingToken& token, const farm::v1::TaskId& task);
+  void Renew(const Token& token);
+
+  // ---- faults.cc
+  void OnFault(Node& node, const farm::v1::TaskFault& fault);
+  // The task comes back under its token's failure; fails it for good where its tries are used up.
+  void GiveBack(const Token& token, const farm::v1::TaskId& task, const farm::v1::Failure& why, bool counts);
+  void FailTask(const farm::v1::TaskId& task, farm::v1::FailureKind kind, const std::string& message);
+  void LearnNeed(const Token& token, const farm::v1::Failure& why);
+  void DeviceFault(const std::string& node_id, uint32_t device, const std::string& why);
+  void EndJobIfDone(const std::string& job_id);
+  void CheckPoison(const farm::v1::TaskId& task, const std::string& why);
+  uint32_t CapableNodes(const Job& job, farm::v1::TaskKind kind, uint32_t number);
+
+  // ---- scheduler.cc
+  void Schedule();
+  // Why a device gets nothing at all just now; empty: it may.
+  std::string WhyIdle(const Node& node, const Device& device) const;
+  // Seconds until the device has done all that it holds, as far as is known.
+  double BusySeconds(const Node& node, uint32_t device_index) const;
+
+  // ---- status.cc
+  farm::v1::JobStatus StatusOf(const Job& job, bool with_tasks);
+  void AddTasks(const Job& job, farm::v1::JobStatus& status);
+  // Ready groups that no connected device takes, with the best answer that a device gave.
+  void AddRefusals(const Job& job, farm::v1::JobStatus& status);
+};
+
+// Prints as "j-abc/frame/12".
+std::string TaskName(const farm::v1::TaskId& task);
+farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_CORE_PARTS_H_

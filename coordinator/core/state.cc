@@ -1,0 +1,278 @@
+#include "coordinator/core/state.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using farm::v1::Record;
+using farm::v1::TASK_FRAME;
+using farm::v1::TASK_IDENTITY;
+using farm::v1::TASK_PAGE;
+
+absl::Status Damaged(const std::string& what) { return absl::DataLossError(what); }
+
+}  // namespace
+
+const Job* State::FindJob(const std::string& job_id) const {
+  const auto job = jobs_.find(job_id);
+  return job == jobs_.end() ? nullptr : &job->second;
+}
+
+Job* State::LiveJob(const std::string& job_id) {
+  const auto job = jobs_.find(job_id);
+  return job == jobs_.end() || live_.count(job->second.ordinal()) == 0 ? nullptr : &job->second;
+}
+
+const std::set<Token>* State::GrantsOf(const std::string& node_id) const {
+  const auto grants = grants_of_node_.find(node_id);
+  return grants == grants_of_node_.end() ? nullptr : &grants->second;
+}
+
+plan::LearnedNeed State::NeedOf(const std::string& model_digest, farm::v1::Backend backend) const {
+  const auto need = needs_.find({model_digest, backend});
+  return need == needs_.end() ? plan::LearnedNeed{} : need->second;
+}
+
+absl::Status State::Apply(const Record& record) {
+  if (const absl::Status status = ApplyFact(record); !status.ok()) {
+    return Damaged(absl::StrCat("record ", record_count_ + 1, " of the log: ", status.message()));
+  }
+  ++record_count_;
+  return absl::OkStatus();
+}
+
+absl::Status State::ApplyFact(const Record& record) {
+  if (incarnation_ == 0 && !record.has_taken_over()) return Damaged("the log does not begin with a take-over");
+  switch (record.fact_case()) {
+    case Record::kTakenOver:
+      if (record.taken_over().incarnation() == 0) return Damaged("a take-over without an incarnation");
+      incarnation_ = record.taken_over().incarnation();
+      next_number_ = 1;
+      return absl::OkStatus();
+    case Record::kModelAdded:
+      models_[record.model_added().model().name()] = record.model_added().model();
+      return absl::OkStatus();
+    case Record::kJobAccepted:
+      return Accept(record.job_accepted());
+    case Record::kGranted:
+      return Grant(record.granted());
+    case Record::kFrameFinished:
+      return FinishFrame(record.frame_finished());
+    case Record::kIdentityFinished:
+      return FinishIdentity(record.identity_finished());
+    case Record::kPageFinished:
+      return FinishPage(record.page_finished());
+    case Record::kTaskReturned:
+      return Return(record.task_returned());
+    case Record::kTaskFailed:
+      return Fail(record.task_failed());
+    case Record::kJobCancelled:
+      return Cancel(record.job_cancelled());
+    case Record::kJobFinished:
+      return End(record.job_finished());
+    case Record::kNeedLearned: {
+      const auto& need = record.need_learned();
+      needs_[{need.model_digest(), need.backend()}] = {need.planned_bytes(), need.needed_bytes()};
+      return absl::OkStatus();
+    }
+    case Record::kJobArchived:
+      return Archive(record.job_archived());
+    case Record::FACT_NOT_SET:
+      return Damaged("a fact of a kind that this version does not know");
+  }
+  return Damaged("a fact of a kind that this version does not know");
+}
+
+absl::Status State::Accept(const farm::v1::JobAccepted& fact) {
+  const std::string& id = fact.spec().job_id();
+  if (const absl::Status status = Job::Validate(fact.spec(), limits_); !status.ok()) {
+    return Damaged(absl::StrCat("job ", id, ": ", status.message()));
+  }
+  if (jobs_.count(id) > 0 || archived_ordinals_.count(id) > 0) return Damaged(absl::StrCat("a second job ", id));
+  if (job_of_key_.count(fact.spec().idempotency_key()) > 0) {
+    return Damaged(absl::StrCat("job ", id, " has the key of another one"));
+  }
+  const uint64_t ordinal = next_ordinal_++;
+  job_of_key_[fact.spec().idempotency_key()] = id;
+  live_[ordinal] = id;
+  jobs_.emplace(id, Job(fact.spec(), ordinal));
+  return absl::OkStatus();
+}
+
+void State::AddGrant(Job& job, const Token& token, LiveGrant grant) {
+  const auto [at, added] = grants_.emplace(token, std::move(grant));
+  if (!added) return;
+  grants_of_node_[at->second.node_id].insert(token);
+  ++job.live_grants;
+}
+
+// `number` is no longer GRANTED under `token`.
+void State::Release(Job& job, const Token& token, uint32_t number) {
+  const auto grant = grants_.find(token);
+  if (grant == grants_.end()) return;
+  grant->second.numbers.erase(number);
+  if (!grant->second.numbers.empty()) return;
+  const auto of_node = grants_of_node_.find(grant->second.node_id);
+  of_node->second.erase(token);
+  if (of_node->second.empty()) grants_of_node_.erase(of_node);
+  grants_.erase(grant);
+  --job.live_grants;
+}
+
+absl::Status State::Grant(const farm::v1::Granted& fact) {
+  Job* job = LiveJob(fact.job_id());
+  if (job == nullptr) return Damaged(absl::StrCat("a grant of job ", fact.job_id(), ", which is not live"));
+  const Token token = FromMessage(fact.token());
+  if (fact.numbers().empty()) return Damaged("a grant of nothing");
+  // A token comes back to its own tasks (a node that was thought dead still holds them), or it is new.
+  const auto grant = grants_.find(token);
+  bool again = grant != grants_.end();
+  for (uint32_t number : fact.numbers()) {
+    const Slot* slot = job->slot(fact.kind(), number);
+    if (slot == nullptr || slot->state != farm::v1::TASK_READY) {
+      return Damaged(absl::StrCat("a grant of task ", number, " of job ", fact.job_id(), ", which is not ready"));
+    }
+    again |= slot->token == token;
+  }
+  if (!again && (token.incarnation != incarnation_ || token.number < next_number_)) {
+    return Damaged(absl::StrCat("token ", token.number, " is granted twice"));
+  }
+  for (uint32_t number : fact.numbers()) {
+    if (again && job->slot(fact.kind(), number)->token != token) {
+      return Damaged(absl::StrCat("token ", token.number, " is granted twice"));
+    }
+  }
+  if (again && grant != grants_.end() &&
+      (grant->second.node_id != fact.node_id() || grant->second.job_id != fact.job_id())) {
+    return Damaged(absl::StrCat("token ", token.number, " is held by another node"));
+  }
+  if (!again) next_number_ = token.number + 1;
+  const uint32_t node = job->NodeIndex(fact.node_id(), fact.node_name());
+  AddGrant(*job, token, {fact.job_id(), fact.kind(), fact.node_id(), fact.device(), fact.planned_bytes(), {}});
+  for (uint32_t number : fact.numbers()) {
+    job->Granted({fact.kind(), number}, token, node, fact.device());
+    grants_[token].numbers.insert(number);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status State::Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const {
+  if (job == nullptr) return Damaged("a result of a job that is not live");
+  const Slot* slot = job->slot(kind, number);
+  if (slot == nullptr) return Damaged("a result of a task that the job lacks");
+  if (slot->token != token || token.number == 0) return Damaged("a result under a token that was replaced");
+  if (slot->state != farm::v1::TASK_GRANTED && slot->state != farm::v1::TASK_READY) {
+    return Damaged("a second result of one task");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status State::FinishFrame(const farm::v1::FrameFinished& fact) {
+  Job* job = LiveJob(fact.job_id());
+  const Token token = FromMessage(fact.token());
+  const uint32_t panel = fact.result().panel();
+  if (const absl::Status status = Takes(job, TASK_FRAME, panel, token); !status.ok()) return status;
+  Release(*job, token, panel);
+  job->FrameFinished(panel, fact.result(), job->slot(TASK_FRAME, panel)->node - 1);
+  return absl::OkStatus();
+}
+
+absl::Status State::FinishIdentity(const farm::v1::IdentityFinished& fact) {
+  Job* job = LiveJob(fact.job_id());
+  const Token token = FromMessage(fact.token());
+  if (const absl::Status status = Takes(job, TASK_IDENTITY, fact.number(), token); !status.ok()) return status;
+  std::set<uint32_t> due(job->spec().identities(static_cast<int>(fact.number())).panels().begin(),
+                         job->spec().identities(static_cast<int>(fact.number())).panels().end());
+  for (const auto& frame : fact.result().frames()) {
+    if (due.erase(frame.panel()) == 0) return Damaged("an identity result with a panel that is not its own");
+  }
+  if (!due.empty()) return Damaged("an identity result that lacks a panel");
+  Release(*job, token, fact.number());
+  job->IdentityFinished(fact.number(), fact.result());
+  return absl::OkStatus();
+}
+
+absl::Status State::FinishPage(const farm::v1::PageFinished& fact) {
+  Job* job = LiveJob(fact.job_id());
+  const Token token = FromMessage(fact.token());
+  if (const absl::Status status = Takes(job, TASK_PAGE, fact.number(), token); !status.ok()) return status;
+  Release(*job, token, fact.number());
+  job->PageFinished(fact.number(), fact.result());
+  return absl::OkStatus();
+}
+
+absl::Status State::Return(const farm::v1::TaskReturned& fact) {
+  Job* job = LiveJob(fact.task().job_id());
+  const Slot* slot = job == nullptr ? nullptr : job->slot(fact.task().kind(), fact.task().number());
+  const Token token = FromMessage(fact.token());
+  if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) {
+    return Damaged("a task came back that was not granted under this token");
+  }
+  Release(*job, token, fact.task().number());
+  job->Returned({fact.task().kind(), fact.task().number()}, fact.why(), fact.counts());
+  return absl::OkStatus();
+}
+
+absl::Status State::Fail(const farm::v1::TaskFailed& fact) {
+  Job* job = LiveJob(fact.task().job_id());
+  const Slot* slot = job == nullptr ? nullptr : job->slot(fact.task().kind(), fact.task().number());
+  if (slot == nullptr || IsFinal(slot->state)) return Damaged("a task failed that is not pending");
+  if (slot->state == farm::v1::TASK_GRANTED) Release(*job, slot->token, fact.task().number());
+  job->Failed({fact.task().kind(), fact.task().number()}, fact.why());
+  return absl::OkStatus();
+}
+
+void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms) {
+  job.state = state;
+  job.finished_unix_ms = unix_ms;
+  live_.erase(job.ordinal());
+  ended_.push_back(job.spec().job_id());
+}
+
+absl::Status State::Cancel(const farm::v1::JobCancelled& fact) {
+  Job* job = LiveJob(fact.job_id());
+  if (job == nullptr) return Damaged(absl::StrCat("job ", fact.job_id(), " was cancelled, but is not live"));
+  std::vector<std::pair<Token, uint32_t>> held;
+  for (const auto& [token, grant] : grants_) {
+    if (grant.job_id != fact.job_id()) continue;
+    for (uint32_t number : grant.numbers) held.emplace_back(token, number);
+  }
+  for (const auto& [token, number] : held) Release(*job, token, number);
+  job->Cancel();
+  MarkEnded(*job, farm::v1::JOB_CANCELLED, fact.unix_ms());
+  return absl::OkStatus();
+}
+
+absl::Status State::End(const farm::v1::JobFinished& fact) {
+  Job* job = LiveJob(fact.job_id());
+  if (job == nullptr || job->pending() > 0) return Damaged(absl::StrCat("job ", fact.job_id(), " is not finished"));
+  if (fact.state() != farm::v1::JOB_DONE && fact.state() != farm::v1::JOB_FAILED) {
+    return Damaged(absl::StrCat("job ", fact.job_id(), " ends in a state that is none"));
+  }
+  MarkEnded(*job, fact.state(), fact.unix_ms());
+  return absl::OkStatus();
+}
+
+absl::Status State::Archive(const farm::v1::JobArchived& fact) {
+  const auto ended = std::find(ended_.begin(), ended_.end(), fact.job_id());
+  if (ended == ended_.end())
+    return Damaged(absl::StrCat("job ", fact.job_id(), " can't be archived: it has not ended"));
+  ended_.erase(ended);
+  const auto job = jobs_.find(fact.job_id());
+  const farm::v1::JobSpec& spec = job->second.spec();
+  archived_[job->second.ordinal()] = {spec.job_id(), spec.idempotency_key(), spec.request_digest()};
+  archived_ordinals_[spec.job_id()] = job->second.ordinal();
+  jobs_.erase(job);
+  if (archived_.size() > limits_.archived_jobs) {
+    const ArchivedJob& oldest = archived_.begin()->second;
+    job_of_key_.erase(oldest.idempotency_key);
+    archived_ordinals_.erase(oldest.job_id);
+    archived_.erase(archived_.begin());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace storyfarm::coordinator

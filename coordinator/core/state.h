@@ -1,0 +1,107 @@
+// The durable half of the core: the fold of all records. Nothing but Apply changes it.
+#ifndef STORYFARM_COORDINATOR_CORE_STATE_H_
+#define STORYFARM_COORDINATOR_CORE_STATE_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "coordinator/core/job.h"
+#include "coordinator/core/limits.h"
+#include "coordinator/core/token.h"
+#include "farm/v1/record.pb.h"
+
+namespace storyfarm::coordinator {
+
+// A group that a device may hold: one token, tasks of one job and kind.
+struct LiveGrant {
+  std::string job_id;
+  farm::v1::TaskKind kind = farm::v1::TASK_KIND_UNSPECIFIED;
+  std::string node_id;
+  uint32_t device = 0;
+  uint64_t planned_bytes = 0;
+  std::set<uint32_t> numbers;  // still GRANTED under this token; never empty
+};
+
+// What stays of a job that left for the archive.
+struct ArchivedJob {
+  std::string job_id;
+  std::string idempotency_key;
+  std::string request_digest;
+};
+
+class State {
+ public:
+  explicit State(const Limits& limits) : limits_(limits) {}
+
+  // DATA_LOSS with a sentence if the record cannot follow those before it; then nothing changed.
+  absl::Status Apply(const farm::v1::Record& record);
+
+  uint64_t record_count() const { return record_count_; }
+  uint64_t incarnation() const { return incarnation_; }
+  Token next_token() const { return {incarnation_, next_number_}; }
+
+  // By job id: every job that is not archived.
+  const std::map<std::string, Job>& jobs() const { return jobs_; }
+  const Job* FindJob(const std::string& job_id) const;
+  // Ordinals of jobs, oldest first: with work left; ended and still hot (in order of ending); archived.
+  const std::map<uint64_t, std::string>& live() const { return live_; }
+  const std::vector<std::string>& ended() const { return ended_; }
+  const std::map<uint64_t, ArchivedJob>& archived() const { return archived_; }
+  const std::map<std::string, uint64_t>& archived_ordinals() const { return archived_ordinals_; }
+  const std::map<std::string, std::string>& job_of_key() const { return job_of_key_; }
+  const std::map<std::string, farm::v1::ModelManifest>& models() const { return models_; }
+  const std::map<Token, LiveGrant>& grants() const { return grants_; }
+  // Tokens that a node may hold, oldest grant first; null: none.
+  const std::set<Token>* GrantsOf(const std::string& node_id) const;
+  plan::LearnedNeed NeedOf(const std::string& model_digest, farm::v1::Backend backend) const;
+
+  void Write(ByteWriter& out) const;
+  // On a fresh State. DATA_LOSS where the bytes are damaged or of another version.
+  absl::Status Read(ByteReader& in);
+
+ private:
+  absl::Status ApplyFact(const farm::v1::Record& record);
+  absl::Status Accept(const farm::v1::JobAccepted& fact);
+  absl::Status Grant(const farm::v1::Granted& fact);
+  absl::Status FinishFrame(const farm::v1::FrameFinished& fact);
+  absl::Status FinishIdentity(const farm::v1::IdentityFinished& fact);
+  absl::Status FinishPage(const farm::v1::PageFinished& fact);
+  absl::Status Return(const farm::v1::TaskReturned& fact);
+  absl::Status Fail(const farm::v1::TaskFailed& fact);
+  absl::Status Cancel(const farm::v1::JobCancelled& fact);
+  absl::Status End(const farm::v1::JobFinished& fact);
+  absl::Status Archive(const farm::v1::JobArchived& fact);
+
+  // The live job, or null.
+  Job* LiveJob(const std::string& job_id);
+  // Not OK unless a result under `token` may be taken for this task.
+  absl::Status Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const;
+  void Release(Job& job, const Token& token, uint32_t number);
+  void AddGrant(Job& job, const Token& token, LiveGrant grant);
+  void MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms);
+
+  Limits limits_;
+  uint64_t record_count_ = 0;
+  uint64_t incarnation_ = 0;
+  uint64_t next_number_ = 1;
+  uint64_t next_ordinal_ = 1;
+  std::map<std::string, Job> jobs_;
+  std::map<uint64_t, std::string> live_;
+  std::vector<std::string> ended_;
+  std::map<uint64_t, ArchivedJob> archived_;
+  std::map<std::string, uint64_t> archived_ordinals_;
+  std::map<std::string, std::string> job_of_key_;
+  std::map<std::string, farm::v1::ModelManifest> models_;
+  std::map<Token, LiveGrant> grants_;
+  std::map<std::string, std::set<Token>> grants_of_node_;
+  std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;
+};
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_CORE_STATE_H_

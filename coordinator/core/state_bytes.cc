@@ -1,0 +1,120 @@
+#include "absl/strings/str_cat.h"
+#include "coordinator/core/state.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+// Raised whenever the form changes. A coordinator reads its own version and says so of any other.
+constexpr uint64_t kStateVersion = 1;
+
+}  // namespace
+
+void State::Write(ByteWriter& out) const {
+  out.Number(kStateVersion);
+  out.Number(record_count_);
+  out.Number(incarnation_);
+  out.Number(next_number_);
+  out.Number(next_ordinal_);
+  out.Number(models_.size());
+  for (const auto& [name, model] : models_) out.String(model.SerializeAsString());
+  out.Number(needs_.size());
+  for (const auto& [key, need] : needs_) {
+    out.String(key.first);
+    out.Number(key.second);
+    out.Number(need.planned_bytes);
+    out.Number(need.needed_bytes);
+  }
+  out.Number(jobs_.size());
+  for (const auto& [id, job] : jobs_) job.Write(out);
+  out.Number(ended_.size());
+  for (const std::string& id : ended_) out.String(id);
+  out.Number(archived_.size());
+  for (const auto& [ordinal, job] : archived_) {
+    out.Number(ordinal);
+    out.String(job.job_id);
+    out.String(job.idempotency_key);
+    out.String(job.request_digest);
+  }
+  out.Number(grants_.size());
+  for (const auto& [token, grant] : grants_) {
+    out.Number(token.incarnation);
+    out.Number(token.number);
+    out.String(grant.job_id);
+    out.Number(grant.kind);
+    out.String(grant.node_id);
+    out.Number(grant.device);
+    out.Number(grant.planned_bytes);
+    out.Number(grant.numbers.size());
+    for (uint32_t number : grant.numbers) out.Number(number);
+  }
+}
+
+absl::Status State::Read(ByteReader& in) {
+  const absl::Status damaged = absl::DataLossError("the snapshot of the farm's state is damaged");
+  if (const uint64_t version = in.Number(); in.ok() && version != kStateVersion) {
+    return absl::DataLossError(absl::StrCat("the snapshot of the farm's state has version ", version,
+                                            ", this coordinator reads version ", kStateVersion,
+                                            ": run the version that wrote it"));
+  }
+  record_count_ = in.Number();
+  incarnation_ = in.Number();
+  next_number_ = in.Number();
+  next_ordinal_ = in.Number();
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    farm::v1::ModelManifest model;
+    if (!model.ParseFromString(in.String())) return damaged;
+    models_[model.name()] = std::move(model);
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    std::string digest = in.String();
+    plan::LearnedNeed& need = needs_[{std::move(digest), static_cast<int>(in.Number())}];
+    need.planned_bytes = in.Number();
+    need.needed_bytes = in.Number();
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    std::optional<Job> job = Job::Read(in);
+    if (!job.has_value()) return damaged;
+    const std::string id = job->spec().job_id();
+    live_[job->ordinal()] = id;
+    job_of_key_[job->spec().idempotency_key()] = id;
+    jobs_.emplace(id, *std::move(job));
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    ended_.push_back(in.String());
+    const Job* job = FindJob(ended_.back());
+    if (job == nullptr) return damaged;
+    live_.erase(job->ordinal());
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const uint64_t ordinal = in.Number();
+    ArchivedJob& job = archived_[ordinal];
+    job.job_id = in.String();
+    job.idempotency_key = in.String();
+    job.request_digest = in.String();
+    archived_ordinals_[job.job_id] = ordinal;
+    job_of_key_[job.idempotency_key] = job.job_id;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    Token token;
+    token.incarnation = in.Number();
+    token.number = in.Number();
+    LiveGrant grant;
+    grant.job_id = in.String();
+    grant.kind = static_cast<farm::v1::TaskKind>(in.Number());
+    grant.node_id = in.String();
+    grant.device = static_cast<uint32_t>(in.Number());
+    grant.planned_bytes = in.Number();
+    for (uint64_t count = in.Count(); count > 0; --count) grant.numbers.insert(static_cast<uint32_t>(in.Number()));
+    Job* job = LiveJob(grant.job_id);
+    if (job == nullptr) return damaged;
+    for (uint32_t number : grant.numbers) {
+      const Slot* slot = job->slot(grant.kind, number);
+      if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) return damaged;
+    }
+    AddGrant(*job, token, std::move(grant));
+  }
+  if (!in.ok() || !in.at_end()) return damaged;
+  return absl::OkStatus();
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,0 +1,438 @@
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/core/parts.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+// Longest id, name or version that is taken from a worker.
+constexpr size_t kNameBytes = 128;
+
+farm::v1::Failure Lost(const std::string& message) {
+  farm::v1::Failure failure;
+  failure.set_kind(farm::v1::LOST);
+  failure.set_message(message);
+  return failure;
+}
+
+bool IsBlob(const farm::v1::BlobRef& blob) { return blob.digest().size() == 32 && blob.size_bytes() > 0; }
+
+// Why a frame's result can't be what was asked for; empty: it can.
+std::string WrongFrame(const farm::v1::FrameResult& result) {
+  if (!IsBlob(result.image())) return "the result names no image";
+  if (result.has_latents() && !IsBlob(result.latents())) return "the result's latents are no blob";
+  return "";
+}
+
+// Why a result can't be what was asked for; empty: it can.
+std::string WrongResult(const Job& job, const farm::v1::Result& result) {
+  const farm::v1::TaskId& task = result.task();
+  switch (task.kind()) {
+    case farm::v1::TASK_FRAME:
+      if (!result.has_frame() || result.frame().panel() != task.number()) return "the result is not this frame's";
+      return WrongFrame(result.frame());
+    case farm::v1::TASK_IDENTITY: {
+      if (!result.has_identity()) return "the result is not an identity's";
+      const farm::v1::IdentityTask& identity = job.spec().identities(static_cast<int>(task.number()));
+      std::set<uint32_t> due(identity.panels().begin(), identity.panels().end());
+      for (const auto& frame : result.identity().frames()) {
+        if (due.erase(frame.panel()) == 0) return "the result has a panel that is not this identity's";
+        if (std::string wrong = WrongFrame(frame); !wrong.empty()) return wrong;
+      }
+      if (!due.empty()) return absl::StrCat("the result lacks panel ", *due.begin());
+      if (identity.read_by_others() && result.identity().bank().steps().empty()) return "the result has no bank";
+      for (const auto& step : result.identity().bank().steps()) {
+        if (step.size_bytes() > 0 && !IsBlob(step)) return "a step of the bank is no blob";
+      }
+      return "";
+    }
+    case farm::v1::TASK_PAGE:
+      if (!result.has_page()) return "the result is not a page's";
+      if (job.spec().pages(static_cast<int>(task.number())).book()) {
+        return IsBlob(result.page().pdf()) && IsBlob(result.page().cbz()) ? "" : "the result lacks the PDF or the CBZ";
+      }
+      return IsBlob(result.page().png()) ? "" : "the result names no image";
+    default:
+      return "the result is of no kind";
+  }
+}
+
+absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
+  if (hello.protocol_version() < kMinimumProtocolVersion || hello.protocol_version() > kProtocolVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this worker (", hello.software_version(), ") speaks protocol version ", hello.protocol_version(),
+                     ", this coordinator versions ", kMinimumProtocolVersion, " to ", kProtocolVersion,
+                     ": install the same version of storyfarm on both"));
+  }
+  if (hello.node_id().empty() || hello.node_id().size() > kNameBytes || hello.node_name().size() > kNameBytes ||
+      hello.software_version().size() > kNameBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a node's id, name and version must have at most ", kNameBytes,
+                                                   " bytes, and the id at least one"));
+  }
+  if (static_cast<size_t>(hello.devices_size()) > limits.devices_a_node) {
+    return absl::InvalidArgumentError(absl::StrCat("the node offers ", hello.devices_size(), " devices, at most ",
+                                                   limits.devices_a_node, " are taken"));
+  }
+  std::set<uint32_t> indices;
+  for (const auto& device : hello.devices()) {
+    if (device.index() >= limits.devices_a_node || !indices.insert(device.index()).second) {
+      return absl::InvalidArgumentError(absl::StrCat("device index ", device.index(), " is too large or named twice"));
+    }
+  }
+  if (static_cast<size_t>(hello.held_size()) > limits.held_a_hello ||
+      static_cast<size_t>(hello.outbox_size()) > limits.held_a_hello ||
+      static_cast<size_t>(hello.cached_digests_size()) > limits.cached_digests) {
+    return absl::InvalidArgumentError(absl::StrCat("a Hello lists at most ", limits.held_a_hello,
+                                                   " held tasks, as many results and ", limits.cached_digests,
+                                                   " cached digests"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void Farm::Parts::Renew(const Token& token) {
+  if (state.grants().count(token) == 0) return;
+  fleet.leases[token].deadline_ms = now.monotonic_ms + limits.lease_ms;
+}
+
+bool Farm::Parts::Keep(const Node& node, const farm::v1::FencingToken& message, const farm::v1::TaskId& task) {
+  const Token token = FromMessage(message);
+  const Job* job = state.FindJob(task.job_id());
+  const Slot* slot = job == nullptr ? nullptr : job->slot(task.kind(), task.number());
+  if (slot == nullptr || token.number == 0 || slot->token != token || slot->node == 0) return false;
+  if (job->nodes()[slot->node - 1].id != node.id || node.devices.count(slot->device) == 0) return false;
+  if (slot->state == farm::v1::TASK_READY) {
+    farm::v1::Record record;
+    farm::v1::Granted* granted = record.mutable_granted();
+    granted->set_job_id(task.job_id());
+    granted->set_kind(task.kind());
+    granted->add_numbers(task.number());
+    *granted->mutable_token() = message;
+    granted->set_node_id(node.id);
+    granted->set_node_name(node.name);
+    granted->set_device(slot->device);
+    Commit(std::move(record));
+    changed.insert(task.job_id());
+    Lease& lease = fleet.leases[token];
+    if (lease.last_event_ms == 0) lease.last_event_ms = now.monotonic_ms;
+  } else if (slot->state != farm::v1::TASK_GRANTED) {
+    return false;
+  }
+  Renew(token);
+  return true;
+}
+
+void Farm::Parts::On(const WorkerConnected& input) {
+  const farm::v1::Hello& hello = input.hello;
+  if (const absl::Status status = CheckHello(hello, limits); !status.ok()) return CloseWith(input.session, status);
+  if (fleet.nodes.count(hello.node_id()) == 0 && fleet.node_of_session.size() >= limits.nodes) {
+    return CloseWith(input.session, absl::ResourceExhaustedError(
+                                        absl::StrCat("the farm already has ", limits.nodes, " nodes connected")));
+  }
+  Node& node = fleet.nodes[hello.node_id()];
+  if (node.session != 0) {
+    fleet.node_of_session.erase(node.session);
+    CloseWith(node.session, absl::AbortedError("the same node opened another stream, which replaces this one"));
+  }
+  fleet.node_of_session[input.session] = hello.node_id();
+  node.id = hello.node_id();
+  node.name = hello.node_name().empty() ? hello.node_id().substr(0, 8) : hello.node_name();
+  node.software_version = hello.software_version();
+  node.session = input.session;
+  node.last_heard_ms = now.monotonic_ms;
+  node.leaving = false;
+  node.cached.clear();
+  for (const std::string& digest : hello.cached_digests()) node.cached.insert(digest);
+  std::map<uint32_t, Device> before = std::move(node.devices);
+  node.devices.clear();
+  for (const auto& report : hello.devices()) {
+    // What was learned of the device stays, a new stream makes it no faster and no sounder.
+    Device& device = node.devices[report.index()];
+    if (const auto known = before.find(report.index()); known != before.end()) device = std::move(known->second);
+    device.report = report;
+    device.memory = farm::v1::DeviceMemory();
+    device.progress = PassProgress();
+    device.UpdatePlanKey();
+  }
+  Welcome(node, hello);
+  fleet.Prune(limits.nodes);
+  schedule = true;
+}
+
+void Farm::Parts::Welcome(Node& node, const farm::v1::Hello& hello) {
+  farm::v1::CoordinatorMessage message;
+  farm::v1::Welcome& welcome = *message.mutable_welcome();
+  welcome.set_protocol_version(kProtocolVersion);
+  welcome.set_incarnation(state.incarnation());
+  welcome.set_heartbeat_ms(static_cast<uint32_t>(limits.heartbeat_ms));
+  welcome.set_lease_ms(static_cast<uint32_t>(limits.lease_ms));
+  std::map<Token, std::set<uint32_t>> listed;
+  for (const auto& held : hello.held()) {
+    farm::v1::HeldVerdict& verdict = *welcome.add_held();
+    *verdict.mutable_token() = held.token();
+    *verdict.mutable_task() = held.task();
+    verdict.set_keep(Keep(node, held.token(), held.task()));
+    if (!verdict.keep()) continue;
+    listed[FromMessage(held.token())].insert(held.task().number());
+    if (held.started()) fleet.leases[FromMessage(held.token())].started.insert(held.task().number());
+  }
+  for (const auto& entry : hello.outbox()) {
+    if (Keep(node, entry.token(), entry.task())) {
+      listed[FromMessage(entry.token())].insert(entry.task().number());
+      continue;
+    }
+    farm::v1::ResultVerdict& verdict = *welcome.add_outbox();
+    *verdict.mutable_token() = entry.token();
+    *verdict.mutable_task() = entry.task();
+    verdict.set_verdict(farm::v1::STALE);
+  }
+  // What was granted to this node and it does not know of is free at once.
+  std::vector<std::pair<Token, farm::v1::TaskId>> unknown;
+  if (const std::set<Token>* tokens = state.GrantsOf(node.id)) {
+    for (const Token& token : *tokens) {
+      const LiveGrant& grant = state.grants().at(token);
+      for (uint32_t number : grant.numbers) {
+        if (listed[token].count(number) == 0) unknown.emplace_back(token, MakeTask(grant.job_id, grant.kind, number));
+      }
+    }
+  }
+  for (const auto& [token, task] : unknown) {
+    GiveBack(token, task, Lost(absl::StrCat(node.name, " came back without it")), false);
+  }
+  Send(node.session, std::move(message));
+}
+
+void Farm::Parts::On(const WorkerGone& input) {
+  Node* node = fleet.OfSession(input.session);
+  if (node == nullptr) return;
+  // Its leases go on: a stream that broke is opened again within a second or two, and the node tells what it holds.
+  node->session = 0;
+  fleet.node_of_session.erase(input.session);
+  schedule = true;
+}
+
+void Farm::Parts::On(WorkerSaid& input) {
+  Node* node = fleet.OfSession(input.session);
+  if (node == nullptr) return;  // a stream that was replaced: it renews nothing and is not believed
+  node->last_heard_ms = now.monotonic_ms;
+  farm::v1::WorkerMessage& message = input.message;
+  switch (message.kind_case()) {
+    case farm::v1::WorkerMessage::kHeartbeat:
+      return OnHeartbeat(*node, message.heartbeat());
+    case farm::v1::WorkerMessage::kProgress:
+      return OnProgress(*node, message.progress());
+    case farm::v1::WorkerMessage::kResult:
+      return OnResult(*node, *message.mutable_result(), input.missing_digests);
+    case farm::v1::WorkerMessage::kFault:
+      return OnFault(*node, message.fault());
+    case farm::v1::WorkerMessage::kTrimReply:
+      return OnTrimReply(*node, message.trim_reply());
+    case farm::v1::WorkerMessage::kLeaving:
+      return OnLeaving(*node, message.leaving());
+    case farm::v1::WorkerMessage::kHello:
+    case farm::v1::WorkerMessage::KIND_NOT_SET:
+      break;
+  }
+  CloseWith(input.session, absl::FailedPreconditionError("a message that this coordinator does not know, or a second "
+                                                         "Hello: install the same version of storyfarm on both"));
+  node->session = 0;
+  fleet.node_of_session.erase(input.session);
+}
+
+void Farm::Parts::OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat) {
+  for (const auto& memory : heartbeat.memory()) {
+    const auto device = node.devices.find(memory.index());
+    if (device == node.devices.end()) continue;
+    device->second.memory = memory;
+    device->second.UpdatePlanKey();
+  }
+  std::map<Token, farm::v1::CoordinatorMessage> revokes;
+  for (const auto& held : heartbeat.held()) {
+    const Token token = FromMessage(held.token());
+    if (Keep(node, held.token(), held.task())) {
+      if (held.started()) fleet.leases[token].started.insert(held.task().number());
+      continue;
+    }
+    farm::v1::Revoke& revoke = *revokes[token].mutable_revoke();
+    *revoke.mutable_token() = held.token();
+    *revoke.add_tasks() = held.task();
+  }
+  for (auto& [token, message] : revokes) Send(node.session, std::move(message));
+}
+
+void Farm::Parts::OnProgress(Node& node, const farm::v1::Progress& progress) {
+  if (!Keep(node, progress.token(), progress.task())) return;
+  const auto found = node.devices.find(progress.device());
+  if (found == node.devices.end() || progress.steps() == 0 || progress.step() > progress.steps()) return;
+  const Token token = FromMessage(progress.token());
+  PassProgress& pass = found->second.progress;
+  if (pass.token != token || pass.task.number() != progress.task().number() || progress.step() < pass.step) {
+    pass = PassProgress();
+    pass.token = token;
+    pass.task = progress.task();
+    pass.first_step = progress.step();
+    pass.first_step_ms = now.monotonic_ms;
+  }
+  pass.step = progress.step();
+  pass.steps = progress.steps();
+  Lease& lease = fleet.leases[token];
+  lease.started.insert(progress.task().number());
+  if (pass.step > pass.first_step && now.monotonic_ms > pass.first_step_ms) {
+    const double step_seconds = static_cast<double>(now.monotonic_ms - pass.first_step_ms) / 1000.0 /
+                                static_cast<double>(pass.step - pass.first_step);
+    lease.task_seconds = step_seconds * pass.steps / std::max(1u, lease.batch);
+  }
+  changed.insert(progress.task().job_id());
+}
+
+void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vector<std::string>& missing_digests) {
+  const farm::v1::TaskId task = result.task();
+  const Token token = FromMessage(result.token());
+  const Job* job = state.FindJob(task.job_id());
+  const Slot* slot = job == nullptr ? nullptr : job->slot(task.kind(), task.number());
+  farm::v1::CoordinatorMessage message;
+  farm::v1::ResultVerdict& verdict = *message.mutable_verdict();
+  *verdict.mutable_token() = result.token();
+  *verdict.mutable_task() = task;
+  const bool current = slot != nullptr && token.number != 0 && slot->token == token;
+  const bool open = current && (slot->state == farm::v1::TASK_GRANTED || slot->state == farm::v1::TASK_READY);
+  if (!open) {
+    // The same result once more gets the same answer; anything else nobody waits for.
+    const bool taken = current && slot->state == farm::v1::TASK_DONE;
+    verdict.set_verdict(taken ? farm::v1::ACCEPTED : farm::v1::STALE);
+    return Send(node.session, std::move(message));
+  }
+  if (std::string wrong = WrongResult(*job, result); !wrong.empty()) {
+    if (slot->state == farm::v1::TASK_GRANTED) {
+      farm::v1::Failure failure;
+      failure.set_kind(farm::v1::INVALID_OUTPUT);
+      failure.set_message(absl::StrCat(node.name, " sent a result that can't be taken: ", wrong));
+      GiveBack(token, task, failure, true);
+      EndJobIfDone(task.job_id());
+      schedule = true;
+    }
+    verdict.set_verdict(farm::v1::STALE);
+    return Send(node.session, std::move(message));
+  }
+  if (!missing_digests.empty()) {
+    Keep(node, result.token(), task);  // it has time for the upload
+    verdict.set_verdict(farm::v1::BLOBS_MISSING);
+    for (const std::string& digest : missing_digests) verdict.add_missing_digests(digest);
+    return Send(node.session, std::move(message));
+  }
+  const auto grant = state.grants().find(token);
+  const uint32_t device_index = grant != state.grants().end() ? grant->second.device : slot->device;
+  farm::v1::Record record;
+  uint64_t render_ms = 0;
+  uint32_t frames = 0;
+  if (task.kind() == farm::v1::TASK_FRAME) {
+    farm::v1::FrameFinished& fact = *record.mutable_frame_finished();
+    fact.set_job_id(task.job_id());
+    *fact.mutable_result() = std::move(*result.mutable_frame());
+    fact.mutable_result()->set_finished_unix_ms(now.unix_ms);  // one clock for all nodes
+    fact.set_node_id(node.id);
+    *fact.mutable_token() = result.token();
+    render_ms = fact.result().render_ms();
+    frames = 1;
+  } else if (task.kind() == farm::v1::TASK_IDENTITY) {
+    farm::v1::IdentityFinished& fact = *record.mutable_identity_finished();
+    fact.set_job_id(task.job_id());
+    fact.set_number(task.number());
+    *fact.mutable_result() = std::move(*result.mutable_identity());
+    for (auto& frame : *fact.mutable_result()->mutable_frames()) frame.set_finished_unix_ms(now.unix_ms);
+    fact.set_node_id(node.id);
+    *fact.mutable_token() = result.token();
+    render_ms = fact.result().render_ms();
+    frames = fact.result().frames_size();
+    node.NowCached(fact.result().bank(), limits);
+  } else {
+    farm::v1::PageFinished& fact = *record.mutable_page_finished();
+    fact.set_job_id(task.job_id());
+    fact.set_number(task.number());
+    *fact.mutable_result() = std::move(*result.mutable_page());
+    fact.set_node_id(node.id);
+    *fact.mutable_token() = result.token();
+  }
+  Commit(std::move(record));
+  Renew(token);
+  Lease& lease = fleet.leases[token];
+  lease.last_event_ms = now.monotonic_ms;
+  if (Device* device = fleet.FindDevice(node.id, device_index)) {
+    device->faults_in_a_row = 0;
+    device->last_fault.clear();
+    device->frames_done += frames;
+    if (render_ms > 0 && lease.planned_task_seconds > 0) {
+      // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
+      const double seen = std::clamp(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds, 0.001, 1e5);
+      const auto [known, first] = device->slowness.emplace(job->spec().model().digest(), seen);
+      if (!first) known->second = 0.7 * known->second + 0.3 * seen;
+      lease.task_seconds = lease.planned_task_seconds * known->second;
+    }
+  }
+  for (uint32_t i = 0; i < frames; ++i) fleet.paces[task.job_id()].Add(now.monotonic_ms);
+  if (state.grants().count(token) == 0) fleet.leases.erase(token);
+  changed.insert(task.job_id());
+  schedule = true;
+  EndJobIfDone(task.job_id());
+  verdict.set_verdict(farm::v1::ACCEPTED);
+  Send(node.session, std::move(message));
+}
+
+void Farm::Parts::OnTrimReply(Node& node, const farm::v1::TrimReply& reply) {
+  farm::v1::Failure why;  // of no kind: nothing went wrong
+  for (const auto& task : reply.released()) {
+    const auto grant = state.grants().find(FromMessage(reply.token()));
+    if (grant == state.grants().end() || grant->second.node_id != node.id || grant->second.job_id != task.job_id() ||
+        grant->second.kind != task.kind() || grant->second.numbers.count(task.number()) == 0) {
+      continue;
+    }
+    GiveBack(FromMessage(reply.token()), task, why, false);
+    schedule = true;
+  }
+}
+
+void Farm::Parts::OnLeaving(Node& node, const farm::v1::Leaving& leaving) {
+  node.leaving = true;
+  farm::v1::Failure why;
+  for (const auto& message : leaving.released()) {
+    const Token token = FromMessage(message);
+    const auto grant = state.grants().find(token);
+    if (grant == state.grants().end() || grant->second.node_id != node.id) continue;
+    const LiveGrant held = grant->second;
+    const std::set<uint32_t> running = fleet.leases[token].started;
+    for (uint32_t number : held.numbers) {
+      if (running.count(number) == 0) GiveBack(token, MakeTask(held.job_id, held.kind, number), why, false);
+    }
+  }
+  schedule = true;
+}
+
+void Farm::Parts::On(const Tick&) {
+  std::vector<Token> over;
+  for (auto lease = fleet.leases.begin(); lease != fleet.leases.end();) {
+    if (state.grants().count(lease->first) == 0) {
+      lease = fleet.leases.erase(lease);
+      continue;
+    }
+    if (lease->second.deadline_ms <= now.monotonic_ms) over.push_back(lease->first);
+    ++lease;
+  }
+  for (const Token& token : over) {
+    const LiveGrant grant = state.grants().at(token);
+    const auto node = fleet.nodes.find(grant.node_id);
+    const std::string name = node == fleet.nodes.end() ? grant.node_id : node->second.name;
+    const std::string why = absl::StrCat("no news from ", name, " for ", limits.lease_ms / 1000, " s");
+    // A connected node whose engine hangs gets nothing more for a while.
+    if (node != fleet.nodes.end() && node->second.session != 0) DeviceFault(grant.node_id, grant.device, why);
+    for (uint32_t number : grant.numbers) {
+      GiveBack(token, MakeTask(grant.job_id, grant.kind, number), Lost(why), false);
+    }
+    fleet.leases.erase(token);
+  }
+  schedule = true;
+}
+
+}  // namespace storyfarm::coordinator

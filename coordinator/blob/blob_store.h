@@ -1,0 +1,59 @@
+// The coordinator's blobs: every input and result of every job, as files named by their SHA-256. For coordinator/rpc,
+// which serves them (blob_service.h) and takes a result only when all of its blobs are here.
+//
+//   uploads ──> StoreWriter ──verify, fsync, rename──> root/ab/ab12... ──> downloads, results
+//
+// A blob counts as present only when its bytes were verified and are durable. Nothing here removes a blob: what was
+// once said to be present stays present.
+#ifndef STORYFARM_COORDINATOR_BLOB_BLOB_STORE_H_
+#define STORYFARM_COORDINATOR_BLOB_BLOB_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "farm/v1/blob.pb.h"
+#include "pipeline/base/env.h"
+#include "pipeline/base/file_store.h"
+
+namespace storyfarm::coordinator {
+
+// The largest file of a model that the farm takes: SDXL's UNet in fp32 has 10.3 GB.
+inline constexpr uint64_t kMaxBlobBytes = uint64_t{64} << 30;
+
+// Thread-safe.
+class BlobStore {
+ public:
+  // Creates the folder where it is missing. Errors as Env says.
+  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(base::Env& env, const std::string& root);
+
+  // `digest`: the 32 bytes that messages carry; anything else is absent.
+  bool Has(const std::string& digest);
+
+  // Those of `blobs` that are absent, in order, each once. INVALID_ARGUMENT: a digest that is not 32 bytes, or a blob
+  // that is present with another size than its ref says.
+  absl::StatusOr<std::vector<farm::v1::BlobRef>> FindMissing(const std::vector<farm::v1::BlobRef>& blobs);
+
+  // Starts or resumes an upload. INVALID_ARGUMENT: digest, upload id, or a size over kMaxBlobBytes. ABORTED: another
+  // stream writes the same upload. RESOURCE_EXHAUSTED: no room on the disk.
+  absl::StatusOr<std::unique_ptr<base::StoreWriter>> OpenWriter(const farm::v1::BlobRef& blob,
+                                                                const std::string& upload_id);
+  // Bytes of an upload that broke off and are kept.
+  absl::StatusOr<uint64_t> KeptBytes(const farm::v1::BlobRef& blob, const std::string& upload_id);
+
+  // The file, which stays while the pin lives. NOT_FOUND names the digest.
+  absl::StatusOr<base::FilePin> Pin(const std::string& digest);
+
+  base::Env& env() { return files_->env(); }
+
+ private:
+  explicit BlobStore(std::unique_ptr<base::FileStore> files) : files_(std::move(files)) {}
+  const std::unique_ptr<base::FileStore> files_;
+};
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_BLOB_BLOB_STORE_H_

@@ -1,0 +1,228 @@
+#include "coordinator/rpc/blob_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/rpc/grpc_status.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using farm::v1::ReadResponse;
+using farm::v1::WriteRequest;
+
+// Counts a stream while it lives.
+class StreamSlot {
+ public:
+  StreamSlot(std::atomic<int>& open, int limit) : open_(open), granted_(++open <= limit) {}
+  ~StreamSlot() { --open_; }
+  absl::Status status() const {
+    if (granted_) return absl::OkStatus();
+    return absl::UnavailableError("the coordinator has as many transfers open as it takes; try again in a second");
+  }
+
+ private:
+  std::atomic<int>& open_;
+  const bool granted_;
+};
+
+// One upload. Reads and disk work take turns, so nothing here runs twice at a time.
+class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
+ public:
+  WriteStream(BlobStore& store, DiskThreads& threads, const BlobLimits& limits, std::atomic<int>& streams,
+              grpc::CallbackServerContext* context, farm::v1::WriteResponse* response)
+      : store_(store),
+        threads_(threads),
+        limits_(limits),
+        slot_(streams, limits.streams),
+        context_(context),
+        response_(response) {
+    if (absl::Status status = slot_.status(); !status.ok()) {
+      Finish(ToGrpcStatus(status));
+    } else {
+      StartRead(&request_);
+    }
+  }
+
+  void OnReadDone(bool ok) override {
+    threads_.Do([this, ok] { ok ? TakeChunk() : End(); });
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void TakeChunk() {
+    if (writer_ == nullptr) {
+      if (absl::Status opened = OpenUpload(); !opened.ok()) return Finish(ToGrpcStatus(opened));
+      if (writer_ == nullptr) return Finish(grpc::Status::OK);  // it is already here
+    }
+    if (request_.data().size() > limits_.chunk_bytes) {
+      return Finish(ToGrpcStatus(absl::InvalidArgumentError(
+          absl::StrCat("a chunk of ", request_.data().size(), " bytes; send at most ", limits_.chunk_bytes))));
+    }
+    if (request_.offset_bytes() != writer_->offset_bytes()) {
+      return Finish(ToGrpcStatus(absl::FailedPreconditionError(
+          absl::StrCat("bytes from ", request_.offset_bytes(), " came where those from ", writer_->offset_bytes(),
+                       " follow: ask QueryWrite where to resume"))));
+    }
+    if (absl::Status written = writer_->Append(request_.data()); !written.ok()) return Finish(ToGrpcStatus(written));
+    StartRead(&request_);
+  }
+
+  absl::Status OpenUpload() {
+    if (!request_.has_blob()) return absl::InvalidArgumentError("the first message of an upload must name its blob");
+    if (store_.Has(request_.blob().digest())) {
+      response_->set_committed_bytes(request_.blob().size_bytes());
+      return absl::OkStatus();
+    }
+    auto writer = store_.OpenWriter(request_.blob(), request_.upload_id());
+    if (!writer.ok()) return writer.status();
+    writer_ = *std::move(writer);
+    size_bytes_ = request_.blob().size_bytes();
+    return absl::OkStatus();
+  }
+
+  // The client sent all, or went away; what a broken upload left is kept for its resumption.
+  void End() {
+    if (context_->IsCancelled()) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the upload was broken off"));
+    if (writer_ == nullptr) return Finish(ToGrpcStatus(absl::InvalidArgumentError("an upload without a message")));
+    if (writer_->offset_bytes() < size_bytes_) {
+      return Finish(ToGrpcStatus(
+          absl::FailedPreconditionError(absl::StrCat("the upload ended after ", writer_->offset_bytes(), " of ",
+                                                     size_bytes_, " bytes; they are kept: resume there"))));
+    }
+    const absl::Status committed = writer_->Commit();
+    if (committed.ok()) response_->set_committed_bytes(size_bytes_);
+    Finish(ToGrpcStatus(committed));
+  }
+
+  BlobStore& store_;
+  DiskThreads& threads_;
+  const BlobLimits& limits_;
+  const StreamSlot slot_;
+  grpc::CallbackServerContext* const context_;
+  farm::v1::WriteResponse* const response_;
+  WriteRequest request_;
+  std::unique_ptr<base::StoreWriter> writer_;
+  uint64_t size_bytes_ = 0;
+};
+
+// One download: the next chunk is read from the disk when the last has gone out.
+class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
+ public:
+  ReadStream(BlobStore& store, DiskThreads& threads, const BlobLimits& limits, std::atomic<int>& streams,
+             const farm::v1::ReadRequest* request)
+      : store_(store),
+        threads_(threads),
+        limits_(limits),
+        slot_(streams, limits.streams),
+        digest_(request->digest()),
+        offset_bytes_(request->offset_bytes()) {
+    if (absl::Status status = slot_.status(); !status.ok()) {
+      Finish(ToGrpcStatus(status));
+    } else {
+      threads_.Do([this] { Begin(); });
+    }
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the download was broken off"));
+    threads_.Do([this] { SendChunk(); });
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void Begin() {
+    auto pin = store_.Pin(digest_);
+    if (!pin.ok()) return Finish(ToGrpcStatus(pin.status()));
+    pin_ = *std::move(pin);
+    auto file = store_.env().OpenForReading(pin_.path());
+    if (!file.ok()) return Finish(ToGrpcStatus(file.status()));
+    file_ = *std::move(file);
+    if (offset_bytes_ > file_->SizeBytes()) {
+      return Finish(ToGrpcStatus(absl::OutOfRangeError(
+          absl::StrCat("the blob has ", file_->SizeBytes(), " bytes; nothing starts at ", offset_bytes_))));
+    }
+    response_.set_size_bytes(file_->SizeBytes());
+    SendChunk();
+  }
+
+  void SendChunk() {
+    const uint64_t left = file_->SizeBytes() - offset_bytes_;
+    if (left == 0 && sent_) return Finish(grpc::Status::OK);  // an empty blob still tells its size
+    std::string& data = *response_.mutable_data();
+    data.resize(static_cast<size_t>(std::min<uint64_t>(left, limits_.chunk_bytes)));
+    auto count = file_->ReadAt(offset_bytes_, data.data(), data.size());
+    if (!count.ok()) return Finish(ToGrpcStatus(count.status()));
+    if (*count != data.size()) return Finish(ToGrpcStatus(absl::DataLossError("the blob's file became shorter")));
+    offset_bytes_ += data.size();
+    if (sent_) response_.clear_size_bytes();
+    sent_ = true;
+    StartWrite(&response_);
+  }
+
+  BlobStore& store_;
+  DiskThreads& threads_;
+  const BlobLimits& limits_;
+  const StreamSlot slot_;
+  const std::string digest_;
+  uint64_t offset_bytes_;
+  base::FilePin pin_;
+  std::unique_ptr<base::ReadableFile> file_;
+  ReadResponse response_;
+  bool sent_ = false;
+};
+
+}  // namespace
+
+BlobServiceImpl::BlobServiceImpl(BlobStore& store, const BlobLimits& limits)
+    : store_(store), limits_(limits), threads_(limits.disk_threads) {}
+
+grpc::ServerUnaryReactor* BlobServiceImpl::FindMissing(grpc::CallbackServerContext* context,
+                                                       const farm::v1::FindMissingRequest* request,
+                                                       farm::v1::FindMissingResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (static_cast<size_t>(request->blobs_size()) > limits_.find_missing) {
+    reactor->Finish(ToGrpcStatus(absl::InvalidArgumentError(
+        absl::StrCat(request->blobs_size(), " digests in one call; ask for at most ", limits_.find_missing))));
+    return reactor;
+  }
+  threads_.Do([this, request, response, reactor] {
+    auto missing = store_.FindMissing({request->blobs().begin(), request->blobs().end()});
+    if (missing.ok()) response->mutable_missing()->Assign(missing->begin(), missing->end());
+    reactor->Finish(ToGrpcStatus(missing.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerReadReactor<WriteRequest>* BlobServiceImpl::Write(grpc::CallbackServerContext* context,
+                                                              farm::v1::WriteResponse* response) {
+  return new WriteStream(store_, threads_, limits_, streams_, context, response);
+}
+
+grpc::ServerUnaryReactor* BlobServiceImpl::QueryWrite(grpc::CallbackServerContext* context,
+                                                      const farm::v1::QueryWriteRequest* request,
+                                                      farm::v1::QueryWriteResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  threads_.Do([this, request, response, reactor] {
+    if (store_.Has(request->blob().digest())) {
+      response->set_complete(true);
+      response->set_kept_bytes(request->blob().size_bytes());
+      return reactor->Finish(grpc::Status::OK);
+    }
+    auto kept = store_.KeptBytes(request->blob(), request->upload_id());
+    if (kept.ok()) response->set_kept_bytes(*kept);
+    reactor->Finish(ToGrpcStatus(kept.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerWriteReactor<ReadResponse>* BlobServiceImpl::Read(grpc::CallbackServerContext*,
+                                                              const farm::v1::ReadRequest* request) {
+  return new ReadStream(store_, threads_, limits_, streams_, request);
+}
+
+}  // namespace storyfarm::coordinator

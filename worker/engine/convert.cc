@@ -1,0 +1,295 @@
+#include "worker/engine/convert.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/digest.h"
+
+namespace storyfarm::engine {
+namespace {
+
+absl::Status Unset(const char* field) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the work's ", field, " is unset or unknown: sender and engine are of different versions"));
+}
+
+absl::StatusOr<render::Dtype> ToDtype(farm::v1::Dtype dtype, const char* field) {
+  switch (dtype) {
+    case farm::v1::FP32:
+      return render::Dtype::kFp32;
+    case farm::v1::FP16:
+      return render::Dtype::kFp16;
+    case farm::v1::BF16:
+      return render::Dtype::kBf16;
+    default:
+      return Unset(field);
+  }
+}
+
+absl::StatusOr<render::Sampler> ToSampler(farm::v1::Scheduler scheduler) {
+  switch (scheduler) {
+    case farm::v1::DDIM:
+      return render::Sampler::kDdim;
+    case farm::v1::EULER:
+      return render::Sampler::kEuler;
+    case farm::v1::EULER_ANCESTRAL:
+      return render::Sampler::kEulerAncestral;
+    case farm::v1::DPMPP_2M_KARRAS:
+      return render::Sampler::kDpmpp2mKarras;
+    default:
+      return Unset("scheduler");
+  }
+}
+
+render::Gate ToGate(const farm::v1::Gate& from) {
+  render::Gate gate;
+  if (from.has_before()) gate.before = from.before();
+  if (from.has_after()) gate.after = from.after();
+  if (from.has_switch_step()) gate.switch_step = static_cast<int>(from.switch_step());
+  if (from.has_switch_fraction()) gate.switch_fraction = from.switch_fraction();
+  return gate;
+}
+
+absl::StatusOr<render::Settings> ToSettings(const farm::v1::RenderSettings& from) {
+  auto sampler = ToSampler(from.scheduler());
+  if (!sampler.ok()) return sampler.status();
+  if (from.steps() == 0) return Unset("steps");
+  if (!from.has_guidance_scale()) return Unset("guidance_scale");
+  if (!from.has_consistency()) return Unset("consistency");
+  if (from.consistency() && from.token_rate().empty()) return Unset("token_rate");
+  if (from.noise() == farm::v1::NOISE_UNSPECIFIED) return Unset("noise");
+
+  render::Settings settings;
+  settings.steps = static_cast<int>(from.steps());
+  settings.guidance_scale = from.guidance_scale();
+  settings.sampler = *sampler;
+  settings.scheduler_config = from.scheduler_config();
+  settings.seed = from.seed();
+  settings.token_rate.assign(from.token_rate().begin(), from.token_rate().end());
+  settings.gate = ToGate(from.gate());
+  settings.noise = from.noise() == farm::v1::NOISE_SHARED ? render::NoiseKind::kShared : render::NoiseKind::kPanel;
+  settings.consistency = from.consistency();
+  if (from.has_freeu()) {
+    settings.freeu = render::FreeU{
+        .s1 = from.freeu().s1(), .s2 = from.freeu().s2(), .b1 = from.freeu().b1(), .b2 = from.freeu().b2()};
+  }
+  return settings;
+}
+
+absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
+  auto dtype = ToDtype(from.dtype(), "plan.dtype");
+  if (!dtype.ok()) return dtype.status();
+  auto vae_dtype = ToDtype(from.vae_dtype(), "plan.vae_dtype");
+  if (!vae_dtype.ok()) return vae_dtype.status();
+  if (from.batch() == 0) return Unset("plan.batch");
+  if (from.int8_weights() || from.weights() == farm::v1::STREAMED) {
+    return absl::InvalidArgumentError(
+        "the plan asks for int8 or streamed weights, which this engine does not know: "
+        "sender and engine are of different versions");
+  }
+  render::Plan plan;
+  plan.dtype = *dtype;
+  plan.vae_dtype = *vae_dtype;
+  plan.text_encoders_in_phases = from.text_encoders_in_phases();
+  plan.guidance_batched = from.guidance_batched();
+  plan.batch = static_cast<int>(from.batch());
+  plan.attention_chunk = static_cast<int>(from.attention_chunk());
+  plan.vae_tile = static_cast<int>(from.vae_tile());
+  plan.bank_on_device = from.bank() == farm::v1::BANK_DEVICE;
+  plan.threads = static_cast<int>(from.threads());
+  return plan;
+}
+
+render::Frame ToFrame(const farm::v1::Frame& from) {
+  render::Frame frame;
+  frame.panel = static_cast<int>(from.panel());
+  frame.id = from.id();
+  frame.prompt = from.prompt();
+  if (from.has_negative_prompt()) frame.negative_prompt = from.negative_prompt();
+  frame.width = static_cast<int>(from.width());
+  frame.height = static_cast<int>(from.height());
+  frame.seed = from.seed();
+  frame.characters.assign(from.characters().begin(), from.characters().end());
+  frame.hidden = from.hidden();
+  return frame;
+}
+
+absl::StatusOr<render::CharacterKey> ToKey(const std::string& bytes) {
+  render::CharacterKey key{};
+  if (bytes.size() != key.size()) return absl::InvalidArgumentError("a character's key is not 16 bytes");
+  std::copy(bytes.begin(), bytes.end(), key.begin());
+  return key;
+}
+
+render::Draws ToDraws(const farm::v1::RunRequest& run, const farm::v1::RenderSettings& settings) {
+  render::Draws draws;
+  draws.replay_path = run.draws_file();
+  draws.save_path = run.save_draws_file();
+  draws.story_panels = static_cast<int>(run.panel_count());
+  draws.story_width = static_cast<int>(settings.width());
+  draws.story_height = static_cast<int>(settings.height());
+  draws.character_names.assign(run.character_names().begin(), run.character_names().end());
+  return draws;
+}
+
+absl::StatusOr<render::BankFiles> ToBank(const farm::v1::Bank& from, const FilesByDigest& files) {
+  auto key = ToKey(from.character_key());
+  if (!key.ok()) return key.status();
+  render::BankFiles bank;
+  bank.character = static_cast<int>(from.character());
+  bank.character_key = *key;
+  bank.identity_frames = static_cast<int>(from.identity_frames());
+  for (int step = 0; step < from.steps_size(); ++step) {
+    if (from.steps(step).digest().empty()) {
+      bank.steps.emplace_back();
+      continue;
+    }
+    auto path =
+        FindFile(files, from.steps(step), absl::StrCat("step ", step, " of character ", from.character(), "'s bank"));
+    if (!path.ok()) return path.status();
+    bank.steps.push_back(*std::move(path));
+  }
+  return bank;
+}
+
+}  // namespace
+
+absl::StatusOr<FilesByDigest> IndexFiles(const farm::v1::RunRequest& run) {
+  FilesByDigest files;
+  for (const farm::v1::LocalFile& file : run.files()) {
+    if (file.digest().size() != base::Digest::kBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file.path(), ": its digest is not ", base::Digest::kBytes, " bytes"));
+    }
+    const auto [at, inserted] = files.emplace(file.digest(), file.path());
+    if (!inserted && at->second != file.path()) {
+      return absl::InvalidArgumentError(absl::StrCat("two files for one digest: ", at->second, " and ", file.path()));
+    }
+  }
+  return files;
+}
+
+absl::StatusOr<std::string> FindFile(const FilesByDigest& files, const farm::v1::BlobRef& blob,
+                                     const std::string& what) {
+  const auto found = files.find(blob.digest());
+  if (found == files.end()) {
+    return render::Fail(
+        render::FailureKind::kBlobUnavailable,
+        absl::StrCat(what, " (", absl::BytesToHexString(blob.digest()), ") was not given to the engine"));
+  }
+  return found->second;
+}
+
+absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunRequest& run) {
+  const farm::v1::IdentityWork& work = run.work().identity();
+  auto settings = ToSettings(work.settings());
+  if (!settings.ok()) return settings.status();
+  auto plan = ToPlan(work.plan());
+  if (!plan.ok()) return plan.status();
+  auto key = ToKey(work.character_key());
+  if (!key.ok()) return key.status();
+
+  render::IdentityRequest request;
+  request.model_folder = run.model_folder();
+  request.model_name = work.model().name();
+  request.settings = *std::move(settings);
+  request.plan = *plan;
+  request.character = static_cast<int>(work.character());
+  request.character_key = *key;
+  for (const farm::v1::Frame& frame : work.frames()) request.frames.push_back(ToFrame(frame));
+  request.keep_bank = work.keep_bank();
+  request.output_folder = run.output_folder();
+  request.draws = ToDraws(run, work.settings());
+  return request;
+}
+
+absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest& run, const FilesByDigest& files) {
+  const farm::v1::FramesWork& work = run.work().frames();
+  auto settings = ToSettings(work.settings());
+  if (!settings.ok()) return settings.status();
+  auto plan = ToPlan(work.plan());
+  if (!plan.ok()) return plan.status();
+
+  render::FramesRequest request;
+  request.model_folder = run.model_folder();
+  request.model_name = work.model().name();
+  request.settings = *std::move(settings);
+  request.plan = *plan;
+  for (const farm::v1::Frame& frame : work.frames()) request.frames.push_back(ToFrame(frame));
+  for (const farm::v1::Bank& from : work.banks()) {
+    auto bank = ToBank(from, files);
+    if (!bank.ok()) return bank.status();
+    request.banks.push_back(*std::move(bank));
+  }
+  request.draws = ToDraws(run, work.settings());
+  return request;
+}
+
+farm::v1::DeviceReport ToMessage(const device::Report& report, uint32_t index) {
+  farm::v1::DeviceReport message;
+  message.set_index(index);
+  switch (report.backend) {
+    case device::Backend::kCpu:
+      message.set_backend(farm::v1::CPU);
+      break;
+    case device::Backend::kCuda:
+      message.set_backend(farm::v1::CUDA);
+      break;
+    case device::Backend::kMps:
+      message.set_backend(farm::v1::MPS);
+      break;
+  }
+  message.set_ordinal(static_cast<uint32_t>(report.ordinal));
+  message.set_name(report.name);
+  message.set_total_bytes(report.total_bytes);
+  message.set_free_bytes(report.free_bytes);
+  message.set_unified(report.unified);
+  message.set_recommended_max_bytes(report.recommended_max_bytes);
+  message.set_speed_tflops(report.speed_tflops);
+  message.set_host_to_device_bytes_per_s(report.host_to_device_bytes_per_s);
+  message.set_threads(static_cast<uint32_t>(report.threads));
+  for (const std::string& dtype : report.dtypes) message.add_dtypes(dtype);
+  message.set_driver(report.driver);
+  return message;
+}
+
+farm::v1::DeviceMemory ToMessage(const device::Memory& memory) {
+  farm::v1::DeviceMemory message;
+  message.set_farm_bytes(memory.reserved_bytes);
+  message.set_free_bytes(memory.free_bytes);
+  const uint64_t accounted = memory.reserved_bytes + memory.free_bytes;
+  message.set_others_bytes(memory.total_bytes > accounted ? memory.total_bytes - accounted : 0);
+  return message;
+}
+
+farm::v1::Failure ToMessage(const absl::Status& why) {
+  farm::v1::Failure failure;
+  failure.set_message(std::string(why.message()));
+  failure.set_needed_bytes(render::NeededBytes(why));
+  switch (render::KindOf(why)) {
+    case render::FailureKind::kBadInput:
+      failure.set_kind(farm::v1::BAD_INPUT);
+      break;
+    case render::FailureKind::kOutOfMemory:
+      failure.set_kind(farm::v1::OUT_OF_MEMORY);
+      break;
+    case render::FailureKind::kInvalidOutput:
+      failure.set_kind(farm::v1::INVALID_OUTPUT);
+      break;
+    case render::FailureKind::kBlobUnavailable:
+      failure.set_kind(farm::v1::BLOB_UNAVAILABLE);
+      break;
+    case render::FailureKind::kDiskFull:
+      failure.set_kind(farm::v1::DISK_FULL);
+      break;
+    case render::FailureKind::kInternal:
+      failure.set_kind(farm::v1::INTERNAL);
+      break;
+  }
+  return failure;
+}
+
+}  // namespace storyfarm::engine

@@ -1,0 +1,127 @@
+#include "worker/engine/run.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "worker/engine/compose.h"
+#include "worker/engine/convert.h"
+#include "worker/engine/outputs.h"
+
+namespace storyfarm::engine {
+namespace {
+
+// Turns the renderer's callbacks into files and events.
+class Reporter : public render::Observer {
+ public:
+  Reporter(const farm::v1::RunRequest& run, const RecipeBase& recipe, base::Env& env, const Tell& tell)
+      : run_(run), recipe_(recipe), env_(env), tell_(tell) {}
+
+  absl::Status OnStep(const std::vector<const render::Frame*>& frames, int step, int steps) override {
+    farm::v1::EngineEvent event;
+    for (const render::Frame* frame : frames) {
+      if (!frame->hidden) event.mutable_step()->add_panels(static_cast<uint32_t>(frame->panel));
+    }
+    event.mutable_step()->set_step(static_cast<uint32_t>(step));
+    event.mutable_step()->set_steps(static_cast<uint32_t>(steps));
+    return tell_(std::move(event));
+  }
+
+  absl::Status OnFrame(render::FinishedFrame finished) override {
+    auto files = WriteFrame(env_, run_.output_folder(), recipe_, finished);
+    if (!files.ok()) return files.status();
+    farm::v1::EngineEvent event;
+    farm::v1::FrameDone& done = *event.mutable_frame();
+    done.set_panel(static_cast<uint32_t>(finished.frame->panel));
+    done.set_hidden(finished.frame->hidden);
+    done.set_image_path(files->image_path);
+    done.set_latents_path(files->latents_path);
+    done.set_render_ms(static_cast<uint64_t>(finished.render_ms));
+    done.set_peak_bytes(finished.peak_bytes);
+    for (const std::string& warning : finished.warnings) done.add_warnings(warning);
+    return tell_(std::move(event));
+  }
+
+  absl::Status OnBankStep(int step, const std::string& path) override {
+    farm::v1::EngineEvent event;
+    event.mutable_bank_step()->set_step(static_cast<uint32_t>(step));
+    event.mutable_bank_step()->set_path(path);
+    return tell_(std::move(event));
+  }
+
+ private:
+  const farm::v1::RunRequest& run_;
+  const RecipeBase& recipe_;
+  base::Env& env_;
+  const Tell& tell_;
+};
+
+farm::v1::RunDone ToMessage(const render::RunStats& stats) {
+  farm::v1::RunDone done;
+  done.set_render_ms(static_cast<uint64_t>(stats.render_ms));
+  done.set_load_ms(static_cast<uint64_t>(stats.load_ms));
+  done.set_peak_bytes(stats.peak_bytes);
+  return done;
+}
+
+absl::StatusOr<farm::v1::RunDone> RunIdentity(const farm::v1::RunRequest& run, base::Env& env,
+                                              render::Renderer& renderer, const Tell& tell) {
+  auto request = ToIdentityRequest(run);
+  if (!request.ok()) return request.status();
+  const farm::v1::IdentityWork& work = run.work().identity();
+  const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
+  Reporter reporter(run, recipe, env, tell);
+  auto stats = renderer.RenderIdentity(*request, reporter);
+  if (!stats.ok()) return stats.status();
+  return ToMessage(*stats);
+}
+
+absl::StatusOr<farm::v1::RunDone> RunFrames(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
+                                            const Tell& tell) {
+  auto files = IndexFiles(run);
+  if (!files.ok()) return files.status();
+  auto request = ToFramesRequest(run, *files);
+  if (!request.ok()) return request.status();
+  const farm::v1::FramesWork& work = run.work().frames();
+  const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
+  Reporter reporter(run, recipe, env, tell);
+  auto stats = renderer.RenderFrames(*request, reporter);
+  if (!stats.ok()) return stats.status();
+  return ToMessage(*stats);
+}
+
+absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base::Env& env, const Tell& tell) {
+  auto files = IndexFiles(run);
+  if (!files.ok()) return files.status();
+  const int64_t start_ms = env.MonotonicMs();
+  auto pages = ComposePages(run.work().page(), *files, env, run.output_folder());
+  if (!pages.ok()) return pages.status();
+  const uint64_t compose_ms = static_cast<uint64_t>(env.MonotonicMs() - start_ms);
+  pages->set_compose_ms(compose_ms);
+  farm::v1::EngineEvent event;
+  *event.mutable_pages() = *std::move(pages);
+  if (absl::Status told = tell(std::move(event)); !told.ok()) return told;
+  farm::v1::RunDone done;
+  done.set_render_ms(compose_ms);
+  return done;
+}
+
+}  // namespace
+
+absl::StatusOr<farm::v1::RunDone> RunWork(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
+                                          const Tell& tell) {
+  switch (run.work().kind_case()) {
+    case farm::v1::Work::kIdentity:
+      return RunIdentity(run, env, renderer, tell);
+    case farm::v1::Work::kFrames:
+      return RunFrames(run, env, renderer, tell);
+    case farm::v1::Work::kPage:
+      return RunPages(run, env, tell);
+    default:
+      return absl::InvalidArgumentError(
+          "the work names neither identity, frames nor page: sender and engine are of different versions");
+  }
+}
+
+}  // namespace storyfarm::engine

@@ -32,9 +32,11 @@ inline constexpr size_t kMaxIdentityPrompts = 4;          // as many as the larg
 inline constexpr size_t kMaxNameCharacters = 64;          // names of characters and models; labels in tables
 inline constexpr size_t kMaxTitleCharacters = 200;        // titles and authors: two lines of a page's heading
 inline constexpr size_t kMaxLineCharacters = 4'000;       // one text: CLIP reads 75 tokens, some 300 characters
-inline constexpr size_t kMaxPromptCharacters = 16'000;    // a text after descriptions have taken the names' places
-inline constexpr size_t kMaxPanelIdCharacters = 64;       // a file name's part
-inline constexpr size_t kMaxProblems = 200;               // more help nobody; the last one says how many were left out
+inline constexpr size_t kMaxCaptionCharacters = 1'000;    // some 20 lines below a panel
+inline constexpr size_t kMaxPromptBytes = 16'000;         // a text after descriptions have taken the names' places
+inline constexpr size_t kMaxStoryTextBytes = size_t{16} << 20;  // all prompts and captions: 20,000 panels of 800 bytes
+inline constexpr size_t kMaxPanelIdCharacters = 64;             // a file name's part
+inline constexpr size_t kMaxProblems = 200;  // more help nobody; the last one says how many were left out
 
 // A story and everything that is wrong with it, in the order of the file.
 struct ParsedStory {

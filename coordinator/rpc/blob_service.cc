@@ -1,13 +1,14 @@
 #include "coordinator/rpc/blob_service.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/rpc/grpc_status.h"
+#include "coordinator/rpc/status.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -30,45 +31,57 @@ class StreamSlot {
   const bool granted_;
 };
 
+// Runs `work` on the pool; a pool that refuses ends the call with its reason.
+template <typename Reactor>
+void OnPool(WorkPool& pool, Reactor& reactor, grpc::CallbackServerContext* context, std::function<void()> work) {
+  pool.Post([&reactor, context, work = std::move(work)](const absl::Status& refused) {
+    if (!refused.ok()) return reactor.Finish(ToGrpc(refused, context));
+    work();
+  });
+}
+
 // One upload. Reads and disk work take turns, so nothing here runs twice at a time.
 class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
  public:
-  WriteStream(BlobStore& store, DiskThreads& threads, const BlobLimits& limits, std::atomic<int>& streams,
+  WriteStream(BlobStore& store, WorkPool& pool, const BlobLimits& limits, std::atomic<int>& streams,
               grpc::CallbackServerContext* context, farm::v1::WriteResponse* response)
       : store_(store),
-        threads_(threads),
+        pool_(pool),
         limits_(limits),
         slot_(streams, limits.streams),
         context_(context),
         response_(response) {
     if (absl::Status status = slot_.status(); !status.ok()) {
-      Finish(ToGrpcStatus(status));
+      Finish(ToGrpc(status, context_));
     } else {
       StartRead(&request_);
     }
   }
 
   void OnReadDone(bool ok) override {
-    threads_.Do([this, ok] { ok ? TakeChunk() : End(); });
+    OnPool(pool_, *this, context_, [this, ok] { ok ? TakeChunk() : End(); });
   }
   void OnDone() override { delete this; }
 
  private:
   void TakeChunk() {
     if (writer_ == nullptr) {
-      if (absl::Status opened = OpenUpload(); !opened.ok()) return Finish(ToGrpcStatus(opened));
+      if (absl::Status opened = OpenUpload(); !opened.ok()) return Finish(ToGrpc(opened, context_));
       if (writer_ == nullptr) return Finish(grpc::Status::OK);  // it is already here
     }
     if (request_.data().size() > limits_.chunk_bytes) {
-      return Finish(ToGrpcStatus(absl::InvalidArgumentError(
-          absl::StrCat("a chunk of ", request_.data().size(), " bytes; send at most ", limits_.chunk_bytes))));
+      return Finish(ToGrpc(absl::InvalidArgumentError(absl::StrCat("a chunk of ", request_.data().size(),
+                                                                   " bytes; send at most ", limits_.chunk_bytes)),
+                           context_));
     }
     if (request_.offset_bytes() != writer_->offset_bytes()) {
-      return Finish(ToGrpcStatus(absl::FailedPreconditionError(
-          absl::StrCat("bytes from ", request_.offset_bytes(), " came where those from ", writer_->offset_bytes(),
-                       " follow: ask QueryWrite where to resume"))));
+      return Finish(ToGrpc(absl::FailedPreconditionError(
+                               absl::StrCat("bytes from ", request_.offset_bytes(), " came where those from ",
+                                            writer_->offset_bytes(), " follow: ask QueryWrite where to resume")),
+                           context_));
     }
-    if (absl::Status written = writer_->Append(request_.data()); !written.ok()) return Finish(ToGrpcStatus(written));
+    if (absl::Status written = writer_->Append(request_.data()); !written.ok())
+      return Finish(ToGrpc(written, context_));
     StartRead(&request_);
   }
 
@@ -88,19 +101,20 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
   // The client sent all, or went away; what a broken upload left is kept for its resumption.
   void End() {
     if (context_->IsCancelled()) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the upload was broken off"));
-    if (writer_ == nullptr) return Finish(ToGrpcStatus(absl::InvalidArgumentError("an upload without a message")));
+    if (writer_ == nullptr) return Finish(ToGrpc(absl::InvalidArgumentError("an upload without a message"), context_));
     if (writer_->offset_bytes() < size_bytes_) {
-      return Finish(ToGrpcStatus(
-          absl::FailedPreconditionError(absl::StrCat("the upload ended after ", writer_->offset_bytes(), " of ",
-                                                     size_bytes_, " bytes; they are kept: resume there"))));
+      return Finish(
+          ToGrpc(absl::FailedPreconditionError(absl::StrCat("the upload ended after ", writer_->offset_bytes(), " of ",
+                                                            size_bytes_, " bytes; they are kept: resume there")),
+                 context_));
     }
     const absl::Status committed = writer_->Commit();
     if (committed.ok()) response_->set_committed_bytes(size_bytes_);
-    Finish(ToGrpcStatus(committed));
+    Finish(ToGrpc(committed, context_));
   }
 
   BlobStore& store_;
-  DiskThreads& threads_;
+  WorkPool& pool_;
   const BlobLimits& limits_;
   const StreamSlot slot_;
   grpc::CallbackServerContext* const context_;
@@ -113,38 +127,40 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
 // One download: the next chunk is read from the disk when the last has gone out.
 class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
  public:
-  ReadStream(BlobStore& store, DiskThreads& threads, const BlobLimits& limits, std::atomic<int>& streams,
-             const farm::v1::ReadRequest* request)
+  ReadStream(BlobStore& store, WorkPool& pool, const BlobLimits& limits, std::atomic<int>& streams,
+             grpc::CallbackServerContext* context, const farm::v1::ReadRequest* request)
       : store_(store),
-        threads_(threads),
+        pool_(pool),
         limits_(limits),
         slot_(streams, limits.streams),
+        context_(context),
         digest_(request->digest()),
         offset_bytes_(request->offset_bytes()) {
     if (absl::Status status = slot_.status(); !status.ok()) {
-      Finish(ToGrpcStatus(status));
+      Finish(ToGrpc(status, context_));
     } else {
-      threads_.Do([this] { Begin(); });
+      OnPool(pool_, *this, context_, [this] { Begin(); });
     }
   }
 
   void OnWriteDone(bool ok) override {
     if (!ok) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the download was broken off"));
-    threads_.Do([this] { SendChunk(); });
+    OnPool(pool_, *this, context_, [this] { SendChunk(); });
   }
   void OnDone() override { delete this; }
 
  private:
   void Begin() {
     auto pin = store_.Pin(digest_);
-    if (!pin.ok()) return Finish(ToGrpcStatus(pin.status()));
+    if (!pin.ok()) return Finish(ToGrpc(pin.status(), context_));
     pin_ = *std::move(pin);
     auto file = store_.env().OpenForReading(pin_.path());
-    if (!file.ok()) return Finish(ToGrpcStatus(file.status()));
+    if (!file.ok()) return Finish(ToGrpc(file.status(), context_));
     file_ = *std::move(file);
     if (offset_bytes_ > file_->SizeBytes()) {
-      return Finish(ToGrpcStatus(absl::OutOfRangeError(
-          absl::StrCat("the blob has ", file_->SizeBytes(), " bytes; nothing starts at ", offset_bytes_))));
+      return Finish(ToGrpc(absl::OutOfRangeError(absl::StrCat("the blob has ", file_->SizeBytes(),
+                                                              " bytes; nothing starts at ", offset_bytes_)),
+                           context_));
     }
     response_.set_size_bytes(file_->SizeBytes());
     SendChunk();
@@ -156,8 +172,8 @@ class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
     std::string& data = *response_.mutable_data();
     data.resize(static_cast<size_t>(std::min<uint64_t>(left, limits_.chunk_bytes)));
     auto count = file_->ReadAt(offset_bytes_, data.data(), data.size());
-    if (!count.ok()) return Finish(ToGrpcStatus(count.status()));
-    if (*count != data.size()) return Finish(ToGrpcStatus(absl::DataLossError("the blob's file became shorter")));
+    if (!count.ok()) return Finish(ToGrpc(count.status(), context_));
+    if (*count != data.size()) return Finish(ToGrpc(absl::DataLossError("the blob's file became shorter"), context_));
     offset_bytes_ += data.size();
     if (sent_) response_.clear_size_bytes();
     sent_ = true;
@@ -165,9 +181,10 @@ class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
   }
 
   BlobStore& store_;
-  DiskThreads& threads_;
+  WorkPool& pool_;
   const BlobLimits& limits_;
   const StreamSlot slot_;
+  grpc::CallbackServerContext* const context_;
   const std::string digest_;
   uint64_t offset_bytes_;
   base::FilePin pin_;
@@ -179,35 +196,36 @@ class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
 }  // namespace
 
 BlobServiceImpl::BlobServiceImpl(BlobStore& store, const BlobLimits& limits)
-    : store_(store), limits_(limits), threads_(limits.disk_threads) {}
+    : store_(store), limits_(limits), pool_(limits.disk_threads, limits.queued_work) {}
 
 grpc::ServerUnaryReactor* BlobServiceImpl::FindMissing(grpc::CallbackServerContext* context,
                                                        const farm::v1::FindMissingRequest* request,
                                                        farm::v1::FindMissingResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (static_cast<size_t>(request->blobs_size()) > limits_.find_missing) {
-    reactor->Finish(ToGrpcStatus(absl::InvalidArgumentError(
-        absl::StrCat(request->blobs_size(), " digests in one call; ask for at most ", limits_.find_missing))));
+    reactor->Finish(ToGrpc(absl::InvalidArgumentError(absl::StrCat(
+                               request->blobs_size(), " digests in one call; ask for at most ", limits_.find_missing)),
+                           context));
     return reactor;
   }
-  threads_.Do([this, request, response, reactor] {
+  OnPool(pool_, *reactor, context, [this, request, response, reactor, context] {
     auto missing = store_.FindMissing({request->blobs().begin(), request->blobs().end()});
     if (missing.ok()) response->mutable_missing()->Assign(missing->begin(), missing->end());
-    reactor->Finish(ToGrpcStatus(missing.status()));
+    reactor->Finish(ToGrpc(missing.status(), context));
   });
   return reactor;
 }
 
 grpc::ServerReadReactor<WriteRequest>* BlobServiceImpl::Write(grpc::CallbackServerContext* context,
                                                               farm::v1::WriteResponse* response) {
-  return new WriteStream(store_, threads_, limits_, streams_, context, response);
+  return new WriteStream(store_, pool_, limits_, streams_, context, response);
 }
 
 grpc::ServerUnaryReactor* BlobServiceImpl::QueryWrite(grpc::CallbackServerContext* context,
                                                       const farm::v1::QueryWriteRequest* request,
                                                       farm::v1::QueryWriteResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  threads_.Do([this, request, response, reactor] {
+  OnPool(pool_, *reactor, context, [this, request, response, reactor, context] {
     if (store_.Has(request->blob().digest())) {
       response->set_complete(true);
       response->set_kept_bytes(request->blob().size_bytes());
@@ -215,14 +233,14 @@ grpc::ServerUnaryReactor* BlobServiceImpl::QueryWrite(grpc::CallbackServerContex
     }
     auto kept = store_.KeptBytes(request->blob(), request->upload_id());
     if (kept.ok()) response->set_kept_bytes(*kept);
-    reactor->Finish(ToGrpcStatus(kept.status()));
+    reactor->Finish(ToGrpc(kept.status(), context));
   });
   return reactor;
 }
 
-grpc::ServerWriteReactor<ReadResponse>* BlobServiceImpl::Read(grpc::CallbackServerContext*,
+grpc::ServerWriteReactor<ReadResponse>* BlobServiceImpl::Read(grpc::CallbackServerContext* context,
                                                               const farm::v1::ReadRequest* request) {
-  return new ReadStream(store_, threads_, limits_, streams_, request);
+  return new ReadStream(store_, pool_, limits_, streams_, context, request);
 }
 
 }  // namespace storyfarm::coordinator

@@ -7,7 +7,7 @@
 #include <cstddef>
 
 #include "coordinator/blob/blob_store.h"
-#include "coordinator/rpc/disk_threads.h"
+#include "coordinator/rpc/work_pool.h"
 #include "farm/v1/blob.grpc.pb.h"
 
 namespace storyfarm::coordinator {
@@ -16,8 +16,10 @@ struct BlobLimits {
   // Open Write and Read streams; one more answers UNAVAILABLE, and the client tries again. 256 of them hold
   // 128 MiB of chunks.
   int streams = 256;
-  int disk_threads = 4;            // two transfers saturate a disk; four leave room for a slow fsync
-  size_t find_missing = 10'000;    // digests a call: 0.5 MB of request
+  int disk_threads = 4;  // two transfers saturate a disk; four leave room for a slow fsync
+  size_t queued_work =
+      256 + 1024;                // every stream's next chunk, and as many short calls as a farm's workers send at once
+  size_t find_missing = 10'000;  // digests a call: 0.5 MB of request
   size_t chunk_bytes = 512 << 10;  // as blob.proto promises
 };
 
@@ -40,7 +42,7 @@ class BlobServiceImpl : public farm::v1::BlobService::CallbackService {
   BlobStore& store_;
   const BlobLimits limits_;
   std::atomic<int> streams_ = 0;
-  DiskThreads threads_;
+  WorkPool pool_;
 };
 
 }  // namespace storyfarm::coordinator

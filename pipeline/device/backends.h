@@ -1,0 +1,33 @@
+// The three backends, each in a file of its own. Internal to this folder.
+#ifndef STORYFARM_PIPELINE_DEVICE_BACKENDS_H_
+#define STORYFARM_PIPELINE_DEVICE_BACKENDS_H_
+
+#include <ATen/ATen.h>
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "pipeline/device/device.h"
+
+namespace storyfarm::device {
+
+std::unique_ptr<Device> OpenCpu(int threads);
+
+// Loads libtorch_cuda where a driver is there. Must run before anything asks torch for CUDA. NOT_FOUND says what is
+// missing: the driver, the library, or one that it needs.
+absl::Status LoadCuda();
+// 0 where LoadCuda failed or the driver shows none.
+int CountCuda();
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads);
+
+bool HasMps();
+absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads);
+
+// TFLOP/s of square matrix products, the best of several.
+double MeasureMatmul(Device& device, at::ScalarType dtype, int64_t edge);
+// Bytes a second from pageable host memory to the device.
+uint64_t MeasureCopy(Device& device);
+
+}  // namespace storyfarm::device
+
+#endif  // STORYFARM_PIPELINE_DEVICE_BACKENDS_H_

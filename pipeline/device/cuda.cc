@@ -1,0 +1,161 @@
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AllocatorConfig.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/device/backends.h"
+#include "pipeline/device/host.h"
+
+namespace storyfarm::device {
+namespace {
+
+// The part of the driver's interface (CUDA Driver API, cuda.h) that names devices; declared here, since no CUDA header
+// is at hand where this is built.
+struct Driver {
+  int (*init)(unsigned) = nullptr;
+  int (*count)(int*) = nullptr;
+  int (*name)(char*, int, int) = nullptr;
+  int (*attribute)(int*, int, int) = nullptr;
+  int (*version)(int*) = nullptr;
+};
+
+constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+constexpr int kComputeCapabilityMinor = 76;
+
+#ifdef __APPLE__
+absl::StatusOr<Driver> OpenDriver() { return absl::NotFoundError("CUDA does not exist on this system"); }
+#else
+absl::StatusOr<Driver> OpenDriver() {
+  void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return absl::NotFoundError("no NVIDIA driver (libcuda.so.1) on this machine");
+  Driver driver;
+  const auto find = [&](const char* symbol, auto* function) {
+    *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, symbol));
+    return *function != nullptr;
+  };
+  if (!find("cuInit", &driver.init) || !find("cuDeviceGetCount", &driver.count) ||
+      !find("cuDeviceGetName", &driver.name) || !find("cuDeviceGetAttribute", &driver.attribute) ||
+      !find("cuDriverGetVersion", &driver.version)) {
+    return absl::NotFoundError("the NVIDIA driver is too old: libcuda.so.1 lacks functions");
+  }
+  if (const int error = driver.init(0); error != 0) {
+    return absl::NotFoundError(absl::StrCat("the NVIDIA driver shows no device (cuInit failed with ", error, ")"));
+  }
+  return driver;
+}
+#endif
+
+// The folder of libtorch_cpu, in which libtorch_cuda lies too.
+std::string TorchFolder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&at::detail::getCUDAHooks), &info) == 0 || info.dli_fname == nullptr) {
+    return "";
+  }
+  const std::string path = info.dli_fname;
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+class Cuda final : public Device {
+ public:
+  Cuda(int ordinal, int threads, Driver driver) : ordinal_(ordinal), threads_(threads), driver_(driver) {}
+
+  c10::Device torch_device() const override { return {at::kCUDA, static_cast<c10::DeviceIndex>(ordinal_)}; }
+
+  Report Describe(bool measure) override {
+    const auto [free, total] = Allocator().getMemoryInfo(Index());
+    int major = 0, minor = 0, version = 0;
+    char name[256] = {};
+    driver_.name(name, sizeof(name) - 1, ordinal_);
+    driver_.attribute(&major, kComputeCapabilityMajor, ordinal_);
+    driver_.attribute(&minor, kComputeCapabilityMinor, ordinal_);
+    driver_.version(&version);
+    Report report;
+    report.backend = Backend::kCuda;
+    report.ordinal = ordinal_;
+    report.name = name;
+    report.total_bytes = total;
+    report.free_bytes = free;
+    report.threads = threads_;
+    report.dtypes = {"fp32"};
+    if (major >= 7) report.dtypes.push_back("fp16");  // tensor cores from Volta on
+    if (major >= 8) report.dtypes.push_back("bf16");  // from Ampere on
+    report.driver =
+        absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10, ", compute capability ", major, ".", minor);
+    if (measure) {
+      report.speed_tflops = MeasureMatmul(*this, major >= 7 ? at::kHalf : at::kFloat, 4096);
+      report.host_to_device_bytes_per_s = MeasureCopy(*this);
+      EmptyCache();
+    }
+    return report;
+  }
+
+  Memory MemoryNow() override {
+    const c10::CachingDeviceAllocator::DeviceStats stats = Allocator().getDeviceStats(Index());
+    constexpr size_t kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const auto [free, total] = Allocator().getMemoryInfo(Index());
+    return {static_cast<uint64_t>(stats.allocated_bytes[kAll].current),
+            static_cast<uint64_t>(stats.reserved_bytes[kAll].current),
+            static_cast<uint64_t>(stats.reserved_bytes[kAll].peak), free, total};
+  }
+
+  void ResetPeak() override { Allocator().resetPeakStats(Index()); }
+  void EmptyCache() override { Allocator().emptyCache(); }
+  void Synchronize() override { at::detail::getCUDAHooks().deviceSynchronize(Index()); }
+
+  absl::Status Cap(uint64_t bytes) override {
+    const auto [free, total] = Allocator().getMemoryInfo(Index());
+    const double share = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total));
+    c10::CachingAllocator::setAllocatorSettings(absl::StrCat("per_process_memory_fraction:", share));
+    return absl::OkStatus();
+  }
+
+ private:
+  c10::DeviceIndex Index() const { return static_cast<c10::DeviceIndex>(ordinal_); }
+  static c10::DeviceAllocator& Allocator() { return *c10::getDeviceAllocator(at::kCUDA); }
+
+  int ordinal_;
+  int threads_;
+  Driver driver_;
+};
+
+}  // namespace
+
+absl::Status LoadCuda() {
+  if (const absl::StatusOr<Driver> driver = OpenDriver(); !driver.ok()) return driver.status();
+  const std::string path = TorchFolder() + "libtorch_cuda.so";
+  if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    return absl::NotFoundError(absl::StrCat("this machine has an NVIDIA driver, but libtorch can't use it: ", dlerror(),
+                                            ". Run tools/setup there, which installs torch with its CUDA libraries"));
+  }
+  return absl::OkStatus();
+}
+
+int CountCuda() {
+  if (!LoadCuda().ok()) return 0;
+  const absl::StatusOr<Driver> driver = OpenDriver();
+  int count = 0;
+  if (!driver.ok() || driver->count(&count) != 0 || !at::detail::getCUDAHooks().hasCUDA()) return 0;
+  return count;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads) {
+  if (const absl::Status status = LoadCuda(); !status.ok()) return status;
+  const absl::StatusOr<Driver> driver = OpenDriver();
+  if (!driver.ok()) return driver.status();
+  int count = 0;
+  if (driver->count(&count) != 0 || ordinal >= count) {
+    return absl::NotFoundError(absl::StrCat("no cuda:", ordinal, ": this machine has ", count, " CUDA devices"));
+  }
+  if (!at::detail::getCUDAHooks().hasCUDA()) {
+    return absl::NotFoundError("libtorch finds no usable CUDA device: its driver may be older than the one it needs");
+  }
+  at::globalContext().lazyInitDevice(at::kCUDA);
+  return std::make_unique<Cuda>(ordinal, threads, *driver);
+}
+
+}  // namespace storyfarm::device

@@ -1,0 +1,76 @@
+#include <memory>
+
+#include "pipeline/identity/identity.h"
+
+namespace storyfarm::identity {
+
+WritePass::WritePass(Options options, DrawSource* draws, GateTable gates, at::Device device)
+    : options_(std::move(options)), draws_(draws), gates_(std::move(gates)), device_(device) {}
+
+absl::StatusOr<std::unique_ptr<WritePass>> WritePass::Create(Options options, DrawSource* draws, at::Device device) {
+  absl::StatusOr<GateTable> gates = draws->IdentityGates(options.character);
+  if (!gates.ok()) return gates.status();
+  return std::unique_ptr<WritePass>(new WritePass(std::move(options), draws, *std::move(gates), device));
+}
+
+absl::Status WritePass::BeginStep(int64_t step) {
+  step_ = step;
+  tokens_.clear();
+  kept_.clear();
+  bool needed = false;
+  for (size_t layer = 0; layer < options_.grids.size(); ++layer) {
+    needed |= gates_.Open(step, static_cast<int64_t>(layer)) || Keeps(static_cast<int64_t>(layer));
+  }
+  if (!needed) return absl::OkStatus();
+  for (const Grid grid : DistinctGrids(options_.grids)) {
+    std::vector<at::Tensor>& of_frames = tokens_[grid];
+    for (int64_t i = 0; i < options_.identity_frames; ++i) {
+      const absl::StatusOr<std::vector<int32_t>> tokens =
+          draws_->Tokens(options_.character, static_cast<int>(step), grid, static_cast<int>(i));
+      if (!tokens.ok()) return tokens.status();
+      of_frames.push_back(at::tensor(*tokens, at::kInt).to(at::kLong).to(device_));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool WritePass::Keeps(int64_t layer) const {
+  return options_.keep_bank && (draws_->gates_may_differ() || gates_.Open(step_, layer));
+}
+
+at::Tensor WritePass::Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) {
+  const int64_t frames = options_.identity_frames;
+  const bool open = gates_.Open(step_, site.layer), keeps = Keeps(site.layer);
+  if (!open && !keeps) return site.attention.Attend(x, x);
+
+  const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
+  const at::Tensor by_frame = x.view({halves_.count, frames, x.size(1), x.size(2)});
+  std::vector<at::Tensor> kept;
+  for (int64_t i = 0; i < frames; ++i) {
+    kept.push_back(by_frame.select(1, i).index_select(1, tokens[i]));
+    // Held by the host at once: a step's entries of all layers would not fit a small device beside the UNet.
+    if (keeps) kept_[{site.layer, i}].push_back(kept.back().to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
+  }
+  if (!open || frames == 1) return site.attention.Attend(x, x);
+
+  at::Tensor y = at::empty_like(by_frame);
+  for (int64_t i = 0; i < frames; ++i) {
+    const at::Tensor own = by_frame.select(1, i);
+    std::vector<at::Tensor> attended;
+    for (int64_t j = 0; j < frames; ++j) {
+      if (j != i) attended.push_back(kept[j]);
+    }
+    attended.push_back(own);
+    y.select(1, i).copy_(site.attention.Attend(own, at::cat(attended, 1)));
+  }
+  return y.view(x.sizes());
+}
+
+BankStep WritePass::TakeStep() {
+  BankStep entries;
+  for (const auto& [place, halves] : kept_) entries[place] = halves.size() == 1 ? halves[0] : at::cat(halves, 0);
+  kept_.clear();
+  return entries;
+}
+
+}  // namespace storyfarm::identity

@@ -1,0 +1,119 @@
+#include "pipeline/render/denoise.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::render {
+namespace {
+
+// What the UNet is told beside the latents, one guidance half after the other.
+struct Conditions {
+  at::Tensor embeds, pooled, time_ids;  // [halves x frames, ...], the unconditional half first
+};
+
+Conditions BuildConditions(const std::vector<BatchFrame>& frames, bool guidance, const sdxl::Placement& placement) {
+  std::vector<at::Tensor> embeds, pooled, ids;
+  for (int half = guidance ? 0 : 1; half < 2; ++half) {
+    for (const BatchFrame& frame : frames) {
+      const sdxl::PromptEmbeds& prompt = half == 0 ? frame.prompts->unconditional : frame.prompts->conditional;
+      embeds.push_back(prompt.embeds);
+      pooled.push_back(prompt.pooled);
+      const float height = static_cast<float>(frame.frame->height), width = static_cast<float>(frame.frame->width);
+      ids.push_back(at::tensor({height, width, 0.0f, 0.0f, height, width}).unsqueeze(0));
+    }
+  }
+  const auto place = [&](const std::vector<at::Tensor>& rows, at::ScalarType dtype) {
+    return at::cat(rows, 0).to(placement.device, dtype);
+  };
+  return {place(embeds, placement.dtype), place(pooled, placement.dtype), place(ids, at::kFloat)};
+}
+
+absl::StatusOr<at::Tensor> StackDraws(
+    const std::vector<BatchFrame>& frames, identity::LatentShape shape, at::Device device,
+    const std::function<absl::StatusOr<std::vector<float>>(const identity::FrameName&)>& draw) {
+  std::vector<at::Tensor> rows;
+  for (const BatchFrame& frame : frames) {
+    const absl::StatusOr<std::vector<float>> values = draw(frame.name);
+    if (!values.ok()) return values.status();
+    rows.push_back(at::tensor(*values).view({1, shape.channels, shape.height, shape.width}));
+  }
+  return at::cat(rows, 0).to(device);
+}
+
+absl::Status CheckFinite(const at::Tensor& latents, const std::vector<BatchFrame>& frames, int step) {
+  if (latents.isfinite().all().item<bool>()) return absl::OkStatus();
+  for (size_t f = 0; f < frames.size(); ++f) {
+    if (latents[static_cast<int64_t>(f)].isfinite().all().item<bool>()) continue;
+    return Fail(FailureKind::kInvalidOutput,
+                absl::StrCat(FrameText(*frames[f].frame), ": latents are not finite after step ", step,
+                             ". A model that overflows in fp16 needs dtype fp32; else the weights are damaged"));
+  }
+  return Fail(FailureKind::kInternal, "latents are not finite, but each frame's are");
+}
+
+// The UNet's prediction after guidance, float32.
+at::Tensor Predict(const at::Tensor& input, double timestep, const Conditions& conditions,
+                   const DenoiseOptions& options, sdxl::UNet& unet, identity::Pass* pass) {
+  const int64_t frames = input.size(0);
+  const auto call = [&](const at::Tensor& latents, int64_t first, identity::Halves halves) {
+    if (pass != nullptr) pass->BeginCall(halves);
+    const int64_t rows = latents.size(0);
+    return unet
+        .Forward({latents, timestep, conditions.embeds.narrow(0, first, rows), conditions.pooled.narrow(0, first, rows),
+                  conditions.time_ids.narrow(0, first, rows)},
+                 pass)
+        .to(at::kFloat);
+  };
+  if (!UsesGuidance(options.guidance_scale)) return call(input, 0, {.first = 0, .count = 1});
+  at::Tensor unconditional, conditional;
+  if (options.guidance_batched) {
+    const at::Tensor both = call(at::cat({input, input}, 0), 0, {.first = 0, .count = 2});
+    unconditional = both.narrow(0, 0, frames);
+    conditional = both.narrow(0, frames, frames);
+  } else {
+    unconditional = call(input, 0, {.first = 0, .count = 1});
+    conditional = call(input, frames, {.first = 1, .count = 1});
+  }
+  return unconditional + options.guidance_scale * (conditional - unconditional);
+}
+
+}  // namespace
+
+std::string FrameText(const Frame& frame) {
+  return absl::StrCat(frame.hidden ? "hidden identity frame " : "panel ", frame.panel);
+}
+
+absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
+                                   sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
+                                   identity::Pass* pass, const std::function<absl::Status(int)>& after_step) {
+  const sdxl::Placement& placement = unet.placement();
+  const Conditions conditions = BuildConditions(frames, UsesGuidance(options.guidance_scale), placement);
+  absl::StatusOr<at::Tensor> noise =
+      StackDraws(frames, options.shape, placement.device,
+                 [&](const identity::FrameName& name) { return draws.Noise(name, options.shape); });
+  if (!noise.ok()) return noise.status();
+  at::Tensor latents = *noise * scheduler.init_noise_sigma();
+
+  for (int step = 0; step < scheduler.steps(); ++step) {
+    if (pass != nullptr) {
+      if (const absl::Status status = pass->BeginStep(step); !status.ok()) return status;
+    }
+    const at::Tensor input = scheduler.ScaleInput(latents, step).to(placement.dtype);
+    const at::Tensor prediction = Predict(input, scheduler.timesteps()[step], conditions, options, unet, pass);
+    at::Tensor step_noise;
+    if (scheduler.needs_step_noise()) {
+      absl::StatusOr<at::Tensor> drawn =
+          StackDraws(frames, options.shape, placement.device,
+                     [&](const identity::FrameName& name) { return draws.StepNoise(name, step, options.shape); });
+      if (!drawn.ok()) return drawn.status();
+      step_noise = *std::move(drawn);
+    }
+    latents = scheduler.Step(prediction, step, latents, step_noise);
+    if (const absl::Status status = CheckFinite(latents, frames, step); !status.ok()) return status;
+    if (const absl::Status status = after_step(step + 1); !status.ok()) return status;
+  }
+  return latents;
+}
+
+}  // namespace storyfarm::render

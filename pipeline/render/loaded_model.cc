@@ -1,0 +1,166 @@
+#include "pipeline/render/loaded_model.h"
+
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::render {
+namespace {
+
+// Adds the time until its end to a sum of milliseconds.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* sum_ms) : sum_ms_(sum_ms), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() {
+    *sum_ms_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  double* sum_ms_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+sdxl::PromptEmbeds ToHost(const sdxl::PromptEmbeds& prompt) {
+  return {prompt.embeds.to(at::kCPU), prompt.pooled.to(at::kCPU)};
+}
+
+}  // namespace
+
+at::ScalarType TorchType(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFp32:
+      return at::kFloat;
+    case Dtype::kFp16:
+      return at::kHalf;
+    case Dtype::kBf16:
+      return at::kBFloat16;
+  }
+  return at::kFloat;
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(base::Env& env, const std::string& path, Dtype dtype,
+                                                               Dtype vae_dtype, at::Device device) {
+  double load_ms = 0;
+  std::unique_ptr<LoadedModel> loaded;
+  {
+    const Stopwatch stopwatch(&load_ms);
+    auto folder = model::ModelFolder::Open(
+        env, path, dtype == Dtype::kFp16 ? model::WeightVariant::kFp16 : model::WeightVariant::kDefault);
+    if (!folder.ok()) return folder.status();
+    auto first = model::ClipTokenizer::Load(*folder, "tokenizer");
+    if (!first.ok()) return first.status();
+    auto second = model::ClipTokenizer::Load(*folder, "tokenizer_2");
+    if (!second.ok()) return second.status();
+    auto scheduler = folder->Scheduler();
+    if (!scheduler.ok()) return scheduler.status();
+    auto vae = folder->Vae();
+    if (!vae.ok()) return vae.status();
+    auto index = folder->Index();
+    if (!index.ok()) return index.status();
+    loaded.reset(new LoadedModel(*std::move(folder), *std::move(first), *std::move(second)));
+    loaded->scheduler_ = *std::move(scheduler);
+    loaded->vae_config_ = *std::move(vae);
+    loaded->index_ = *std::move(index);
+  }
+  loaded->folder_path_ = path;
+  loaded->dtype_ = dtype;
+  loaded->vae_dtype_ = vae_dtype;
+  loaded->device_ = device;
+  loaded->load_ms_ = load_ms;
+  return loaded;
+}
+
+absl::StatusOr<sdxl::TextEncoders*> LoadedModel::TextEncoders() {
+  if (text_encoders_ == nullptr) {
+    const Stopwatch stopwatch(&load_ms_);
+    auto encoders = sdxl::LoadTextEncoders(folder_, {.device = device_, .dtype = TorchType(dtype_)});
+    if (!encoders.ok()) return encoders.status();
+    text_encoders_ = *std::move(encoders);
+  }
+  return text_encoders_.get();
+}
+
+absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
+  if (unet_ == nullptr) {
+    const Stopwatch stopwatch(&load_ms_);
+    // Tensor cores read half-precision convolutions in NHWC order.
+    const bool channels_last = device_.is_cuda() && dtype_ != Dtype::kFp32;
+    auto unet =
+        sdxl::LoadUNet(folder_, {.device = device_, .dtype = TorchType(dtype_), .channels_last = channels_last});
+    if (!unet.ok()) return unet.status();
+    unet_ = *std::move(unet);
+  }
+  return unet_.get();
+}
+
+absl::StatusOr<sdxl::Vae*> LoadedModel::Vae() {
+  if (vae_ == nullptr) {
+    const Stopwatch stopwatch(&load_ms_);
+    auto vae = sdxl::LoadVae(folder_, {.device = device_, .dtype = TorchType(vae_dtype_)});
+    if (!vae.ok()) return vae.status();
+    vae_ = *std::move(vae);
+  }
+  return vae_.get();
+}
+
+absl::StatusOr<sdxl::PromptEmbeds> LoadedModel::Encode(const std::string& prompt, const std::string& which,
+                                                       std::vector<std::string>* warnings) {
+  const model::Encoding first = first_tokenizer_.Encode(prompt), second = second_tokenizer_.Encode(prompt);
+  // Both tokenizers cut at nearly the same place; the one that loses more tells what no encoder sees whole.
+  const model::Encoding& cut = second.dropped_tokens > first.dropped_tokens ? second : first;
+  if (cut.dropped_tokens > 0) {
+    warnings->push_back(
+        absl::StrCat(which, " cut at ", cut.ids.size(), " tokens: \"", cut.dropped_text, "\" is not drawn"));
+  }
+  absl::StatusOr<sdxl::TextEncoders*> encoders = TextEncoders();
+  if (!encoders.ok()) return encoders.status();
+  return ToHost((*encoders)->Encode({first.ids}, {second.ids}));
+}
+
+absl::StatusOr<std::vector<FramePrompts>> LoadedModel::EncodePrompts(const std::vector<Frame>& frames, bool guidance,
+                                                                     bool in_phases) {
+  if (in_phases) {
+    unet_.reset();
+    vae_.reset();
+  }
+  struct Encoded {
+    sdxl::PromptEmbeds embeds;
+    std::vector<std::string> warnings;
+  };
+  std::map<std::pair<std::string, std::string>, Encoded> known;  // by which prompt it is, and text
+  const auto encode = [&](const std::string& text, const std::string& which, FramePrompts* prompts,
+                          sdxl::PromptEmbeds* embeds) {
+    auto at = known.find({which, text});
+    if (at == known.end()) {
+      Encoded encoded;
+      absl::StatusOr<sdxl::PromptEmbeds> result = Encode(text, which, &encoded.warnings);
+      if (!result.ok()) return result.status();
+      encoded.embeds = *std::move(result);
+      at = known.insert({{which, text}, std::move(encoded)}).first;
+    }
+    *embeds = at->second.embeds;
+    prompts->warnings.insert(prompts->warnings.end(), at->second.warnings.begin(), at->second.warnings.end());
+    return absl::OkStatus();
+  };
+  std::vector<FramePrompts> all;
+  for (const Frame& frame : frames) {
+    FramePrompts prompts;
+    if (auto status = encode(frame.prompt, "prompt", &prompts, &prompts.conditional); !status.ok()) return status;
+    if (guidance && !frame.negative_prompt && index_.force_zeros_for_empty_prompt) {
+      prompts.unconditional = prompts.conditional.ZerosLike();
+    } else if (guidance) {
+      const auto status =
+          encode(frame.negative_prompt.value_or(""), "negative prompt", &prompts, &prompts.unconditional);
+      if (!status.ok()) return status;
+    }
+    all.push_back(std::move(prompts));
+  }
+  if (in_phases) text_encoders_.reset();
+  return all;
+}
+
+double LoadedModel::TakeLoadMs() { return std::exchange(load_ms_, 0); }
+
+}  // namespace storyfarm::render

@@ -1,0 +1,77 @@
+// One model on one device, its parts loaded when they are first needed and released when a plan says so.
+#ifndef STORYFARM_PIPELINE_RENDER_LOADED_MODEL_H_
+#define STORYFARM_PIPELINE_RENDER_LOADED_MODEL_H_
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pipeline/base/env.h"
+#include "pipeline/model/model_folder.h"
+#include "pipeline/model/tokenizer.h"
+#include "pipeline/render/request.h"
+#include "pipeline/sdxl/sdxl.h"
+
+namespace storyfarm::render {
+
+at::ScalarType TorchType(Dtype dtype);
+
+// What a frame's prompts become, in host memory.
+struct FramePrompts {
+  sdxl::PromptEmbeds conditional;    // [1, T, D], [1, P]
+  sdxl::PromptEmbeds unconditional;  // undefined where guidance is off
+  std::vector<std::string> warnings;
+};
+
+class LoadedModel {
+ public:
+  // Reads configs and tokenizers; weights come later.
+  static absl::StatusOr<std::unique_ptr<LoadedModel>> Open(base::Env& env, const std::string& folder, Dtype dtype,
+                                                           Dtype vae_dtype, at::Device device);
+
+  bool Is(const std::string& folder, Dtype dtype, Dtype vae_dtype) const {
+    return folder_path_ == folder && dtype_ == dtype && vae_dtype_ == vae_dtype;
+  }
+
+  // Each distinct text once. With `in_phases`, UNet and VAE leave the device before the text encoders come, and the
+  // text encoders leave before this returns.
+  absl::StatusOr<std::vector<FramePrompts>> EncodePrompts(const std::vector<Frame>& frames, bool guidance,
+                                                          bool in_phases);
+  // Loaded where they are not yet.
+  absl::StatusOr<sdxl::UNet*> UNet();
+  absl::StatusOr<sdxl::Vae*> Vae();
+
+  const model::SchedulerConfig& scheduler() const { return scheduler_; }
+  int64_t latent_channels() const { return vae_config_.latent_channels; }
+  int64_t pixels_per_latent() const { return vae_config_.scale_factor(); }
+  // Milliseconds spent loading since the last call.
+  double TakeLoadMs();
+
+ private:
+  LoadedModel(model::ModelFolder folder, model::ClipTokenizer first, model::ClipTokenizer second)
+      : folder_(std::move(folder)), first_tokenizer_(std::move(first)), second_tokenizer_(std::move(second)) {}
+  absl::StatusOr<sdxl::TextEncoders*> TextEncoders();
+  absl::StatusOr<sdxl::PromptEmbeds> Encode(const std::string& prompt, const std::string& which,
+                                            std::vector<std::string>* warnings);
+
+  model::ModelFolder folder_;
+  std::string folder_path_;
+  Dtype dtype_ = Dtype::kFp32, vae_dtype_ = Dtype::kFp32;
+  at::Device device_ = at::kCPU;
+  model::ClipTokenizer first_tokenizer_, second_tokenizer_;
+  model::SchedulerConfig scheduler_;
+  model::VaeConfig vae_config_;
+  model::ModelIndex index_;
+  std::unique_ptr<sdxl::TextEncoders> text_encoders_;
+  std::unique_ptr<sdxl::UNet> unet_;
+  std::unique_ptr<sdxl::Vae> vae_;
+  double load_ms_ = 0;
+};
+
+}  // namespace storyfarm::render
+
+#endif  // STORYFARM_PIPELINE_RENDER_LOADED_MODEL_H_

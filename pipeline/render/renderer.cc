@@ -1,0 +1,402 @@
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "pipeline/base/env.h"
+#include "pipeline/device/device.h"
+#include "pipeline/identity/draws_file.h"
+#include "pipeline/identity/identity.h"
+#include "pipeline/render/denoise.h"
+#include "pipeline/render/loaded_model.h"
+#include "pipeline/render/request.h"
+#include "pipeline/render/run_draws.h"
+
+namespace storyfarm::render {
+namespace {
+
+constexpr int kMaxEdgePixels = 16'384;  // as pages/PNG readers allow; also keeps every product within 64 bits
+
+double MillisecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+sdxl::Sampler ToSampler(Sampler sampler) {
+  switch (sampler) {
+    case Sampler::kDdim:
+      return sdxl::Sampler::kDdim;
+    case Sampler::kEuler:
+      return sdxl::Sampler::kEuler;
+    case Sampler::kEulerAncestral:
+      return sdxl::Sampler::kEulerAncestral;
+    case Sampler::kDpmpp2mKarras:
+      return sdxl::Sampler::kDpmpp2mKarras;
+  }
+  return sdxl::Sampler::kDdim;
+}
+
+// What an allocator's message asked for, in bytes; 0 where it does not say. "Tried to allocate 2.50 GiB" (CUDA, MPS),
+// "you tried to allocate 123 bytes" (CPU).
+uint64_t AskedBytes(const std::string& message) {
+  constexpr char kAsked[] = "ried to allocate ";
+  const size_t at = message.find(kAsked);
+  if (at == std::string::npos) return 0;
+  double amount = 0;
+  char unit[8] = {};
+  if (std::sscanf(message.c_str() + at + sizeof(kAsked) - 1, "%lf %7[A-Za-z]", &amount, unit) != 2) return 0;
+  const std::map<std::string, double> scale = {
+      {"bytes", 1},   {"KiB", 1024.0},       {"MiB", 1024.0 * 1024},      {"GiB", 1024.0 * 1024 * 1024},
+      {"KB", 1024.0}, {"MB", 1024.0 * 1024}, {"GB", 1024.0 * 1024 * 1024}};
+  const auto found = scale.find(unit);
+  return found == scale.end() ? 0 : static_cast<uint64_t>(amount * found->second);
+}
+
+bool SaysOutOfMemory(const std::string& message) {
+  for (const char* words : {"out of memory", "not enough memory", "can't allocate memory"}) {
+    if (message.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
+// The first line of torch's message: the rest is a stack trace.
+std::string FirstLine(const std::string& message) { return message.substr(0, message.find('\n')); }
+
+absl::Status CheckFrames(const std::vector<Frame>& frames, int64_t pixels_per_latent) {
+  if (frames.empty()) return Fail(FailureKind::kBadInput, "no frames to render");
+  for (const Frame& frame : frames) {
+    for (const int edge : {frame.width, frame.height}) {
+      if (edge >= 1 && edge <= kMaxEdgePixels && edge % pixels_per_latent == 0) continue;
+      return Fail(FailureKind::kBadInput, absl::StrCat(FrameText(frame), " is ", frame.width, " x ", frame.height,
+                                                       " pixels; width and height must be multiples of ",
+                                                       pixels_per_latent, " up to ", kMaxEdgePixels));
+    }
+  }
+  return absl::OkStatus();
+}
+
+class TorchRenderer final : public Renderer {
+ public:
+  TorchRenderer(std::unique_ptr<device::Device> device, int threads)
+      : env_(base::Env::Real()), device_(std::move(device)), threads_(threads) {}
+
+  device::Report Report(bool measure_speed) override { return device_->Describe(measure_speed); }
+  device::Memory MemoryNow() override { return device_->MemoryNow(); }
+
+  absl::StatusOr<RunStats> RenderIdentity(const IdentityRequest& request, Observer& observer) override {
+    return Guarded([&] { return Identity(request, observer); });
+  }
+  absl::StatusOr<RunStats> RenderFrames(const FramesRequest& request, Observer& observer) override {
+    return Guarded([&] { return Frames(request, observer); });
+  }
+
+ private:
+  // Everything that one run needs, whichever kind it is.
+  struct Run {
+    const Settings& settings;
+    const Plan& plan;
+    sdxl::UNet* unet = nullptr;
+    sdxl::Vae* vae = nullptr;
+    std::vector<FramePrompts> prompts;
+    std::unique_ptr<RunDraws> draws;
+    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+    double load_ms = 0;
+
+    bool guidance() const { return UsesGuidance(settings.guidance_scale); }
+    int64_t halves() const { return guidance() ? 2 : 1; }
+  };
+
+  // Torch's exceptions end here.
+  template <typename Work>
+  absl::StatusOr<RunStats> Guarded(const Work& work) {
+    std::optional<std::string> out_of_memory;
+    try {
+      const c10::InferenceMode inference;
+      return work();
+    } catch (const c10::OutOfMemoryError& error) {
+      out_of_memory = error.what_without_backtrace();
+    } catch (const c10::Error& error) {
+      const std::string message = error.what_without_backtrace();
+      if (!SaysOutOfMemory(message)) return Fail(FailureKind::kInternal, "libtorch: " + FirstLine(message));
+      out_of_memory = message;
+    } catch (const std::bad_alloc&) {
+      out_of_memory = "the host has no memory left";
+    } catch (const std::exception& error) {
+      const std::string message = error.what();
+      if (!SaysOutOfMemory(message)) return Fail(FailureKind::kInternal, FirstLine(message));
+      out_of_memory = message;
+    }
+    return OutOfMemory(*out_of_memory);
+  }
+
+  absl::Status OutOfMemory(const std::string& message) {
+    const device::Memory now = device_->MemoryNow();
+    const uint64_t asked = AskedBytes(message);
+    const uint64_t needed = asked > 0 ? std::max(now.peak_bytes, now.reserved_bytes + asked) : 0;
+    model_.reset();  // the next run starts from an empty device
+    device_->EmptyCache();
+    const auto gigabytes = [](uint64_t bytes) { return absl::StrFormat("%.2f GB", static_cast<double>(bytes) * 1e-9); };
+    return Fail(FailureKind::kOutOfMemory,
+                absl::StrCat("out of memory on ", device_->torch_device().str(), ": this engine held ",
+                             gigabytes(now.reserved_bytes), " of ", gigabytes(now.total_bytes),
+                             asked > 0 ? absl::StrCat(" and asked for ", gigabytes(asked), " more") : "", ". ",
+                             FirstLine(message)),
+                needed);
+  }
+
+  absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
+                              const std::vector<Frame>& frames, const Draws& draws) {
+    at::set_num_threads(plan.threads > 0 ? plan.threads : threads_);
+    if (model_ == nullptr || !model_->Is(folder, plan.dtype, plan.vae_dtype)) {
+      model_.reset();
+      device_->EmptyCache();
+      auto model = LoadedModel::Open(env_, folder, plan.dtype, plan.vae_dtype, device_->torch_device());
+      if (!model.ok()) return model.status();
+      model_ = *std::move(model);
+    }
+    device_->ResetPeak();
+    Run run{settings, plan};
+    if (const absl::Status status = CheckFrames(frames, model_->pixels_per_latent()); !status.ok()) return status;
+    auto prompts = model_->EncodePrompts(frames, run.guidance(), plan.text_encoders_in_phases);
+    if (!prompts.ok()) return prompts.status();
+    run.prompts = *std::move(prompts);
+    if (plan.text_encoders_in_phases) device_->EmptyCache();
+
+    auto unet = model_->UNet();
+    if (!unet.ok()) return unet.status();
+    run.unet = *unet;
+    auto vae = model_->Vae();
+    if (!vae.ok()) return vae.status();
+    run.vae = *vae;
+    const auto& freeu = settings.freeu;
+    run.unet->set_freeu(freeu ? std::optional(sdxl::FreeU{freeu->s1, freeu->s2, freeu->b1, freeu->b2}) : std::nullopt);
+    run.unet->set_attention_chunk(plan.attention_chunk);
+    auto opened = RunDraws::Open(env_, draws, settings, run.unet->self_attention_layers(), Shape(frames[0]));
+    if (!opened.ok()) return opened.status();
+    run.draws = *std::move(opened);
+    run.load_ms = model_->TakeLoadMs();
+    return run;
+  }
+
+  identity::LatentShape Shape(const Frame& frame) const {
+    const int64_t factor = model_->pixels_per_latent();
+    return {model_->latent_channels(), frame.height / factor, frame.width / factor};
+  }
+
+  absl::StatusOr<std::unique_ptr<sdxl::Scheduler>> NewScheduler(const Settings& settings) const {
+    return sdxl::Scheduler::Create(ToSampler(settings.sampler), model_->scheduler(), settings.scheduler_config,
+                                   settings.steps);
+  }
+
+  DenoiseOptions OptionsOf(const Run& run, const Frame& frame) const {
+    return {run.settings.guidance_scale, run.plan.guidance_batched, Shape(frame)};
+  }
+
+  absl::StatusOr<RunStats> Identity(const IdentityRequest& request, Observer& observer) {
+    for (const Frame& frame : request.frames) {
+      if (frame.width != request.frames[0].width || frame.height != request.frames[0].height) {
+        return Fail(FailureKind::kBadInput, "identity frames of one character must have one size");
+      }
+    }
+    absl::StatusOr<Run> run =
+        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.draws);
+    if (!run.ok()) return run.status();
+    const identity::CharacterName character{request.character, request.character_key};
+    if (const auto status = run->draws->CheckIdentityPanels(request.character, request.frames); !status.ok()) {
+      return status;
+    }
+    const identity::LatentShape shape = Shape(request.frames[0]);
+    auto pass = identity::WritePass::Create(
+        {.character = character,
+         .identity_frames = static_cast<int64_t>(request.frames.size()),
+         .halves = run->halves(),
+         .grids = identity::GridsOf(run->unet->self_attention_layers(), shape.height, shape.width),
+         .keep_bank = request.keep_bank},
+        run->draws->source(), device_->torch_device());
+    if (!pass.ok()) return pass.status();
+
+    std::vector<BatchFrame> batch;
+    std::vector<const Frame*> frames;
+    for (size_t i = 0; i < request.frames.size(); ++i) {
+      const Frame& frame = request.frames[i];
+      frames.push_back(&frame);
+      batch.push_back({&frame,
+                       {frame.panel, frame.id, frame.seed, frame.hidden, static_cast<int>(i), character},
+                       &run->prompts[i]});
+    }
+    const identity::BankOrigin origin{request.character_key, static_cast<int>(request.frames.size()),
+                                      request.model_name};
+    const auto after_step = [&](int finished) -> absl::Status {
+      if (const auto status = observer.OnStep(frames, finished, request.settings.steps); !status.ok()) return status;
+      if (!request.keep_bank) return absl::OkStatus();
+      return KeepBankStep((*pass)->TakeStep(), origin, finished - 1, request.output_folder, observer);
+    };
+    if (const auto status = RenderBatch(*run, batch, frames, pass->get(), after_step, observer); !status.ok()) {
+      return status;
+    }
+    return FinishRun(*run);
+  }
+
+  absl::Status KeepBankStep(const identity::BankStep& entries, const identity::BankOrigin& origin, int step,
+                            const std::string& folder, Observer& observer) {
+    if (entries.empty()) return observer.OnBankStep(step, "");
+    const std::string path = base::JoinPath(folder, absl::StrFormat("bank-%04d.safetensors", step));
+    if (absl::Status status = identity::WriteBankStep(env_, path, origin, step, entries); !status.ok()) {
+      const bool full = status.code() == absl::StatusCode::kResourceExhausted;
+      return full ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
+    }
+    return observer.OnBankStep(step, path);
+  }
+
+  absl::StatusOr<RunStats> Frames(const FramesRequest& request, Observer& observer) {
+    absl::StatusOr<Run> run =
+        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.draws);
+    if (!run.ok()) return run.status();
+    std::map<int, std::unique_ptr<identity::BankReader>> banks;
+    for (const BankFiles& files : request.banks) {
+      if (files.steps.size() != static_cast<size_t>(request.settings.steps)) {
+        return Fail(FailureKind::kBadInput,
+                    absl::StrCat("the bank of character ", files.character, " has ", files.steps.size(),
+                                 " steps, the story's settings say ", request.settings.steps));
+      }
+      banks[files.character] = std::make_unique<identity::BankReader>(
+          identity::BankOrigin{files.character_key, files.identity_frames, request.model_name}, files.steps,
+          device_->torch_device(), TorchType(request.plan.dtype), request.plan.bank_on_device);
+    }
+    const size_t most = static_cast<size_t>(std::max(1, request.plan.batch));
+    for (size_t first = 0; first < request.frames.size();) {
+      size_t end = first + 1;
+      while (end < request.frames.size() && end - first < most &&
+             request.frames[end].width == request.frames[first].width &&
+             request.frames[end].height == request.frames[first].height) {
+        ++end;
+      }
+      if (const auto status = ReadBatch(*run, request, first, end, banks, observer); !status.ok()) return status;
+      first = end;
+    }
+    return FinishRun(*run);
+  }
+
+  absl::Status ReadBatch(Run& run, const FramesRequest& request, size_t first, size_t end,
+                         const std::map<int, std::unique_ptr<identity::BankReader>>& banks, Observer& observer) {
+    std::vector<BatchFrame> batch;
+    std::vector<const Frame*> frames;
+    std::vector<identity::ReadPass::Frame> readers;
+    bool reads = false;
+    for (size_t f = first; f < end; ++f) {
+      const Frame& frame = request.frames[f];
+      frames.push_back(&frame);
+      batch.push_back({&frame, {frame.panel, frame.id, frame.seed}, &run.prompts[f]});
+      readers.push_back({batch.back().name, {}});
+      if (!request.settings.consistency) continue;
+      for (const int character : frame.characters) {
+        const auto bank = banks.find(character);
+        if (bank == banks.end()) {
+          return Fail(FailureKind::kBadInput, absl::StrCat(FrameText(frame), " reads character ", character,
+                                                           ", whose identity bank was not given"));
+        }
+        readers.back().banks.push_back(bank->second.get());
+        reads = true;
+      }
+    }
+    std::unique_ptr<identity::ReadPass> pass;
+    if (reads) {
+      auto created = identity::ReadPass::Create(std::move(readers), run.halves(), run.unet->self_attention_layers(),
+                                                run.draws->source());
+      if (!created.ok()) return created.status();
+      pass = *std::move(created);
+    }
+    const auto after_step = [&](int finished) { return observer.OnStep(frames, finished, request.settings.steps); };
+    return RenderBatch(run, batch, frames, pass.get(), after_step, observer);
+  }
+
+  absl::Status RenderBatch(Run& run, const std::vector<BatchFrame>& batch, const std::vector<const Frame*>& frames,
+                           identity::Pass* pass, const std::function<absl::Status(int)>& after_step,
+                           Observer& observer) {
+    const auto start = std::chrono::steady_clock::now();
+    auto scheduler = NewScheduler(run.settings);
+    if (!scheduler.ok()) return scheduler.status();
+    const absl::StatusOr<at::Tensor> latents =
+        Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler, *run.draws->source(), pass, after_step);
+    if (!latents.ok()) return latents.status();
+    const double share_ms = MillisecondsSince(start) / static_cast<double>(frames.size());
+    for (size_t f = 0; f < frames.size(); ++f) {
+      const auto decode_start = std::chrono::steady_clock::now();
+      FinishedFrame finished;
+      finished.frame = frames[f];
+      const at::Tensor own = latents->narrow(0, static_cast<int64_t>(f), 1);
+      finished.latents = ToHost(own);
+      if (!frames[f]->hidden) {
+        absl::StatusOr<Image> image = Decode(run, own, *frames[f]);
+        if (!image.ok()) return image.status();
+        finished.image = *std::move(image);
+      }
+      finished.render_ms = share_ms + MillisecondsSince(decode_start);
+      finished.peak_bytes = device_->MemoryNow().peak_bytes;
+      finished.warnings = batch[f].prompts->warnings;
+      if (const absl::Status status = observer.OnFrame(std::move(finished)); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  static Latents ToHost(const at::Tensor& latents) {
+    const at::Tensor host = latents.to(at::kCPU, at::kFloat).contiguous();
+    const float* values = host.const_data_ptr<float>();
+    return {static_cast<int>(host.size(1)), static_cast<int>(host.size(2)), static_cast<int>(host.size(3)),
+            std::vector<float>(values, values + host.numel())};
+  }
+
+  static absl::StatusOr<Image> Decode(const Run& run, const at::Tensor& latents, const Frame& frame) {
+    const at::Tensor picture = run.vae->Decode(latents, {.tile = run.plan.vae_tile});
+    if (!picture.isfinite().all().item<bool>()) {
+      return Fail(FailureKind::kInvalidOutput,
+                  absl::StrCat(FrameText(frame),
+                               ": the picture is not finite. The VAE overflows in this number "
+                               "format: plan it with vae_dtype fp32"));
+    }
+    const at::Tensor rgb = sdxl::ToRgb8(picture);
+    const uint8_t* bytes = rgb.const_data_ptr<uint8_t>();
+    return Image{static_cast<int>(rgb.size(2)), static_cast<int>(rgb.size(1)),
+                 std::vector<uint8_t>(bytes, bytes + rgb.numel())};
+  }
+
+  absl::StatusOr<RunStats> FinishRun(Run& run) {
+    if (const absl::Status status = run.draws->Save(); !status.ok()) return status;
+    return RunStats{MillisecondsSince(run.start), run.load_ms, device_->MemoryNow().peak_bytes};
+  }
+
+  base::Env& env_;
+  std::unique_ptr<device::Device> device_;
+  int threads_;
+  std::unique_ptr<LoadedModel> model_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& device, int threads) {
+  try {
+    const int count = threads > 0 ? threads : device::AvailableThreads();
+    absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count);
+    if (!opened.ok()) return opened.status();
+    return std::make_unique<TorchRenderer>(*std::move(opened), count);
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("device ", device, " can't be opened: ", FirstLine(error.what())));
+  }
+}
+
+std::vector<device::Report> Renderer::ProbeAll(bool measure_speed, int threads) {
+  return device::DescribeAll(measure_speed, threads);
+}
+
+}  // namespace storyfarm::render

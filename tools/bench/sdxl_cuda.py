@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Times storyfarm beside diffusers on one CUDA card, SDXL's true shape, random weights, fp16.
+
+    tools/bench/sdxl_cuda.py --storyctl BIN/storyctl --work FOLDER [--size 1024] [--steps 50] [--panels 4] [--json FILE]
+
+Needs Python with torch (CUDA), diffusers and transformers of tools/versions.env. Makes the model once in FOLDER
+(7 GB), then runs in turn: diffusers one picture at a time, `storyctl render` with consistency off (the same pictures),
+and with consistency on (identity frames, bank and read frames). Prints a table; ratios are of times in this one run.
+"""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+UNET = dict(
+    act_fn="silu", addition_embed_type="text_time", addition_embed_type_num_heads=64, addition_time_embed_dim=256,
+    attention_head_dim=[5, 10, 20], block_out_channels=[320, 640, 1280], cross_attention_dim=2048,
+    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], in_channels=4, out_channels=4,
+    layers_per_block=2, projection_class_embeddings_input_dim=2816, sample_size=128,
+    transformer_layers_per_block=[1, 2, 10], use_linear_projection=True)
+VAE = dict(
+    block_out_channels=[128, 256, 512, 512], down_block_types=["DownEncoderBlock2D"] * 4,
+    up_block_types=["UpDecoderBlock2D"] * 4, latent_channels=4, layers_per_block=2, sample_size=1024,
+    scaling_factor=0.13025, force_upcast=True)
+TEXT = dict(bos_token_id=0, eos_token_id=2, pad_token_id=1, vocab_size=49408, max_position_embeddings=77)
+TEXT_1 = dict(TEXT, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+              projection_dim=768, hidden_act="quick_gelu")
+TEXT_2 = dict(TEXT, hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
+              projection_dim=1280, hidden_act="gelu")
+SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
+                 timestep_spacing="leading", steps_offset=1, prediction_type="epsilon")
+PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room",
+           "a cat jumping in the snow", "a cat waving in the city", "a cat sleeping at night",
+           "a cat running in the desert", "a cat dancing in the mountains"]
+
+
+def make_model(folder):
+    """A diffusers folder of SDXL's shape with the framework's own random start values."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    if (folder / "model_index.json").exists():
+        return
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float16)
+    with torch.device("cuda"):
+        unet = UNet2DConditionModel(**UNET)
+        vae = AutoencoderKL(**VAE)
+        text_1 = CLIPTextModel(CLIPTextConfig(**TEXT_1))
+        text_2 = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2))
+    torch.set_default_dtype(torch.float32)
+    demo = ROOT / "deploy/examples/demo-model"
+    pipe = StableDiffusionXLPipeline(
+        vae=vae, text_encoder=text_1, text_encoder_2=text_2, unet=unet,
+        tokenizer=CLIPTokenizer.from_pretrained(demo / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(demo / "tokenizer_2"),
+        scheduler=EulerDiscreteScheduler(**SCHEDULER), add_watermarker=False)
+    pipe.save_pretrained(folder)
+    for name in ("tokenizer", "tokenizer_2"):  # with vocab.json and merges.txt, whatever the saver wrote
+        shutil.copytree(demo / name, folder / name, dirs_exist_ok=True)
+
+
+def run_diffusers(folder, size, steps, prompts):
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float16, add_watermarker=False).to("cuda")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False)
+    pipe.set_progress_bar_config(disable=True)
+    call = dict(height=size, width=size, guidance_scale=5.0, output_type="pt")
+    pipe(prompts[0], num_inference_steps=2, **call)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for number, prompt in enumerate(prompts):
+        start = time.perf_counter()
+        pipe(prompt, num_inference_steps=steps, generator=torch.Generator("cuda").manual_seed(number), **call)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    del pipe
+    torch.cuda.empty_cache()
+    return seconds, peak
+
+
+def run_storyctl(storyctl, folder, out, size, steps, prompts, consistency, id_length):
+    out.mkdir(parents=True, exist_ok=True)
+    story = out / "story.txt"
+    lines = ["[Tom] a grey cat", ""] + [prompt.replace("a cat", "[Tom]") for prompt in prompts]
+    story.write_text("\n".join(lines) + "\n")
+    settings = out / "settings.json"
+    settings.write_text(json.dumps(dict(
+        width=size, height=size, steps=steps, guidance_scale=5, scheduler="ddim", seed=1, id_length=id_length,
+        token_rate=0.5, consistency="on" if consistency else "off", freeu="off", dtype="fp16")))
+    command = [storyctl, "render", str(story), "--model", str(folder), "--out", str(out / "pictures"), "--settings",
+               str(settings), "--device", "cuda:0", "--latents", str(out / "latents.safetensors"), "--json"]
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall = time.perf_counter() - start
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-4000:]}")
+    (out / "render.json").write_text(done.stdout)
+    return json.loads(done.stdout), wall, done.stderr
+
+
+def check_latents(path, panels, size):
+    import torch
+    from safetensors.torch import load_file
+    latents = load_file(path)
+    assert sorted(latents) == sorted(f"latents/{p}" for p in range(panels)), sorted(latents)
+    for name, value in latents.items():
+        assert value.shape == (4, size // 8, size // 8), (name, value.shape)
+        assert torch.isfinite(value).all(), name
+        assert value.std() > 1e-3, name
+
+
+def gib(count):
+    return f"{count / 2**30:.2f}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--storyctl", required=True)
+    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--panels", type=int, default=4)
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    import diffusers
+    import torch
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}, "
+          f"{platform.platform()}", flush=True)
+    prompts = PROMPTS[:args.panels]
+    model = args.work / "sdxl-random"
+    start = time.perf_counter()
+    make_model(model)
+    print(f"model made in {time.perf_counter() - start:.0f} s", flush=True)
+    rows = []
+    seconds, peak = run_diffusers(model, args.size, args.steps, prompts)
+    base = statistics.median(seconds)
+    rows.append(("diffusers eager, one at a time", base, sum(seconds), peak[0], peak[1]))
+    print(f"diffusers: {[round(s, 2) for s in seconds]}", flush=True)
+    details = {}
+    for consistency, id_length in ((False, 1), (True, 2)):
+        name = "consistency on, 2 identity frames" if consistency else "consistency off"
+        out = args.work / ("on" if consistency else "off")
+        report, wall, stderr = run_storyctl(args.storyctl, model, out, args.size, args.steps, prompts, consistency, id_length)
+        check_latents(out / "latents.safetensors", args.panels, args.size)
+        details[name] = dict(report=report, wall_seconds=wall)
+        panels = report["panels"]
+        milliseconds = [p["render_ms"] for p in panels]
+        peak = max(p["peak_bytes"] for p in panels)
+        rows.append((f"storyctl, {name}", statistics.median(milliseconds) / 1e3, sum(milliseconds) / 1e3, peak, None))
+        print(f"storyctl, {name}: {[round(m / 1e3, 2) for m in milliseconds]}, wall with loading {wall:.1f} s", flush=True)
+        print(stderr[-1500:], flush=True)
+    print(f"\n{args.panels} panels of {args.size}x{args.size}, {args.steps} steps, guidance 5, fp16")
+    print(f"{'':40} {'s a panel':>10} {'ratio':>6} {'s in all':>9} {'peak GiB':>9} {'reserved':>9}")
+    for name, median, total, allocated, reserved in rows:
+        print(f"{name:40} {median:10.2f} {median / base:6.2f} {total:9.2f} {gib(allocated):>9} "
+              f"{gib(reserved) if reserved else '':>9}")
+    if args.json:
+        args.json.write_text(json.dumps(dict(
+            device=torch.cuda.get_device_name(), torch=torch.__version__, diffusers=diffusers.__version__,
+            size=args.size, steps=args.steps,
+            rows=[dict(name=r[0], seconds_a_panel=r[1], seconds=r[2], peak_bytes=r[3], reserved_bytes=r[4]) for r in rows],
+            details=details), indent=1))
+
+
+main()

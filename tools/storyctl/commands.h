@@ -1,0 +1,91 @@
+// storyctl's commands. Each prints its result to stdout, what happens meanwhile to stderr, and returns what the exit
+// code tells; an error that it returns is printed by the caller.
+#ifndef STORYFARM_TOOLS_STORYCTL_COMMANDS_H_
+#define STORYFARM_TOOLS_STORYCTL_COMMANDS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pipeline/base/env.h"
+#include "pipeline/base/places.h"
+#include "tools/storyctl/console.h"
+#include "tools/storyctl/exit_code.h"
+
+namespace storyfarm::storyctl {
+
+// What all commands have in common.
+struct Context {
+  const Console& console;
+  base::Env& env;
+  base::Variables variables;  // of the environment
+  std::string farm;           // --farm; empty: the environment's or the default
+  bool json = false;
+};
+
+using Outcome = absl::StatusOr<ExitCode>;
+
+// Where the coordinator is: --farm, STORYFARM_FARM, or the socket of this user's own.
+absl::StatusOr<std::string> FarmTarget(const Context& context);
+
+struct SubmitOptions {
+  std::string story;     // path
+  std::string model;     // empty: the story's
+  std::string settings;  // path; empty: none
+  std::string key;       // empty: drawn
+  bool wait = false;
+};
+Outcome Submit(const Context& context, const SubmitOptions& options);
+
+struct WatchOptions {
+  std::string job;
+};
+Outcome Watch(const Context& context, const WatchOptions& options);
+// The job of the final status: kOk where every panel and page is there.
+ExitCode ExitCodeOfJob(int job_state);
+
+struct JobsOptions {
+  uint32_t limit = 20;
+};
+Outcome Jobs(const Context& context, const JobsOptions& options);
+struct StatusOptions {
+  std::string job;
+  bool tasks = false;
+};
+Outcome Status(const Context& context, const StatusOptions& options);
+Outcome Cancel(const Context& context, const std::string& job);
+Outcome Nodes(const Context& context);
+
+struct FetchOptions {
+  std::string job;
+  std::string out;
+  bool latents = false;
+};
+Outcome Fetch(const Context& context, const FetchOptions& options);
+
+struct AddModelOptions {
+  std::string name;
+  std::string folder;
+  bool fp16 = false;  // take the fp16 variant where there are both
+};
+Outcome AddModel(const Context& context, const AddModelOptions& options);
+Outcome ListModels(const Context& context);
+
+struct RenderOptions {
+  std::string story;
+  std::string model;       // a folder
+  std::string out;         // a folder, made where it is missing
+  std::string settings;    // path; empty: none
+  std::string draws;       // to replay; empty: own draws
+  std::string save_draws;  // empty: not kept
+  std::string latents;     // empty: not kept
+  std::string device;      // "cpu", "mps", "cuda:0"; empty: the best there is
+  std::string engine;      // path of storyfarm-engine; empty: looked for
+  int threads = 0;         // CPU threads; 0: all that this process may use
+  bool fp16 = false;
+};
+Outcome Render(const Context& context, const RenderOptions& options);
+
+}  // namespace storyfarm::storyctl
+
+#endif  // STORYFARM_TOOLS_STORYCTL_COMMANDS_H_

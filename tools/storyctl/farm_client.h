@@ -1,0 +1,69 @@
+// The coordinator as storyctl's commands see it: calls with deadlines, errors in words.
+#ifndef STORYFARM_TOOLS_STORYCTL_FARM_CLIENT_H_
+#define STORYFARM_TOOLS_STORYCTL_FARM_CLIENT_H_
+
+#include <grpcpp/client_context.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "farm/v1/blob.grpc.pb.h"
+#include "farm/v1/client.grpc.pb.h"
+#include "farm/v1/problem.pb.h"
+
+namespace storyfarm::storyctl {
+
+// Long enough for a coordinator that waits for a slow disk, short enough for a person.
+inline constexpr int kCallSeconds = 30;
+
+class FarmClient {
+ public:
+  // `target` as gRPC takes it: "unix:/path", "host:port". Nothing is sent yet.
+  explicit FarmClient(std::string target);
+
+  // One call. UNAVAILABLE says how to start a coordinator or name another; Problems in the status's details can be
+  // taken out with ProblemsOf.
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (farm::v1::ClientService::StubInterface::*method)(grpc::ClientContext*,
+                                                                                               const Request&,
+                                                                                               Response*),
+                                const Request& request) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(kCallSeconds));
+    Response response;
+    const grpc::Status status = (client_.get()->*method)(&context, request, &response);
+    if (!status.ok()) return Explain(status);
+    return response;
+  }
+
+  // Follows a job: `on_status` sees each status as it comes and says whether to go on. Ends OK after a final one. A
+  // stream that breaks is taken up again, for as long as `patience_s` without news; `on_wait` is told of each break.
+  absl::Status Watch(const std::string& job_id, int patience_s,
+                     const std::function<bool(const farm::v1::JobStatus&)>& on_status,
+                     const std::function<void(const std::string&)>& on_wait);
+
+  farm::v1::BlobService::StubInterface& blobs() { return *blobs_; }
+  const std::string& target() const { return target_; }
+
+  absl::Status Explain(const grpc::Status& status) const;
+
+ private:
+  std::string target_;
+  std::unique_ptr<farm::v1::ClientService::StubInterface> client_;
+  std::unique_ptr<farm::v1::BlobService::StubInterface> blobs_;
+};
+
+// What the coordinator said of a bad story; empty where the error is another.
+std::vector<farm::v1::Problem> ProblemsOf(const absl::Status& status);
+
+// Whether a job in this state changes no more.
+bool IsFinal(farm::v1::JobState state);
+
+}  // namespace storyfarm::storyctl
+
+#endif  // STORYFARM_TOOLS_STORYCTL_FARM_CLIENT_H_

@@ -1,0 +1,155 @@
+// jobs, status, cancel and nodes: one call each, and its answer as a table.
+#include <ctime>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tools/storyctl/commands.h"
+#include "tools/storyctl/farm_client.h"
+#include "tools/storyctl/json.h"
+#include "tools/storyctl/progress.h"
+
+namespace storyfarm::storyctl {
+namespace {
+
+using Client = farm::v1::ClientService::StubInterface;
+
+constexpr uint32_t kPageSize = 1000;  // the service's most
+
+std::string LocalTime(uint64_t unix_ms) {
+  const std::time_t seconds = static_cast<std::time_t>(unix_ms / 1000);
+  std::tm local{};
+  if (localtime_r(&seconds, &local) == nullptr) return "";
+  char text[32];
+  return std::string(text, std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M", &local));
+}
+
+std::string Progress(const farm::v1::JobStatus& job) {
+  std::string text = absl::StrCat(job.frames_done(), "/", job.frames_total());
+  if (job.frames_failed() > 0) absl::StrAppend(&text, " (", job.frames_failed(), " failed)");
+  return text;
+}
+
+void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {
+  std::vector<std::vector<std::string>> rows = {{"TASK", "STATE", "NODE", "STEP", "TRIES", "MESSAGE"}};
+  for (const farm::v1::TaskStatus& task : job.tasks()) {
+    const std::string step = task.steps() > 0 ? absl::StrCat(task.step(), "/", task.steps()) : "";
+    rows.push_back({TaskName(task.task()), StateName(task.state()), task.node(), step, absl::StrCat(task.attempts()),
+                    task.message()});
+  }
+  context.console.out() << Table(rows);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> FarmTarget(const Context& context) {
+  if (!context.farm.empty()) return context.farm;
+  if (const std::string farm = context.variables("STORYFARM_FARM"); !farm.empty()) return farm;
+  return base::DefaultCoordinatorTarget(context.variables);
+}
+
+Outcome Jobs(const Context& context, const JobsOptions& options) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  std::vector<farm::v1::JobStatus> jobs;
+  farm::v1::ListJobsRequest request;
+  do {
+    request.set_page_size(std::min<uint32_t>(kPageSize, options.limit - static_cast<uint32_t>(jobs.size())));
+    auto response = farm.Call(&Client::ListJobs, request);
+    if (!response.ok()) return response.status();
+    for (farm::v1::JobStatus& job : *response->mutable_jobs()) jobs.push_back(std::move(job));
+    request.set_page_token(response->next_page_token());
+  } while (!request.page_token().empty() && jobs.size() < options.limit);
+
+  if (context.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const auto& job : jobs) list.push_back(ToJson(job));
+    context.console.out() << Print({{"jobs", list}}) << std::endl;
+    return ExitCode::kOk;
+  }
+  if (jobs.empty()) {
+    context.console.Note("no jobs yet");
+    return ExitCode::kOk;
+  }
+  std::vector<std::vector<std::string>> rows = {{"JOB", "STATE", "PANELS", "SUBMITTED", "MODEL", "TITLE"}};
+  for (const auto& job : jobs) {
+    rows.push_back({job.job_id(), StateName(job.state()), Progress(job), LocalTime(job.submitted_unix_ms()),
+                    job.model(), job.title()});
+  }
+  context.console.out() << Table(rows) << std::flush;
+  return ExitCode::kOk;
+}
+
+Outcome Status(const Context& context, const StatusOptions& options) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::GetJobRequest request;
+  request.set_job_id(options.job);
+  request.set_with_tasks(options.tasks);
+  const auto job = farm.Call(&Client::GetJob, request);
+  if (!job.ok()) return job.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*job)) << std::endl;
+  } else {
+    for (const std::string& line : ProgressLines(*job, 80)) context.console.out() << line << "\n";
+    for (const std::string& warning : job->warnings()) context.console.out() << "warning: " << warning << "\n";
+    if (options.tasks) PrintTasks(context, *job);
+    context.console.out() << std::flush;
+  }
+  // A job that goes on is no failure; one that ended badly is.
+  return IsFinal(job->state()) ? ExitCodeOfJob(job->state()) : ExitCode::kOk;
+}
+
+Outcome Cancel(const Context& context, const std::string& job) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::CancelJobRequest request;
+  request.set_job_id(job);
+  const auto status = farm.Call(&Client::CancelJob, request);
+  if (!status.ok()) return status.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*status)) << std::endl;
+  } else {
+    context.console.out() << absl::StrCat(job, " ", Summary(*status)) << std::endl;
+  }
+  return ExitCode::kOk;
+}
+
+Outcome Nodes(const Context& context) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  const auto response = farm.Call(&Client::ListNodes, farm::v1::ListNodesRequest());
+  if (!response.ok()) return response.status();
+  if (context.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const auto& node : response->nodes()) list.push_back(ToJson(node));
+    context.console.out() << Print({{"nodes", list}}) << std::endl;
+    return ExitCode::kOk;
+  }
+  if (response->nodes().empty()) {
+    context.console.Note("no node has joined yet: start storyfarm-worker");
+    return ExitCode::kOk;
+  }
+  std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "DEVICE", "MEMORY", "SPEED", "NOW", "DONE"}};
+  for (const auto& node : response->nodes()) {
+    std::string state = node.connected() ? (node.leaving() ? "leaving" : "connected") : "away";
+    if (!node.note().empty()) absl::StrAppend(&state, " (", node.note(), ")");
+    if (node.devices().empty()) rows.push_back({node.name(), state});
+    for (const auto& device : node.devices()) {
+      const farm::v1::DeviceReport& report = device.report();
+      const uint64_t free = device.has_memory() ? device.memory().free_bytes() : report.free_bytes();
+      std::string now = device.task().empty() ? "idle" : device.task();
+      if (device.steps() > 0) absl::StrAppend(&now, " ", device.step(), "/", device.steps());
+      rows.push_back({node.name(), state, absl::StrCat(BackendName(report.backend()), " ", report.name()),
+                      absl::StrCat(FormatBytes(free), " free of ", FormatBytes(report.total_bytes())),
+                      absl::StrFormat("%.2f TFLOP/s", report.speed_tflops()), now, absl::StrCat(device.frames_done())});
+    }
+  }
+  context.console.out() << Table(rows) << std::flush;
+  return ExitCode::kOk;
+}
+
+}  // namespace storyfarm::storyctl

@@ -1,0 +1,229 @@
+#include "tools/storyctl/json.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "pipeline/plan/settings.h"
+
+namespace storyfarm::storyctl {
+
+using nlohmann::json;
+
+std::string StateName(farm::v1::JobState state) {
+  switch (state) {
+    case farm::v1::JOB_QUEUED:
+      return "queued";
+    case farm::v1::JOB_RUNNING:
+      return "running";
+    case farm::v1::JOB_DONE:
+      return "done";
+    case farm::v1::JOB_FAILED:
+      return "failed";
+    case farm::v1::JOB_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+std::string StateName(farm::v1::TaskState state) {
+  switch (state) {
+    case farm::v1::TASK_BLOCKED:
+      return "blocked";
+    case farm::v1::TASK_READY:
+      return "ready";
+    case farm::v1::TASK_GRANTED:
+      return "granted";
+    case farm::v1::TASK_DONE:
+      return "done";
+    case farm::v1::TASK_FAILED:
+      return "failed";
+    case farm::v1::TASK_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+std::string BackendName(farm::v1::Backend backend) {
+  switch (backend) {
+    case farm::v1::CPU:
+      return "cpu";
+    case farm::v1::CUDA:
+      return "cuda";
+    case farm::v1::MPS:
+      return "mps";
+    default:
+      return "unknown";
+  }
+}
+
+std::string TaskName(const farm::v1::TaskId& task) {
+  const char* kind = "task";
+  if (task.kind() == farm::v1::TASK_IDENTITY) kind = "identity";
+  if (task.kind() == farm::v1::TASK_FRAME) kind = "frame";
+  if (task.kind() == farm::v1::TASK_PAGE) kind = "page";
+  return absl::StrCat(task.job_id(), "/", kind, "/", task.number());
+}
+
+json ToJson(const farm::v1::JobStatus& status) {
+  json chapters = json::array();
+  for (const auto& chapter : status.chapters()) {
+    chapters.push_back({{"title", chapter.title()},
+                        {"frames_total", chapter.frames_total()},
+                        {"frames_done", chapter.frames_done()},
+                        {"frames_failed", chapter.frames_failed()}});
+  }
+  json waiting = json::array();
+  for (const auto& refusal : status.waiting()) {
+    waiting.push_back({{"reason", refusal.reason()},
+                       {"needed_bytes", refusal.needed_bytes()},
+                       {"offered_bytes", refusal.offered_bytes()}});
+  }
+  json document = {
+      {"job_id", status.job_id()},
+      {"title", status.title()},
+      {"state", StateName(status.state())},
+      {"model", status.model()},
+      {"submitted_unix_ms", status.submitted_unix_ms()},
+      {"finished_unix_ms", status.finished_unix_ms()},
+      {"frames_total", status.frames_total()},
+      {"frames_done", status.frames_done()},
+      {"frames_failed", status.frames_failed()},
+      {"frames_running", status.frames_running()},
+      {"frames_attempted", status.frames_attempted()},
+      {"identities_total", status.identities_total()},
+      {"identities_done", status.identities_done()},
+      {"pages_total", status.pages_total()},
+      {"pages_done", status.pages_done()},
+      {"chapters", chapters},
+      {"frames_per_minute", status.frames_per_minute()},
+      {"seconds_left", status.seconds_left() < 0 ? json(nullptr) : json(status.seconds_left())},
+      {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
+      {"waiting", waiting},
+  };
+  if (status.tasks().empty()) return document;
+  json tasks = json::array();
+  for (const auto& task : status.tasks()) {
+    tasks.push_back({{"task", TaskName(task.task())},
+                     {"state", StateName(task.state())},
+                     {"node", task.node()},
+                     {"device", task.device()},
+                     {"step", task.step()},
+                     {"steps", task.steps()},
+                     {"attempts", task.attempts()},
+                     {"message", task.message()}});
+  }
+  document["tasks"] = tasks;
+  return document;
+}
+
+json ToJson(const farm::v1::NodeStatus& node) {
+  json devices = json::array();
+  for (const auto& device : node.devices()) {
+    const farm::v1::DeviceReport& report = device.report();
+    devices.push_back({{"index", report.index()},
+                       {"backend", BackendName(report.backend())},
+                       {"name", report.name()},
+                       {"total_bytes", report.total_bytes()},
+                       {"free_bytes", device.has_memory() ? device.memory().free_bytes() : report.free_bytes()},
+                       {"farm_bytes", device.memory().farm_bytes()},
+                       {"unified", report.unified()},
+                       {"speed_tflops", report.speed_tflops()},
+                       {"task", device.task()},
+                       {"step", device.step()},
+                       {"steps", device.steps()},
+                       {"queued", device.queued()},
+                       {"frames_done", device.frames_done()}});
+  }
+  return {{"node_id", node.node_id()},
+          {"name", node.name()},
+          {"connected", node.connected()},
+          {"leaving", node.leaving()},
+          {"software_version", node.software_version()},
+          {"last_heard_ms", node.last_heard_ms()},
+          {"note", node.note()},
+          {"devices", devices}};
+}
+
+json ToJson(const farm::v1::ModelManifest& model) {
+  uint64_t bytes = 0;
+  for (const auto& file : model.files()) bytes += file.blob().size_bytes();
+  return {{"name", model.name()},
+          {"digest", absl::BytesToHexString(model.digest())},
+          {"files", model.files_size()},
+          {"bytes", bytes},
+          {"native_width", model.profile().native_width()},
+          {"native_height", model.profile().native_height()}};
+}
+
+json ToJson(const farm::v1::RenderSettings& settings) {
+  json gate = {{"before", settings.gate().before()}, {"after", settings.gate().after()}};
+  if (settings.gate().has_switch_step()) gate["switch"] = settings.gate().switch_step();
+  if (settings.gate().has_switch_fraction()) gate["switch"] = settings.gate().switch_fraction();
+  json freeu = "off";
+  if (settings.has_freeu()) {
+    freeu = {{"s1", settings.freeu().s1()},
+             {"s2", settings.freeu().s2()},
+             {"b1", settings.freeu().b1()},
+             {"b2", settings.freeu().b2()}};
+  }
+  json document = {
+      {"width", settings.width()},
+      {"height", settings.height()},
+      {"steps", settings.steps()},
+      {"guidance_scale", settings.guidance_scale()},
+      {"scheduler", plan::SchedulerName(settings.scheduler())},
+      {"seed", settings.seed()},
+      {"id_length", settings.id_length()},
+      {"token_rate", std::vector<double>(settings.token_rate().begin(), settings.token_rate().end())},
+      {"gate", gate},
+      {"noise", plan::NoiseName(settings.noise())},
+      {"consistency", settings.consistency() ? "on" : "off"},
+      {"freeu", freeu},
+      {"reproducible", settings.reproducible()},
+  };
+  if (settings.dtype() != farm::v1::DTYPE_UNSPECIFIED) document["dtype"] = plan::DtypeName(settings.dtype());
+  if (settings.has_negative_prompt()) document["negative_prompt"] = settings.negative_prompt();
+  if (settings.has_style()) {
+    document["style"] = {{"prompt", settings.style().prompt()}, {"negative", settings.style().negative()}};
+  }
+  if (!settings.scheduler_config().empty()) {
+    // Checked where it was read; text that is no JSON after all is better shown than dropped.
+    const json overrides = json::parse(settings.scheduler_config(), nullptr, false);
+    document["scheduler_config"] = overrides.is_discarded() ? json(settings.scheduler_config()) : overrides;
+  }
+  return document;
+}
+
+json ToJson(const farm::v1::MemoryPlan& plan) {
+  return {{"backend", BackendName(plan.backend())},
+          {"dtype", plan::DtypeName(plan.dtype())},
+          {"vae_dtype", plan::DtypeName(plan.vae_dtype())},
+          {"batch", plan.batch()},
+          {"guidance_batched", plan.guidance_batched()},
+          {"attention_chunk", plan.attention_chunk()},
+          {"vae_tile", plan.vae_tile()},
+          {"text_encoders_in_phases", plan.text_encoders_in_phases()},
+          {"threads", plan.threads()},
+          {"predicted_peak_bytes", plan.predicted_peak_bytes()},
+          {"predicted_seconds", plan.predicted_seconds()}};
+}
+
+json ToJson(const std::vector<farm::v1::Problem>& problems) {
+  json list = json::array();
+  for (const auto& problem : problems) {
+    list.push_back({{"file", problem.file()},
+                    {"line", problem.line()},
+                    {"column", problem.column()},
+                    {"field", problem.field()},
+                    {"message", problem.message()},
+                    {"warning", problem.warning()}});
+  }
+  return list;
+}
+
+std::string Print(const json& document, bool one_line) {
+  return document.dump(one_line ? -1 : 2, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace storyfarm::storyctl

@@ -1,0 +1,182 @@
+#include "tools/storyctl/storyctl.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tools/storyctl/commands.h"
+#include "tools/storyctl/completion.h"
+#include "tools/storyctl/json.h"
+
+namespace storyfarm::storyctl {
+namespace {
+
+constexpr char kDescription[] =
+    "storyctl: submit illustrated stories to a farm, watch them, fetch their pages; "
+    "or render one on this machine.";
+constexpr char kFooter[] =
+    "Exit codes: 0 done; 1 the job or some panels failed; 2 bad usage, story, settings or model; 3 no coordinator\n"
+    "answers; 4 no such job or model; 5 the farm's state forbids it; 6 not enough memory or disk; 7 internal.";
+
+// The command line and what it fills in.
+struct CommandLine {
+  CLI::App app{kDescription, "storyctl"};
+  std::string farm;
+  bool json = false;
+  SubmitOptions submit;
+  JobsOptions jobs;
+  StatusOptions status;
+  WatchOptions watch;
+  FetchOptions fetch;
+  std::string cancel_job;
+  AddModelOptions add_model;
+  RenderOptions render;
+  std::string shell;
+  std::function<Outcome(const Context&)> run;
+
+  CLI::App* Command(CLI::App* parent, const std::string& name, const std::string& description,
+                    std::function<Outcome(const Context&)> body) {
+    CLI::App* command = parent->add_subcommand(name, description);
+    // Before the command or after it.
+    command->add_flag("--json", json, "Print the result as JSON");
+    command->add_option("--farm", farm, "Coordinator to ask: unix:PATH or HOST:PORT");
+    command->callback([this, body = std::move(body)] { run = body; });
+    return command;
+  }
+
+  void AddFarmCommands();
+  void AddModelCommands();
+  void AddRender();
+  std::vector<CommandWords> Words() const;
+};
+
+void CommandLine::AddFarmCommands() {
+  CLI::App* c = Command(&app, "submit", "Send a story to the farm; prints the job",
+                        [this](const Context& context) { return Submit(context, submit); });
+  c->add_option("story", submit.story, "Story file: YAML, or StoryDiffusion's lines")->required();
+  c->add_option("--model", submit.model, "Model to draw with; the story's own otherwise");
+  c->add_option("--settings", submit.settings, "JSON or YAML whose keys replace the story's settings");
+  c->add_option("--key", submit.key, "Idempotency key: sent twice, it makes one job; drawn otherwise");
+  c->add_flag("--wait", submit.wait, "Watch the job until it ends");
+
+  c = Command(&app, "jobs", "List jobs, newest first", [this](const Context& context) { return Jobs(context, jobs); });
+  c->add_option("--limit", jobs.limit, "Most jobs to list")->capture_default_str()->check(CLI::Range(1, 100000));
+
+  c = Command(&app, "status", "Show one job", [this](const Context& context) { return Status(context, status); });
+  c->add_option("job", status.job, "Job, such as j-0123456789")->required();
+  c->add_flag("--tasks", status.tasks, "With every task");
+
+  c = Command(&app, "watch", "Follow a job until it ends",
+              [this](const Context& context) { return Watch(context, watch); });
+  c->add_option("job", watch.job, "Job")->required();
+
+  c = Command(&app, "fetch", "Bring panels, pages, PDF, CBZ and metadata of a job",
+              [this](const Context& context) { return Fetch(context, fetch); });
+  c->add_option("job", fetch.job, "Job")->required();
+  c->add_option("--out", fetch.out, "Folder to write into")->required();
+  c->add_flag("--latents", fetch.latents, "The final latents, too");
+
+  c = Command(&app, "cancel", "Stop a job", [this](const Context& context) { return Cancel(context, cancel_job); });
+  c->add_option("job", cancel_job, "Job")->required();
+
+  Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
+}
+
+void CommandLine::AddModelCommands() {
+  CLI::App* models = app.add_subcommand("models", "Models that the farm can draw with");
+  models->require_subcommand(1);
+  CLI::App* c = Command(models, "add", "Upload a model: a folder in the diffusers layout",
+                        [this](const Context& context) { return AddModel(context, add_model); });
+  c->add_option("name", add_model.name, "Name for stories to use")->required();
+  c->add_option("folder", add_model.folder, "Folder with model_index.json")->required();
+  c->add_flag("--fp16", add_model.fp16, "Take the fp16 variant of the weights where there are both");
+  Command(models, "list", "List models", [](const Context& context) { return ListModels(context); });
+}
+
+void CommandLine::AddRender() {
+  CLI::App* c = Command(&app, "render", "Render a story on this machine, without a farm",
+                        [this](const Context& context) { return Render(context, render); });
+  c->add_option("story", render.story, "Story file: YAML, or StoryDiffusion's lines")->required();
+  c->add_option("--model", render.model, "Folder of an SDXL model in the diffusers layout")->required();
+  c->add_option("--out", render.out, "Folder for panels, pages, PDF, CBZ and metadata")->required();
+  c->add_option("--settings", render.settings, "JSON or YAML whose keys replace the story's settings");
+  c->add_option("--draws", render.draws, "Replay the random draws of this file");
+  c->add_option("--save-draws", render.save_draws, "Write the random draws of this run");
+  c->add_option("--latents", render.latents, "Write the panels' final latents (safetensors, float32)");
+  c->add_option("--device", render.device, "cpu, mps or cuda:N; the best there is otherwise");
+  c->add_option("--threads", render.threads, "CPU threads; 0: all that there are")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  c->add_option("--engine", render.engine, "Path of storyfarm-engine; the one beside storyctl otherwise");
+  c->add_flag("--fp16", render.fp16, "Take the fp16 variant of the weights where there are both");
+}
+
+std::vector<std::string> OptionWords(const CLI::App* app) {
+  std::vector<std::string> words;
+  for (const CLI::Option* option : app->get_options()) {
+    for (const std::string& name : option->get_lnames()) words.push_back(absl::StrCat("--", name));
+  }
+  return words;
+}
+
+std::vector<CommandWords> CommandLine::Words() const {
+  std::vector<CommandWords> commands = {{"", "", OptionWords(&app)}};
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    commands.push_back({command->get_name(), command->get_description(), OptionWords(command)});
+    for (const CLI::App* below : command->get_subcommands([](const CLI::App*) { return true; })) {
+      commands.push_back(
+          {absl::StrCat(command->get_name(), " ", below->get_name()), below->get_description(), OptionWords(below)});
+    }
+  }
+  return commands;
+}
+
+void PrintError(const Context& context, const absl::Status& status) {
+  context.console.Error(std::string(status.message()));
+  if (!context.json) return;
+  const int code = static_cast<int>(ExitCodeOf(status));
+  context.console.out() << Print({{"error", {{"message", std::string(status.message())}, {"exit_code", code}}}})
+                        << std::endl;
+}
+
+}  // namespace
+
+int Run(const std::vector<std::string>& arguments, const Console& console, base::Env& env,
+        const base::Variables& variables) {
+  CommandLine line;
+  line.app.require_subcommand(1);
+  line.app.footer(kFooter);
+  line.app.set_version_flag("--version", "storyctl " STORYFARM_VERSION);
+  line.app.add_flag("--json", line.json, "Print the result as JSON");
+  line.app.add_option("--farm", line.farm,
+                      "Coordinator to ask: unix:PATH or HOST:PORT; STORYFARM_FARM, or this user's own, otherwise");
+  line.AddFarmCommands();
+  line.AddModelCommands();
+  line.AddRender();
+  CLI::App* completion = line.Command(&line.app, "completion", "Print a completion script for a shell",
+                                      [&](const Context& context) -> Outcome {
+                                        const auto script = CompletionScript(line.shell, line.Words());
+                                        if (!script.ok()) return script.status();
+                                        context.console.out() << *script << std::flush;
+                                        return ExitCode::kOk;
+                                      });
+  completion->add_option("shell", line.shell, "bash, zsh or fish")->required();
+
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+    line.app.parse(std::move(reversed));
+  } catch (const CLI::ParseError& error) {
+    const int code = line.app.exit(error, console.out(), console.err());
+    return code == 0 ? 0 : static_cast<int>(ExitCode::kBadInput);
+  }
+  const Context context{console, env, variables, line.farm, line.json};
+  const Outcome outcome = line.run(context);
+  if (outcome.ok()) return static_cast<int>(*outcome);
+  PrintError(context, outcome.status());
+  return static_cast<int>(ExitCodeOf(outcome.status()));
+}
+
+}  // namespace storyfarm::storyctl

@@ -6,12 +6,16 @@
 //     Load     ──> snapshot, then every batch after it, in order
 //     Append   ──> one batch = one log entry = one fsync, for as many records as gathered meanwhile
 //
-// Redis layout, all keys under "storyfarm:<farm>:" ({} keeps them in one cluster slot):
+// Redis layout; every key begins with "storyfarm:{<farm>}:", the braces keep one farm in one cluster slot:
+//     version    of this layout
 //     epoch      counter, raised by each take-over
-//     log        stream; entry <batch>-0 has one field "b", a serialized RecordBatch
-//     snapshot   hash: sequence, pieces, version; absent at first
-//     snapshot/<sequence>/<piece>   strings of at most 8 MB
+//     log        stream; entry <sequence>-0 has one field "b", a serialized RecordBatch
+//     head       sequence of the log's last entry, also when the log was trimmed to nothing
+//     snapshot   hash: sequence, pieces; absent at first
+//     snapshot:<sequence>   hash: piece number -> at most 8 MB of State
+//     writing    sequence of a snapshot that is being written and not yet pointed to
 //     archive    hash: job id -> serialized JobArchive
+// Every write goes through a Lua script that compares the epoch first, so a fenced writer changes nothing.
 //
 // Threads: one store object serves one thread at a time; calls block.
 #ifndef STORYFARM_COORDINATOR_STORE_STORE_H_

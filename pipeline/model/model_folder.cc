@@ -19,8 +19,9 @@ constexpr const char* kFolders[] = {"scheduler", "text_encoder", "text_encoder_2
                                     "unet",      "vae"};
 constexpr const char* kWeightFolders[] = {"text_encoder", "text_encoder_2", "unet", "vae"};
 constexpr const char* kTokenizerFolders[] = {"tokenizer", "tokenizer_2"};
-constexpr const char* kTokenizerFiles[] = {"merges.txt", "special_tokens_map.json", "tokenizer.json",
-                                           "tokenizer_config.json", "vocab.json"};
+constexpr const char* kTokenizerFiles[] = {"added_tokens.json",       "merges.txt",
+                                           "special_tokens_map.json", "tokenizer.json",
+                                           "tokenizer_config.json",   "vocab.json"};
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 

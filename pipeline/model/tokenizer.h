@@ -27,13 +27,17 @@ struct Encoding {
       dropped_text;  // normalised text from the first word that lost a token to the end; empty: nothing was lost
 };
 
-// The bytes of a tokenizer's files.
+inline constexpr size_t kMaxTokenizerFileBytes = size_t{32} << 20;  // CLIP's have at most 3.6 MB
+
+// The bytes of a tokenizer's files; what is absent is empty.
 struct TokenizerFiles {
   std::string folder;  // for messages: "tokenizer_2"
   std::string vocab_json;
-  std::string merges_txt;
-  std::string tokenizer_config_json;    // may be empty: CLIP's defaults
-  std::string special_tokens_map_json;  // may be empty
+  std::string merges_txt;             // with vocab.json
+  std::string tokenizer_json;         // holds vocabulary and merges where there is no vocab.json
+  std::string tokenizer_config_json;  // absent: CLIP's defaults
+  std::string special_tokens_map_json;
+  std::string added_tokens_json;
 };
 
 // Immutable: any thread may encode.

@@ -1,0 +1,207 @@
+#include "tests/tools/storyctl/fake_farm.h"
+
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include "pipeline/base/digest.h"
+
+namespace storyfarm::storyctl {
+namespace {
+
+grpc::Status NotFound(const std::string& what) {
+  return grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no " + what);
+}
+
+}  // namespace
+
+struct FakeFarm::Client final : farm::v1::ClientService::Service {
+  explicit Client(FakeFarm* farm) : farm(farm) {}
+
+  grpc::Status Submit(grpc::ServerContext*, const farm::v1::SubmitRequest* request,
+                      farm::v1::SubmitResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    if (farm->refuse_submits > 0) {
+      --farm->refuse_submits;
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "taking over");
+    }
+    if (!farm->submit_answer.ok()) return farm->submit_answer;
+    for (const farm::v1::FontFile& font : request->fonts()) {
+      if (farm->blobs.count(font.blob().digest()) == 0) return NotFound("font " + font.file_name());
+    }
+    farm->submitted.push_back(*request);
+    const auto [job, is_new] =
+        farm->job_of_key.try_emplace(request->idempotency_key(), "j-" + std::to_string(farm->job_of_key.size()));
+    response->set_job_id(job->second);
+    response->set_existed(!is_new);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetJob(grpc::ServerContext*, const farm::v1::GetJobRequest* request,
+                      farm::v1::JobStatus* response) override {
+    const std::lock_guard lock(farm->mutex);
+    const auto job = farm->jobs.find(request->job_id());
+    if (job == farm->jobs.end()) return NotFound("job " + request->job_id());
+    *response = job->second.back();
+    if (!request->with_tasks()) response->clear_tasks();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListJobs(grpc::ServerContext*, const farm::v1::ListJobsRequest* request,
+                        farm::v1::ListJobsResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    auto job = farm->jobs.upper_bound(request->page_token());
+    while (job != farm->jobs.end() && response->jobs_size() < static_cast<int>(request->page_size())) {
+      *response->add_jobs() = job->second.back();
+      response->set_next_page_token(job->first);
+      ++job;
+    }
+    if (job == farm->jobs.end()) response->clear_next_page_token();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status WatchJob(grpc::ServerContext*, const farm::v1::GetJobRequest* request,
+                        grpc::ServerWriter<farm::v1::JobStatus>* writer) override {
+    std::vector<farm::v1::JobStatus> statuses;
+    bool breaks = false;
+    {
+      const std::lock_guard lock(farm->mutex);
+      const auto job = farm->jobs.find(request->job_id());
+      if (job == farm->jobs.end()) return NotFound("job " + request->job_id());
+      statuses = job->second;
+      breaks = farm->broken_watches > 0;
+      if (breaks) --farm->broken_watches;
+    }
+    for (const farm::v1::JobStatus& status : statuses) {
+      writer->Write(status);
+      if (breaks) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "going down");
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status CancelJob(grpc::ServerContext*, const farm::v1::CancelJobRequest* request,
+                         farm::v1::JobStatus* response) override {
+    const std::lock_guard lock(farm->mutex);
+    const auto job = farm->jobs.find(request->job_id());
+    if (job == farm->jobs.end()) return NotFound("job " + request->job_id());
+    if (job->second.back().state() == farm::v1::JOB_DONE) {
+      return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "the job has ended already");
+    }
+    job->second.back().set_state(farm::v1::JOB_CANCELLED);
+    *response = job->second.back();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListOutputs(grpc::ServerContext*, const farm::v1::ListOutputsRequest* request,
+                           farm::v1::ListOutputsResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    *response = farm->outputs[request->job_id()];
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListNodes(grpc::ServerContext*, const farm::v1::ListNodesRequest*,
+                         farm::v1::ListNodesResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    *response = farm->nodes;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status AddModel(grpc::ServerContext*, const farm::v1::AddModelRequest* request,
+                        farm::v1::ModelManifest* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (const farm::v1::ModelFile& file : request->model().files()) {
+      if (farm->blobs.count(file.blob().digest()) == 0) return NotFound("blob of " + file.path());
+    }
+    farm->models.push_back(request->model());
+    *response = request->model();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListModels(grpc::ServerContext*, const farm::v1::ListModelsRequest*,
+                          farm::v1::ListModelsResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (const farm::v1::ModelManifest& model : farm->models) *response->add_models() = model;
+    return grpc::Status::OK;
+  }
+
+  FakeFarm* const farm;
+};
+
+struct FakeFarm::Blobs final : farm::v1::BlobService::Service {
+  explicit Blobs(FakeFarm* farm) : farm(farm) {}
+
+  grpc::Status FindMissing(grpc::ServerContext*, const farm::v1::FindMissingRequest* request,
+                           farm::v1::FindMissingResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (const farm::v1::BlobRef& blob : request->blobs()) {
+      if (farm->blobs.count(blob.digest()) == 0) *response->add_missing() = blob;
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status QueryWrite(grpc::ServerContext*, const farm::v1::QueryWriteRequest* request,
+                          farm::v1::QueryWriteResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    response->set_complete(farm->blobs.count(request->blob().digest()) > 0);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Write(grpc::ServerContext*, grpc::ServerReader<farm::v1::WriteRequest>* reader,
+                     farm::v1::WriteResponse* response) override {
+    farm::v1::WriteRequest request;
+    std::string digest;
+    std::string bytes;
+    while (reader->Read(&request)) {
+      if (request.has_blob()) digest = request.blob().digest();
+      bytes += request.data();
+    }
+    if (base::Digest::Of(bytes).Bytes() != digest) return grpc::Status(grpc::StatusCode::DATA_LOSS, "wrong bytes");
+    const std::lock_guard lock(farm->mutex);
+    response->set_committed_bytes(bytes.size());
+    farm->blobs[digest] = std::move(bytes);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Read(grpc::ServerContext*, const farm::v1::ReadRequest* request,
+                    grpc::ServerWriter<farm::v1::ReadResponse>* writer) override {
+    farm::v1::ReadResponse response;
+    {
+      const std::lock_guard lock(farm->mutex);
+      const auto blob = farm->blobs.find(request->digest());
+      if (blob == farm->blobs.end()) return NotFound("blob");
+      ++farm->reads;
+      response.set_size_bytes(blob->second.size());
+      response.set_data(blob->second.substr(request->offset_bytes()));
+    }
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
+  FakeFarm* const farm;
+};
+
+FakeFarm::FakeFarm(const std::string& socket_path)
+    : socket_path_(socket_path), client_(std::make_unique<Client>(this)), blob_service_(std::make_unique<Blobs>(this)) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(target(), grpc::InsecureServerCredentials());
+  builder.RegisterService(client_.get());
+  builder.RegisterService(blob_service_.get());
+  server_ = builder.BuildAndStart();
+}
+
+FakeFarm::~FakeFarm() { server_->Shutdown(); }
+
+farm::v1::BlobRef FakeFarm::Put(const std::string& bytes) {
+  const std::lock_guard lock(mutex);
+  farm::v1::BlobRef ref;
+  ref.set_digest(base::Digest::Of(bytes).Bytes());
+  ref.set_size_bytes(bytes.size());
+  blobs[ref.digest()] = bytes;
+  return ref;
+}
+
+bool FakeFarm::Has(const std::string& digest) {
+  const std::lock_guard lock(mutex);
+  return blobs.count(digest) > 0;
+}
+
+}  // namespace storyfarm::storyctl

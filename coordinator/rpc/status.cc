@@ -7,7 +7,6 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "coordinator/rpc/grpc_status.h"
 #include "pipeline/story/story.h"
 
 namespace storyfarm::coordinator {
@@ -50,12 +49,13 @@ absl::Status Busy(const std::string& sentence, int64_t retry_ms) {
 bool IsBusy(const absl::Status& status) { return status.GetPayload(kRetryMs).has_value(); }
 
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext* context) {
+  if (status.ok()) return grpc::Status::OK;
   if (const auto retry_ms = status.GetPayload(kRetryMs); retry_ms.has_value() && context != nullptr) {
     context->AddTrailingMetadata("grpc-retry-pushback-ms", std::string(*retry_ms));
   }
   std::string details;
   if (const auto problems = status.GetPayload(kProblems)) details = std::string(*problems);
-  return ToGrpcStatus(status, details);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()), details);
 }
 
 }  // namespace storyfarm::coordinator

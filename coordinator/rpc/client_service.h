@@ -1,0 +1,73 @@
+// ClientService: what storyctl asks for. What is quick goes to the loop at once; stories and models go through the pool
+// first. Behind server.h.
+#ifndef STORYFARM_COORDINATOR_RPC_CLIENT_SERVICE_H_
+#define STORYFARM_COORDINATOR_RPC_CLIENT_SERVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "coordinator/blob/blob_store.h"
+#include "coordinator/rpc/job_reader.h"
+#include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/work_pool.h"
+#include "farm/v1/client.grpc.pb.h"
+#include "pipeline/base/env.h"
+
+namespace storyfarm::coordinator {
+
+// Outlives the gRPC server that it is registered with.
+class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
+ public:
+  // All of it outlives the service.
+  struct Parts {
+    Loop* loop = nullptr;
+    JobReader* reader = nullptr;
+    WatchHub* watches = nullptr;
+    WorkPool* pool = nullptr;
+    BlobStore* blobs = nullptr;
+    base::Env* env = nullptr;
+    std::function<uint64_t()> random_bits;
+    size_t reply_bytes = 0;
+  };
+  explicit ClientServiceImpl(Parts parts) : parts_(std::move(parts)) {}
+
+  grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context, const farm::v1::SubmitRequest* request,
+                                   farm::v1::SubmitResponse* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context, const farm::v1::GetJobRequest* request,
+                                   farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context, const farm::v1::ListJobsRequest* request,
+                                     farm::v1::ListJobsResponse* response) override;
+  grpc::ServerWriteReactor<farm::v1::JobStatus>* WatchJob(grpc::CallbackServerContext* context,
+                                                          const farm::v1::GetJobRequest* request) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context, const farm::v1::CancelJobRequest* request,
+                                      farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* ListOutputs(grpc::CallbackServerContext* context,
+                                        const farm::v1::ListOutputsRequest* request,
+                                        farm::v1::ListOutputsResponse* response) override;
+  grpc::ServerUnaryReactor* ListNodes(grpc::CallbackServerContext* context, const farm::v1::ListNodesRequest* request,
+                                      farm::v1::ListNodesResponse* response) override;
+  grpc::ServerUnaryReactor* AddModel(grpc::CallbackServerContext* context, const farm::v1::AddModelRequest* request,
+                                     farm::v1::ModelManifest* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const farm::v1::ListModelsRequest* request,
+                                       farm::v1::ListModelsResponse* response) override;
+
+ private:
+  // Answers one call: fills the response and finishes.
+  struct Call;
+  // What the farm knows of a submission before it is planned.
+  struct Known;
+
+  void SubmitOnPool(const Call& call, const farm::v1::SubmitRequest& request, farm::v1::SubmitResponse* response);
+  // Called from the pool; waits for the loop.
+  absl::Status AskWhatIsKnown(const std::string& key, const std::string& model, Known* known);
+  // OK where the response may be sent, else RESOURCE_EXHAUSTED.
+  absl::Status CheckSize(const google::protobuf::MessageLite& response) const;
+
+  const Parts parts_;
+};
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_RPC_CLIENT_SERVICE_H_

@@ -1,0 +1,248 @@
+#include "coordinator/rpc/committer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::coordinator {
+
+using farm::v1::JobArchive;
+using farm::v1::Record;
+using farm::v1::RecordBatch;
+
+Committer::Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequence, uint64_t last_record,
+                     Events events)
+    : store_(store),
+      env_(env),
+      log_(log),
+      events_(std::move(events)),
+      sequence_(sequence),
+      last_record_(last_record),
+      thread_([this] { Main(); }) {}
+
+void Committer::Stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  std::list<Chore> chores;
+  chores.swap(chores_);  // no other thread adds any more
+  for (Chore& chore : chores) {
+    if (chore.abandoned) chore.abandoned();
+  }
+}
+
+void Committer::Append(std::vector<Record> records) {
+  if (records.empty()) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Record& record : records) {
+      const size_t bytes = record.ByteSizeLong();
+      pending_bytes_ += bytes;
+      pending_.emplace_back(std::move(record), bytes);
+    }
+  }
+  changed_.notify_all();
+}
+
+void Committer::AddChore(Chore chore) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!stopping_ && !failed_) {
+      chores_.push_back(std::move(chore));
+      changed_.notify_all();
+      return;
+    }
+  }
+  if (chore.abandoned) chore.abandoned();
+}
+
+void Committer::PutArchive(std::string job_id, JobArchive body, uint64_t after_record, std::function<void()> stored) {
+  Chore chore;
+  chore.after_record = after_record;
+  chore.run = [this, job_id = std::move(job_id), body = std::move(body), stored = std::move(stored)] {
+    const absl::Status status = store_->PutArchive(job_id, body);
+    if (status.ok()) {
+      stored();
+      return true;
+    }
+    if (absl::IsAborted(status)) {
+      Fail(status);
+      return true;
+    }
+    log_->Warning("a finished job could not be archived, tried again",
+                  {{"job", job_id}, {"why", std::string(status.message())}});
+    return false;
+  };
+  AddChore(std::move(chore));
+}
+
+void Committer::GetArchive(std::string job_id, std::function<void(absl::StatusOr<JobArchive>)> done) {
+  Chore chore;
+  chore.run = [this, job_id = std::move(job_id), done] {
+    done(store_->GetArchive(job_id));
+    return true;
+  };
+  chore.abandoned = [done] { done(absl::CancelledError("The coordinator stopped.")); };
+  AddChore(std::move(chore));
+}
+
+void Committer::SaveSnapshot(Snapshot snapshot, std::function<void()> saved) {
+  Chore chore;
+  chore.run = [this, snapshot = std::move(snapshot), saved = std::move(saved)] {
+    const absl::Status status = store_->SaveSnapshot(snapshot);
+    if (absl::IsAborted(status)) {
+      Fail(status);
+      return true;
+    }
+    if (!status.ok()) {
+      log_->Warning("a snapshot could not be saved, tried again", {{"why", std::string(status.message())}});
+      return false;
+    }
+    log_->Info("snapshot saved", {{"sequence", snapshot.sequence}, {"pieces", snapshot.pieces.size()}});
+    saved();
+    return true;
+  };
+  AddChore(std::move(chore));
+}
+
+size_t Committer::pending_bytes() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return pending_bytes_;
+}
+
+void Committer::Main() {
+  for (;;) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (stopping_ || failed_) return;
+      if (pending_.empty()) {
+        const int64_t now_ms = env_->MonotonicMs();
+        int64_t wake_ms = now_ms + kComplainMs;  // nothing hangs on it: every change notifies
+        for (const Chore& chore : chores_) {
+          if (chore.after_record <= last_record_) wake_ms = std::min(wake_ms, chore.not_before_ms);
+        }
+        if (wake_ms > now_ms) {
+          changed_.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
+          continue;
+        }
+      }
+    }
+    size_t bytes = 0;
+    const RecordBatch batch = TakeBatch(&bytes);
+    if (batch.records_size() > 0) {
+      if (!Commit(batch)) return;
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        pending_bytes_ -= bytes;
+      }
+      sequence_ = batch.sequence();
+      last_record_ += static_cast<uint64_t>(batch.records_size());
+      events_.durable(batch, last_record_);
+    }
+    RunOneChore();
+  }
+}
+
+RecordBatch Committer::TakeBatch(size_t* bytes) {
+  RecordBatch batch;
+  batch.set_sequence(sequence_ + 1);
+  std::lock_guard<std::mutex> lock(mutex_);
+  while (!pending_.empty() && batch.records_size() < static_cast<int>(kBatchRecords)) {
+    const size_t next = pending_.front().second;
+    if (batch.records_size() > 0 && *bytes + next > kBatchBytes) break;
+    *bytes += next;
+    *batch.add_records() = std::move(pending_.front().first);
+    pending_.pop_front();
+  }
+  return batch;
+}
+
+bool Committer::Commit(const RecordBatch& batch) {
+  const int64_t began_ms = env_->MonotonicMs();
+  int64_t unresolved_since_ms = -1;
+  int64_t complained_ms = began_ms - kComplainMs;
+  int64_t pause_ms = 20;
+  for (;;) {
+    const AppendResult result = store_->Append(batch);
+    const int64_t now_ms = env_->MonotonicMs();
+    switch (result.outcome) {
+      case AppendOutcome::kAppended:
+        return true;
+      case AppendOutcome::kFenced:
+        Fail(absl::AbortedError(
+            absl::StrCat("Another coordinator took this farm's store over, so this one must stop. ", result.message)));
+        return false;
+      case AppendOutcome::kGap:
+        Fail(
+            absl::InternalError(absl::StrCat("The log does not go on where this coordinator stopped writing, so it "
+                                             "must not go on either: ",
+                                             result.message)));
+        return false;
+      case AppendOutcome::kUnknown:
+        if (unresolved_since_ms < 0) unresolved_since_ms = now_ms;
+        if (now_ms - unresolved_since_ms >= kUnresolvedMs) {
+          Fail(absl::UnavailableError(absl::StrCat("The store has not answered for ", kUnresolvedMs / 1000,
+                                                   " s, and whether it kept the last ", batch.records_size(),
+                                                   " records is not known: ", result.message)));
+          return false;
+        }
+        pause_ms = std::min<int64_t>(pause_ms * 2, kRetryMs);
+        break;
+      case AppendOutcome::kRefused:
+        unresolved_since_ms = -1;
+        pause_ms = kRetryMs;
+        break;
+    }
+    if (now_ms - complained_ms >= kComplainMs) {
+      complained_ms = now_ms;
+      log_->Error("the store does not take records, tried again",
+                  {{"records", batch.records_size()}, {"why", result.message}});
+    }
+    if (Pause(pause_ms)) return false;
+  }
+}
+
+bool Committer::RunOneChore() {
+  Chore chore;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const int64_t now_ms = env_->MonotonicMs();
+    const auto due = std::find_if(chores_.begin(), chores_.end(), [&](const Chore& each) {
+      return each.after_record <= last_record_ && each.not_before_ms <= now_ms;
+    });
+    if (due == chores_.end()) return false;
+    chore = std::move(*due);
+    chores_.erase(due);
+  }
+  if (chore.run()) return true;
+  chore.not_before_ms = env_->MonotonicMs() + kRetryMs;
+  AddChore(std::move(chore));
+  return true;
+}
+
+bool Committer::Pause(int64_t ms) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stopping_; });
+  return stopping_;
+}
+
+void Committer::Fail(const absl::Status& why) {
+  std::list<Chore> chores;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = true;
+    chores.swap(chores_);
+  }
+  for (Chore& chore : chores) {
+    if (chore.abandoned) chore.abandoned();
+  }
+  events_.failed(why);
+}
+
+}  // namespace storyfarm::coordinator

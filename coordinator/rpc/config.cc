@@ -1,0 +1,160 @@
+#include "coordinator/rpc/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "pipeline/base/log.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+// A configuration is a few lines; a larger file is something else.
+constexpr uint64_t kConfigBytes = 64 << 10;
+
+struct Setting {
+  const char* name;  // the flag without its dashes, and the key in the file
+  std::string Config::*field;
+  const char* value;     // what stands for the value in --help
+  const char* standard;  // what holds where nobody says anything
+  const char* help;
+};
+
+constexpr std::array<Setting, 6> kSettings{{
+    {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
+    {"listen", &Config::listen, "ADDRESS", "",
+     "Also listen on this loopback address, such as 127.0.0.1:7777; port 0: any free one"},
+    {"port-file", &Config::port_file, "FILE", "", "Write the port of --listen into this file once it serves"},
+    {"redis", &Config::redis, "URL", "",
+     "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a private "
+     "one "
+     "is started in the data folder"},
+    {"redis-password-file", &Config::redis_password_file, "FILE", "", "File with the password of --redis"},
+    {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
+}};
+
+std::string VariableOf(const Setting& setting) {
+  return absl::StrCat("STORYFARM_", absl::AsciiStrToUpper(absl::StrReplaceAll(setting.name, {{"-", "_"}})));
+}
+
+using Values = std::map<std::string, std::string>;
+
+absl::StatusOr<Values> ReadFileOfValues(base::Env& env, const std::string& path) {
+  const absl::StatusOr<std::string> bytes = env.ReadFile(path, kConfigBytes);
+  if (!bytes.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("The configuration file can't be read: ", bytes.status().message()));
+  }
+  Values values;
+  try {
+    const YAML::Node root = YAML::Load(*bytes);
+    if (root.IsNull()) return values;
+    if (!root.IsMap()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, " must hold lines such as \"listen: 127.0.0.1:7777\"."));
+    }
+    for (const auto& entry : root) {
+      const auto key = entry.first.as<std::string>();
+      const bool known = std::any_of(kSettings.begin(), kSettings.end(),
+                                     [&key](const Setting& setting) { return key == setting.name; });
+      const std::string where = absl::StrCat(path, ":", entry.first.Mark().line + 1, ": ");
+      if (!known) {
+        return absl::InvalidArgumentError(absl::StrCat(where, "there is no setting \"", key,
+                                                       "\"; the names are those of the flags in --help, without --."));
+      }
+      if (!entry.second.IsScalar()) {
+        return absl::InvalidArgumentError(absl::StrCat(where, "\"", key, "\" must be a single value."));
+      }
+      values[key] = entry.second.as<std::string>();
+    }
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is no YAML: ", error.what()));
+  }
+  return values;
+}
+
+std::string Footer() {
+  std::string text =
+      "Each flag may also be set by a variable (STORYFARM_DATA for --data, STORYFARM_PORT_FILE for --port-file, ...) "
+      "or\n"
+      "by a line of the --config file (\"data: DIR\"). Flags go before variables, variables before the file.\n\n"
+      "It listens on a socket in the data folder, and stops on SIGTERM or Ctrl-C when all that it accepted is safe; a\n"
+      "second one stops it at once, which loses nothing either.\n\n"
+      "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 port or socket taken; 4 Redis missing or out "
+      "of\n"
+      "reach; 5 data folder not writable, from a newer version or in use; 6 another coordinator took the farm over; 7 "
+      "the\n"
+      "farm's data is damaged.\n";
+  return text;
+}
+
+absl::Status Check(const Config& config) {
+  if (const auto format = base::ParseLogFormat(config.log_format); !format.ok()) return format.status();
+  if (!config.port_file.empty() && config.listen.empty()) {
+    return absl::InvalidArgumentError("--port-file needs --listen: without it there is no port.");
+  }
+  if (!config.redis_password_file.empty() && config.redis.empty()) {
+    return absl::InvalidArgumentError("--redis-password-file needs --redis: the private Redis has no password.");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& arguments, const base::Variables& variables,
+                                        base::Env& env, const std::string& version) {
+  const absl::StatusOr<std::string> default_data = base::DefaultDataFolder(variables, "coordinator");
+  CLI::App app("Coordinates a storyfarm: takes stories, hands their frames to workers, keeps the results.",
+               "storyfarm-coordinator");
+  app.footer(Footer());
+  Values flags;
+  for (const Setting& setting : kSettings) {
+    std::string standard = setting.standard;
+    if (setting.field == &Config::data && default_data.ok()) standard = *default_data;
+    CLI::Option* option = app.add_option(absl::StrCat("--", setting.name), flags[setting.name], setting.help);
+    option->type_name(setting.value);
+    option->default_str(standard.empty() ? "none" : standard);
+  }
+  std::string config_file;
+  app.add_option("--config", config_file, "YAML file with any of these")->type_name("FILE")->default_str("none");
+  app.set_version_flag("--version", absl::StrCat("storyfarm-coordinator ", version));
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants it
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    return ConfigOrText{{}, app.help()};
+  } catch (const CLI::CallForVersion&) {
+    return ConfigOrText{{}, absl::StrCat("storyfarm-coordinator ", version, "\n")};
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(absl::StrCat(error.what(), ". See storyfarm-coordinator --help."));
+  }
+  if (config_file.empty()) config_file = variables("STORYFARM_CONFIG");
+  Values from_file;
+  if (!config_file.empty()) {
+    absl::StatusOr<Values> values = ReadFileOfValues(env, config_file);
+    if (!values.ok()) return values.status();
+    from_file = *std::move(values);
+  }
+  ConfigOrText result;
+  for (const Setting& setting : kSettings) {
+    std::string& value = result.config.*setting.field;
+    value = setting.standard;
+    if (const auto found = from_file.find(setting.name); found != from_file.end()) value = found->second;
+    if (const std::string variable = variables(VariableOf(setting)); !variable.empty()) value = variable;
+    if (app.count(absl::StrCat("--", setting.name)) > 0) value = flags[setting.name];
+  }
+  if (result.config.data.empty()) {
+    if (!default_data.ok()) return default_data.status();
+    result.config.data = *default_data;
+  }
+  if (absl::Status status = Check(result.config); !status.ok()) return status;
+  return result;
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,0 +1,46 @@
+// What storyfarm-coordinator was told: flags over STORYFARM_* in the environment over one YAML file over defaults.
+#ifndef STORYFARM_COORDINATOR_RPC_CONFIG_H_
+#define STORYFARM_COORDINATOR_RPC_CONFIG_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pipeline/base/env.h"
+#include "pipeline/base/places.h"
+
+namespace storyfarm::coordinator {
+
+// What the program ends with; printed by --help.
+enum ExitCode {
+  kExitOk = 0,
+  kExitFailure = 1,      // anything else
+  kExitUsage = 2,        // a flag, variable or key that makes no sense, or an address that others can reach
+  kExitAddress = 3,      // port or socket taken
+  kExitStore = 4,        // Redis is missing, can't be reached, or keeps no data
+  kExitDataFolder = 5,   // not writable, from a newer version, or in use by another coordinator
+  kExitTakenOver = 6,    // another coordinator took the farm over
+  kExitDataDamaged = 7,  // the log or a snapshot can't be read
+};
+
+struct Config {
+  std::string data;
+  std::string listen;
+  std::string port_file;
+  std::string redis;
+  std::string redis_password_file;
+  std::string log_format;
+};
+
+struct ConfigOrText {
+  Config config;
+  std::string text;  // not empty: print this and leave with kExitOk (--help, --version)
+};
+
+// `arguments`: without the program's name. INVALID_ARGUMENT: a sentence that says what is wrong and where it was said.
+absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& arguments, const base::Variables& variables,
+                                        base::Env& env, const std::string& version);
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_RPC_CONFIG_H_

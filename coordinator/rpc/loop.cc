@@ -1,0 +1,310 @@
+#include "coordinator/rpc/loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/rpc/record_log.h"
+#include "coordinator/rpc/status.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+template <typename... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+Reply Refused(const absl::Status& why) {
+  Reply reply;
+  reply.status = why;
+  return reply;
+}
+
+}  // namespace
+
+Loop::Loop(const Options& options, const Parts& parts)
+    : options_(options), parts_(parts), farm_(&planner_, options.farm) {}
+
+absl::StatusOr<std::unique_ptr<Loop>> Loop::Load(const Options& options, const Parts& parts) {
+  std::unique_ptr<Loop> loop(new Loop(options, parts));
+  const absl::StatusOr<uint64_t> epoch = parts.store->TakeOver();
+  if (!epoch.ok()) return epoch.status();
+  if (absl::Status status = loop->Replay(); !status.ok()) return status;
+  return loop;
+}
+
+Loop::~Loop() { Stop(); }
+
+absl::Status Loop::Replay() {
+  const int64_t began_ms = parts_.env->MonotonicMs();
+  second_farm_ = std::make_unique<Farm>(&planner_, options_.farm);
+  size_t batches = 0;
+  const auto end = parts_.store->Load(
+      [this](const Snapshot& snapshot) {
+        absl::Status status = farm_.LoadState(snapshot.pieces);
+        if (status.ok()) status = second_farm_->LoadState(snapshot.pieces);
+        return status;
+      },
+      [this, &batches](const farm::v1::RecordBatch& batch) {
+        ++batches;
+        for (const farm::v1::Record& record : batch.records()) {
+          absl::Status status = farm_.Apply(record);
+          if (status.ok()) status = second_farm_->Apply(record);
+          if (!status.ok()) return status;
+        }
+        return absl::OkStatus();
+      });
+  if (!end.ok()) return end.status();
+  sequence_ = end->sequence;
+  durable_record_ = farm_.last_record();
+  released_record_ = durable_record_;
+  parts_.log->Info(
+      "log replayed",
+      {{"batches", batches}, {"records", farm_.last_record()}, {"ms", parts_.env->MonotonicMs() - began_ms}});
+  return absl::OkStatus();
+}
+
+void Loop::Run(Outputs outputs) {
+  outputs_ = std::move(outputs);
+  SnapshotFold::Events fold_events;
+  fold_events.save = [this](Snapshot snapshot, std::function<void()> saved) {
+    committer_->SaveSnapshot(std::move(snapshot), std::move(saved));
+  };
+  fold_events.failed = [this](const absl::Status& why) { Fail(why); };
+  fold_ = std::make_unique<SnapshotFold>(std::move(second_farm_), sequence_, options_.snapshots, fold_events);
+  Committer::Events events;
+  events.durable = [this](const farm::v1::RecordBatch& batch, uint64_t last_record) {
+    for (const farm::v1::Record& record : batch.records()) LogRecord(*parts_.log, record);
+    fold_->Add(batch);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      durable_record_ = last_record;
+    }
+    changed_.notify_all();
+  };
+  events.failed = [this](const absl::Status& why) { Fail(why); };
+  committer_ = std::make_unique<Committer>(parts_.store, parts_.env, parts_.log, sequence_, durable_record_, events);
+  std::lock_guard<std::mutex> lock(mutex_);
+  running_ = true;
+  thread_ = std::thread([this] { Main(); });
+}
+
+absl::Status Loop::Refusal() const {
+  if (end_.has_value() || draining_ || !running_) {
+    return absl::UnavailableError("The coordinator is going down; ask again when it is back.");
+  }
+  if (queued_by_clients_ >= options_.queued_inputs) {
+    return Busy(absl::StrCat("The coordinator is busy: ", queued_by_clients_,
+                             " requests are waiting already. Ask again in a second."),
+                1000);
+  }
+  return absl::OkStatus();
+}
+
+void Loop::Ask(std::function<Input(uint64_t)> make, std::function<void(const Reply&)> answer) {
+  absl::Status refusal;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    refusal = Refusal();
+    if (refusal.ok()) {
+      ++queued_by_clients_;
+      queue_.push_back(Asked{std::move(make), std::move(answer)});
+    }
+  }
+  if (!refusal.ok()) return answer(Refused(refusal));
+  changed_.notify_all();
+}
+
+void Loop::Look(std::function<void(const Farm&, const Time&)> look, std::function<void(const absl::Status&)> answer) {
+  absl::Status refusal;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    refusal = Refusal();
+    if (refusal.ok()) {
+      ++queued_by_clients_;
+      queue_.push_back(Looked{std::move(look), std::move(answer)});
+    }
+  }
+  if (!refusal.ok()) return answer(refusal);
+  changed_.notify_all();
+}
+
+void Loop::Tell(Input input, std::function<void()> taken) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (end_.has_value() || draining_ || !running_) return;
+    queue_.push_back(Told{std::move(input), std::move(taken)});
+  }
+  changed_.notify_all();
+}
+
+void Loop::ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done) {
+  committer_->GetArchive(job_id, std::move(done));
+}
+
+void Loop::Drain() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    draining_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Loop::Fail(const absl::Status& why) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!end_.has_value()) end_ = why;
+  }
+  changed_.notify_all();
+}
+
+void Loop::Stop() {
+  Fail(absl::UnavailableError("The coordinator was stopped."));
+  if (thread_.joinable()) thread_.join();
+  if (committer_ != nullptr) committer_->Stop();  // it feeds the fold, so it ends first
+  fold_.reset();
+}
+
+Time Loop::Now() const {
+  return {parts_.env->MonotonicMs(), static_cast<uint64_t>(std::max<int64_t>(0, parts_.env->NowUnixMs()))};
+}
+
+void Loop::Main() {
+  Started started;
+  while (started.incarnation == 0) started.incarnation = parts_.random_bits();
+  started.seed = parts_.random_bits();
+  Carry(farm_.Step(Now(), started));
+  next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
+  std::optional<absl::Status> end;
+  while (!end.has_value()) end = Turn();
+  FailWaiting(end->ok() ? absl::UnavailableError("The coordinator is going down; ask again when it is back.")
+                        : absl::UnavailableError(absl::StrCat(
+                              "The coordinator stopped before the answer was certain; ask again when it is back. ",
+                              end->message())));
+  outputs_.ended(*end);
+}
+
+std::optional<absl::Status> Loop::Turn() {
+  std::deque<Item> items;
+  bool tick = false;
+  {
+    const bool stalled = committer_->pending_bytes() > kUncommittedBytes;
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto something = [&] {
+      return end_.has_value() || durable_record_ != released_record_ || (!stalled && !queue_.empty()) ||
+             (draining_ && queue_.empty());
+    };
+    const int64_t wait_ms = std::max<int64_t>(0, next_tick_ms_ - parts_.env->MonotonicMs());
+    changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), something);
+    if (end_.has_value()) return end_;
+    if (draining_ && queue_.empty() && waiting_.empty() && durable_record_ == farm_.last_record()) {
+      end_ = absl::OkStatus();
+      return end_;
+    }
+    if (draining_ && queue_.empty() && durable_record_ == released_record_) {
+      changed_.wait(lock, [&] { return end_.has_value() || durable_record_ != released_record_; });
+      if (end_.has_value()) return end_;
+    }
+    released_record_ = durable_record_;
+    if (!stalled) {
+      while (!queue_.empty() && items.size() < kInputsATurn) {
+        if (!std::holds_alternative<Told>(queue_.front())) --queued_by_clients_;
+        items.push_back(std::move(queue_.front()));
+        queue_.pop_front();
+      }
+      // A heartbeat that waits in the queue is heard before the tick that would end its lease, but not for ever.
+      const int64_t due_ms = queue_.empty() ? next_tick_ms_ : next_tick_ms_ + kTickMs;
+      tick = !draining_ && parts_.env->MonotonicMs() >= due_ms;
+    }
+    if (stalled) next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
+  }
+  ReleaseDurable();
+  for (Item& item : items) Handle(std::move(item));
+  if (tick) {
+    next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
+    Carry(farm_.Step(Now(), Tick{}));
+  }
+  ReleaseDurable();  // what depends on nothing new need not wait for a turn
+  return std::nullopt;
+}
+
+void Loop::Handle(Item item) {
+  std::visit(Overloaded{
+                 [this](Asked& asked) {
+                   const uint64_t request = next_request_++;
+                   answers_.emplace(request, std::move(asked.answer));
+                   Carry(farm_.Step(Now(), asked.make(request)));
+                 },
+                 [this](Looked& looked) {
+                   looked.look(farm_, Now());
+                   waiting_.push_back({farm_.last_record(), std::move(looked.answer)});
+                 },
+                 [this](Told& told) {
+                   Carry(farm_.Step(Now(), std::move(told.input)));
+                   if (told.taken) told.taken();
+                 },
+             },
+             item);
+}
+
+void Loop::Carry(Decisions decisions) {
+  committer_->Append(std::move(decisions.records));
+  for (OutgoingMessage& outgoing : decisions.messages) {
+    auto leave = [this, session = outgoing.session, message = std::move(outgoing.message)](const absl::Status& status) {
+      if (status.ok()) outputs_.deliver(session, message);
+    };
+    waiting_.push_back({outgoing.after_record, std::move(leave)});
+  }
+  for (const CloseSession& close : decisions.closes) {
+    auto leave = [this, close](const absl::Status& status) {
+      if (status.ok()) outputs_.close(close.session, close.status);
+    };
+    waiting_.push_back({close.after_record, std::move(leave)});
+  }
+  for (Reply& reply : decisions.replies) {
+    const auto answer = answers_.find(reply.request);
+    if (answer == answers_.end()) continue;
+    auto leave = [answer = std::move(answer->second), reply](const absl::Status& status) {
+      answer(status.ok() ? reply : Refused(status));
+    };
+    answers_.erase(reply.request);
+    waiting_.push_back({reply.after_record, std::move(leave)});
+  }
+  for (Archive& archive : decisions.archives) {
+    const std::string job_id = archive.job_id;
+    committer_->PutArchive(job_id, std::move(archive.body), archive.after_record,
+                           [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
+  }
+  if (!decisions.changed_jobs.empty()) outputs_.changed(decisions.changed_jobs);
+}
+
+void Loop::ReleaseDurable() {
+  while (!waiting_.empty() && waiting_.front().after_record <= released_record_) {
+    const Waiting leaving = std::move(waiting_.front());
+    waiting_.pop_front();
+    leaving.leave(absl::OkStatus());
+  }
+}
+
+void Loop::FailWaiting(const absl::Status& why) {
+  std::deque<Item> items;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    items.swap(queue_);
+  }
+  for (const Waiting& waiting : waiting_) waiting.leave(why);
+  waiting_.clear();
+  for (const auto& [request, answer] : answers_) answer(Refused(why));
+  answers_.clear();
+  for (const Item& item : items) {
+    if (const auto* asked = std::get_if<Asked>(&item)) asked->answer(Refused(why));
+    if (const auto* looked = std::get_if<Looked>(&item)) looked->answer(why);
+  }
+}
+
+}  // namespace storyfarm::coordinator

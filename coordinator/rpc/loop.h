@@ -1,0 +1,170 @@
+// The one thread that owns the farm's mind (coordinator/core), and the rule that nothing leaves it before the record
+// that it depends on is durable. Behind server.h.
+//
+//   Ask, Look (clients: refused when the queue is full) ─┐
+//   Tell (workers: at most a few each)                   ├─> queue ─> Farm::Step ─┬─ records ─> Committer
+//   clock ─────────────────────────────────── Tick ──────┘                        ├─ archives ─> Committer
+//                                                                                 └─ messages, closes, replies
+//                                                                                      │ wait, in order, for their
+//                                                                                      record
+//                                                   Committer: durable ────────────────┴─> Outputs, answers
+//
+// The farm runs ahead of the store by what one group commit gathers. When the store stalls, the loop stops taking
+// inputs once kUncommittedBytes wait for it; then the queue fills, clients are refused and workers' streams are not
+// read. Where the store was taken over or a batch stays unresolved, the loop fails: everything that waits gets
+// UNAVAILABLE, and nothing of what is in memory is used any more.
+#ifndef STORYFARM_COORDINATOR_RPC_LOOP_H_
+#define STORYFARM_COORDINATOR_RPC_LOOP_H_
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "coordinator/core/farm.h"
+#include "coordinator/core/limits.h"
+#include "coordinator/rpc/committer.h"
+#include "coordinator/rpc/snapshot_fold.h"
+#include "coordinator/store/store.h"
+#include "pipeline/base/env.h"
+#include "pipeline/base/log.h"
+
+namespace storyfarm::coordinator {
+
+// What a stalled store may leave waiting in memory.
+inline constexpr size_t kUncommittedBytes = size_t{64} << 20;
+// Inputs taken at a time: short enough that a tick is never late by more than a few milliseconds.
+inline constexpr size_t kInputsATurn = 256;
+
+class Loop {
+ public:
+  struct Options {
+    Limits farm;
+    size_t queued_inputs = 10'000;
+    SnapshotFold::Options snapshots;
+  };
+  // All of it outlives the loop.
+  struct Parts {
+    base::Env* env = nullptr;
+    base::Log* log = nullptr;
+    Store* store = nullptr;
+    std::function<uint64_t()> random_bits;
+  };
+  // Called on the loop's thread; must not wait for anything.
+  struct Outputs {
+    std::function<void(uint64_t session, farm::v1::CoordinatorMessage message)> deliver;
+    std::function<void(uint64_t session, const absl::Status& why)> close;
+    std::function<void(const std::vector<std::string>& job_ids)> changed;  // not waiting for any record
+    // Nothing more is called; OK after Drain. The last call.
+    std::function<void(const absl::Status& why)> ended;
+  };
+
+  // Takes the store over and replays it. Errors as the store says; DATA_LOSS where the log makes no sense.
+  static absl::StatusOr<std::unique_ptr<Loop>> Load(const Options& options, const Parts& parts);
+  ~Loop();
+
+  // Starts the thread. Once.
+  void Run(Outputs outputs);
+
+  // ---- Any thread. Each callback given here is called exactly once: on the loop's thread, or, where it is refused, on
+  // the caller's before the call returns.
+
+  // An input of a client. `make` gets the number that the reply will carry. Refusals and failures come as the reply's
+  // status: RESOURCE_EXHAUSTED where the queue is full, UNAVAILABLE where the loop stops or has failed.
+  void Ask(std::function<Input(uint64_t request)> make, std::function<void(const Reply&)> answer);
+
+  // A read. `look` takes what it needs of the farm; `answer` is called with OK when everything that it saw is durable,
+  // and else with why not, as above; then `look` may not have been called.
+  void Look(std::function<void(const Farm& farm, const Time& now)> look,
+            std::function<void(const absl::Status&)> answer);
+
+  // An input of a worker's session, never refused: the caller sees to it that few are waiting. `taken` (may be empty)
+  // is called when the farm has seen it; not where the loop stops first.
+  void Tell(Input input, std::function<void()> taken);
+
+  // A finished job from the store's archive; `done` is called on the store's thread. NOT_FOUND where there is none.
+  void ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
+
+  // Takes nothing more, answers what it has taken, then ends. Returns at once.
+  void Drain();
+  // Ends at once; what waits is answered UNAVAILABLE. Returns when the thread has ended. Not from the loop's thread.
+  void Stop();
+
+ private:
+  struct Asked {
+    std::function<Input(uint64_t)> make;
+    std::function<void(const Reply&)> answer;
+  };
+  struct Looked {
+    std::function<void(const Farm&, const Time&)> look;
+    std::function<void(const absl::Status&)> answer;
+  };
+  struct Told {
+    Input input;
+    std::function<void()> taken;
+  };
+  using Item = std::variant<Asked, Looked, Told>;
+  // Leaves when `after_record` is durable and everything before it has left. OK: now; else it never will.
+  struct Waiting {
+    uint64_t after_record = 0;
+    std::function<void(const absl::Status&)> leave;
+  };
+
+  Loop(const Options& options, const Parts& parts);
+  absl::Status Replay();
+  void Main();
+  // Empty where the loop shall go on; else why it ends (OK: drained).
+  std::optional<absl::Status> Turn();
+  void Handle(Item item);
+  void Carry(Decisions decisions);
+  void ReleaseDurable();
+  void FailWaiting(const absl::Status& why);
+  // Refuses what can't be taken now: empty where it can.
+  absl::Status Refusal() const;  // holds mutex_
+  void Fail(const absl::Status& why);
+  Time Now() const;
+
+  const Options options_;
+  const Parts parts_;
+  const PipelinePlanner planner_;
+  Outputs outputs_;
+
+  // The loop's thread only.
+  Farm farm_;
+  int64_t next_tick_ms_ = 0;
+  uint64_t next_request_ = 1;
+  std::map<uint64_t, std::function<void(const Reply&)>> answers_;
+  std::deque<Waiting> waiting_;
+  uint64_t released_record_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Item> queue_;
+  size_t queued_by_clients_ = 0;
+  uint64_t durable_record_ = 0;
+  bool running_ = false;
+  bool draining_ = false;
+  std::optional<absl::Status> end_;  // why the loop must end at once
+
+  // Replay leaves these behind for Run.
+  std::unique_ptr<Farm> second_farm_;
+  uint64_t sequence_ = 0;
+
+  std::unique_ptr<SnapshotFold> fold_;
+  std::unique_ptr<Committer> committer_;
+  std::thread thread_;
+};
+
+}  // namespace storyfarm::coordinator
+
+#endif  // STORYFARM_COORDINATOR_RPC_LOOP_H_

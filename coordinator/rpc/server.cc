@@ -1,0 +1,185 @@
+#include "coordinator/rpc/server.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/blob/blob_store.h"
+#include "coordinator/rpc/blob_service.h"
+#include "coordinator/rpc/client_service.h"
+#include "coordinator/rpc/job_reader.h"
+#include "coordinator/rpc/listen.h"
+#include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/work_pool.h"
+#include "coordinator/rpc/worker_service.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+// A worker's machine that sleeps or loses its cable is noticed after 40 s; its leases end earlier. Clients may ping as
+// often as every 15 s without being taken for an attack.
+constexpr int kKeepaliveMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kLeastPingMs = 15'000;
+// What calls get to end by themselves after a drain; all that they wait for has been answered by then.
+constexpr std::chrono::milliseconds kShutdownGrace{2'000};
+
+}  // namespace
+
+struct Server::Parts {
+  base::Log* log = nullptr;
+  std::unique_ptr<BlobStore> blobs;
+  std::unique_ptr<Loop> loop;
+  std::unique_ptr<JobReader> reader;
+  std::unique_ptr<WorkPool> pool;
+  std::unique_ptr<WatchHub> watches;
+  std::unique_ptr<ClientServiceImpl> clients;
+  std::unique_ptr<WorkerServiceImpl> workers;
+  std::unique_ptr<BlobServiceImpl> blob_service;
+  std::unique_ptr<grpc::Server> server;
+  std::string socket_path;
+  int port = 0;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::optional<absl::Status> ended;  // the loop's last word
+
+  std::mutex closing;
+  bool closed = false;
+
+  // Answers or refuses everything that is under way, then ends the streams and gRPC itself. Once.
+  void Close(const absl::Status& why, std::chrono::milliseconds grace) {
+    std::lock_guard<std::mutex> lock(closing);
+    if (closed) return;
+    closed = true;
+    loop->Stop();
+    pool->Stop();
+    watches->Stop(why);
+    workers->Stop(why);
+    if (server != nullptr) server->Shutdown(std::chrono::system_clock::now() + grace);
+  }
+};
+
+namespace {
+
+absl::Status BuildServer(const ServerOptions& options, const std::string& address,
+                         const std::vector<grpc::Service*>& services, std::unique_ptr<grpc::Server>* server,
+                         int* port) {
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.limits.message_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(options.limits.reply_bytes));
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two coordinators would share a port
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMs);
+  const auto credentials = grpc::InsecureServerCredentials();
+  int socket_bound = 0;
+  if (!options.socket_path.empty()) {
+    builder.AddListeningPort(absl::StrCat("unix:", options.socket_path), credentials, &socket_bound);
+  }
+  if (!address.empty()) builder.AddListeningPort(address, credentials, port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  *server = builder.BuildAndStart();
+  if (*server != nullptr) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat("Can't listen on ", address.empty() ? options.socket_path : address,
+                                               ": the address is taken, or not of this machine."));
+}
+
+}  // namespace
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, const ServerParts& given) {
+  std::string address;
+  if (!options.listen.empty()) {
+    absl::StatusOr<std::string> checked = LoopbackAddress(options.listen);
+    if (!checked.ok()) return checked.status();
+    address = *std::move(checked);
+    if (absl::Status status = CheckPortIsFree(address); !status.ok()) return status;
+  }
+  if (!options.socket_path.empty()) {
+    if (absl::Status status = PrepareSocket(options.socket_path); !status.ok()) return status;
+  }
+  auto parts = std::make_unique<Parts>();
+  parts->log = given.log;
+  parts->socket_path = options.socket_path;
+  absl::StatusOr<std::unique_ptr<BlobStore>> blobs =
+      BlobStore::Open(*given.env, base::JoinPath(options.data_folder, "blobs"));
+  if (!blobs.ok()) return blobs.status();
+  parts->blobs = *std::move(blobs);
+
+  Loop::Options loop_options;
+  loop_options.farm = options.farm;
+  loop_options.queued_inputs = options.limits.queued_inputs;
+  absl::StatusOr<std::unique_ptr<Loop>> loop =
+      Loop::Load(loop_options, {given.env, given.log, given.store, given.random_bits});
+  if (!loop.ok()) return loop.status();
+  parts->loop = *std::move(loop);
+
+  parts->reader = std::make_unique<JobReader>(parts->loop.get());
+  parts->pool = std::make_unique<WorkPool>();
+  parts->watches =
+      std::make_unique<WatchHub>(parts->reader.get(), given.env, options.limits.watch_ms, options.limits.watches);
+  ClientServiceImpl::Parts client_parts;
+  client_parts.loop = parts->loop.get();
+  client_parts.reader = parts->reader.get();
+  client_parts.watches = parts->watches.get();
+  client_parts.pool = parts->pool.get();
+  client_parts.blobs = parts->blobs.get();
+  client_parts.env = given.env;
+  client_parts.random_bits = given.random_bits;
+  client_parts.reply_bytes = options.limits.reply_bytes;
+  parts->clients = std::make_unique<ClientServiceImpl>(std::move(client_parts));
+  WorkerServiceImpl::Limits session_limits{options.limits.sessions, options.limits.unsent_a_session};
+  parts->workers =
+      std::make_unique<WorkerServiceImpl>(parts->loop.get(), parts->blobs.get(), given.log, session_limits);
+  parts->blob_service = std::make_unique<BlobServiceImpl>(*parts->blobs);
+
+  Parts* raw = parts.get();
+  std::unique_ptr<Server> server(new Server(std::move(parts)));
+  Loop::Outputs outputs;
+  outputs.deliver = [raw](uint64_t session, farm::v1::CoordinatorMessage message) {
+    raw->workers->Deliver(session, std::move(message));
+  };
+  outputs.close = [raw](uint64_t session, const absl::Status& why) { raw->workers->Close(session, why); };
+  outputs.changed = [raw](const std::vector<std::string>& job_ids) { raw->watches->Changed(job_ids); };
+  outputs.ended = [raw](const absl::Status& why) {
+    std::lock_guard<std::mutex> lock(raw->mutex);
+    raw->ended = why;
+    raw->changed.notify_all();
+  };
+  raw->loop->Run(std::move(outputs));
+  absl::Status status = BuildServer(options, address, {raw->clients.get(), raw->workers.get(), raw->blob_service.get()},
+                                    &raw->server, &raw->port);
+  if (!status.ok()) return status;
+  return server;
+}
+
+Server::~Server() { parts_->Close(absl::UnavailableError("The coordinator stopped."), std::chrono::milliseconds(0)); }
+
+int Server::port() const { return parts_->port; }
+
+absl::Status Server::Wait() {
+  absl::Status why;
+  {
+    std::unique_lock<std::mutex> lock(parts_->mutex);
+    parts_->changed.wait(lock, [this] { return parts_->ended.has_value(); });
+    why = *parts_->ended;
+  }
+  parts_->Close(absl::UnavailableError("The coordinator is going down; connect again when it is back."),
+                why.ok() ? kShutdownGrace : std::chrono::milliseconds(0));
+  return why;
+}
+
+void Server::Drain() { parts_->loop->Drain(); }
+
+}  // namespace storyfarm::coordinator

@@ -32,7 +32,7 @@ constexpr double kAuthorGap = 4;
 constexpr double kChapterGap = 34;  // from the story's title to the chapter's
 constexpr double kOrnamentGap = 16;
 constexpr double kOrnamentHeight = 12;
-constexpr double kEndOrnamentRoom = 150;  // a page with less free height ends without one
+constexpr double kEndOrnamentRoom = 150;  // a page that is not full ends with one where it has this height left
 constexpr uint32_t kDefaultColumns = 2;
 constexpr uint32_t kDefaultRows = 3;
 constexpr uint32_t kDefaultWidth = 1240;
@@ -126,6 +126,7 @@ struct PreparedPage::Contents {
   PageMetrics metrics;
   PageLayout layout;
   double unit = 1;
+  size_t room = 0;  // panels of a full page
   std::string family;
   std::optional<Paragraph> title;
   std::optional<Paragraph> author;
@@ -322,6 +323,7 @@ absl::StatusOr<std::unique_ptr<PreparedPage>> PreparedPage::Prepare(const Page& 
   PageShape shape;
   shape.columns = static_cast<int>(style.columns == 0 ? kDefaultColumns : style.columns);
   shape.rows = static_cast<int>(style.rows == 0 ? kDefaultRows : style.rows);
+  c.room = static_cast<size_t>(shape.columns) * static_cast<size_t>(shape.rows);
   c.metrics = MetricsFor(width, shape.columns);
   c.under.resize(page.panels.size());
   c.inside.resize(page.panels.size());
@@ -358,7 +360,7 @@ absl::Status PreparedPage::Draw(cairo_t* cairo, Pictures pictures, base::Env& en
     StrokeRect(cairo, rect, kFrameWidth * c.unit, kInk);
     c.DrawCaption(cairo, i);
   }
-  if (c.layout.free_height > kEndOrnamentRoom * c.unit) {
+  if (c.page.panels.size() < c.room && c.layout.free_height > kEndOrnamentRoom * c.unit) {
     c.DrawOrnament(cairo, c.layout.content_bottom + 90 * c.unit, 60);
   }
   c.number->Draw(cairo, c.metrics.margin_side, c.layout.number_baseline - c.number->height() * 0.75);

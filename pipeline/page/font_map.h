@@ -34,6 +34,10 @@ struct Fonts::Map {
   FcConfigPtr config;
   GObjectPtr<PangoFontMap> map;
   std::vector<std::string> families;  // of all faces of all files, in the files' order
+
+  // `family`, then the others as Pango's list of fallbacks for text in that language: a font made for it comes before
+  // those of the same design for other languages (Noto Sans CJK SC, TC, JP, KR).
+  std::string FamiliesFor(const std::string& family, const PangoLanguage* language) const;
 };
 
 // The language whose letter shapes `text` asks for: Chinese, Japanese and Korean share code points but not shapes.

@@ -40,7 +40,30 @@ absl::Status CheckFile(const std::string& path) {
   return absl::OkStatus();
 }
 
+// How families of one design for several languages end.
+std::string_view FamilyEnding(const PangoLanguage* language) {
+  const std::string_view name = pango_language_to_string(const_cast<PangoLanguage*>(language));
+  if (name == "zh-cn") return " SC";
+  if (name == "ja") return " JP";
+  if (name == "ko") return " KR";
+  return "";
+}
+
 }  // namespace
+
+std::string Fonts::Map::FamiliesFor(const std::string& family, const PangoLanguage* language) const {
+  const std::string_view ending = FamilyEnding(language);
+  std::vector<std::string> first;
+  std::vector<std::string> rest;
+  for (const std::string& other : families) {
+    if (other == family) continue;
+    (!ending.empty() && std::string_view(other).ends_with(ending) ? first : rest).push_back(other);
+  }
+  std::string list = family;
+  for (const std::string& other : first) list += "," + other;
+  for (const std::string& other : rest) list += "," + other;
+  return list;
+}
 
 PangoLanguage* LanguageOf(const std::string& text) {
   bool han = false;
@@ -119,7 +142,7 @@ int Fonts::CountUnknownGlyphs(const std::string& text) const {
   const GObjectPtr<PangoContext> context = NewContext(*map_, text);
   const GObjectPtr<PangoLayout> layout(pango_layout_new(context.get()));
   PangoFontDescription* description = pango_font_description_new();
-  pango_font_description_set_family(description, default_family_.c_str());
+  pango_font_description_set_family(description, map_->FamiliesFor(default_family_, LanguageOf(text)).c_str());
   pango_layout_set_font_description(layout.get(), description);
   pango_font_description_free(description);
   pango_layout_set_text(layout.get(), text.data(), static_cast<int>(text.size()));

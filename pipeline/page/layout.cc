@@ -11,7 +11,8 @@ namespace {
 constexpr double kDesignWidth = 1240;
 constexpr double kCaptionLineHeight = 1.3;  // of the type's size
 constexpr int kUsualCaptionLines = 2;
-constexpr double kUsualHeading = 120;  // a chapter's title, in pixels of the design
+constexpr double kUsualHeading = 96;    // a chapter's title, in pixels of the design
+constexpr double kHeadlessShare = 0.4;  // of a heading's room: free above the panels of a page without one
 // A picture much higher than wide would make a row of several screens: its height ends here, in content widths.
 constexpr double kMaxRowHeight = 1.5;
 constexpr double kMinPictureEdge = 8;
@@ -67,12 +68,15 @@ PageLayout LayoutPage(const PageMetrics& metrics, const PageShape& shape) {
     rows.push_back({first, count, RowHeight(metrics, shape, first, count)});
   }
 
+  const double unit = metrics.width / kDesignWidth;
   PageLayout layout;
   layout.width = metrics.width;
   double y = metrics.margin_top;
   if (shape.heading_height > 0) {
     layout.heading = {metrics.margin_side, y, metrics.content_width(), shape.heading_height};
     y = layout.heading.bottom() + metrics.heading_gap;
+  } else {
+    y += kHeadlessShare * (kUsualHeading * unit + metrics.heading_gap);
   }
   for (const Row& row : rows) {
     if (row.first > 0) y += metrics.row_gap;
@@ -99,7 +103,6 @@ PageLayout LayoutPage(const PageMetrics& metrics, const PageShape& shape) {
   }
   layout.content_bottom = y;
 
-  const double unit = metrics.width / kDesignWidth;
   const double usual =
       metrics.margin_top + kUsualHeading * unit + metrics.heading_gap + UsualContent(metrics, shape, rows);
   layout.height = std::ceil(std::max(y, usual) + metrics.margin_bottom);

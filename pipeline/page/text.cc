@@ -6,7 +6,7 @@
 namespace storyfarm::page {
 namespace {
 
-constexpr float kLineSpacing = 1.12F;  // of the font's own line height
+constexpr double kLineHeight = 1.3;  // of the size, whatever font a line falls back to: baselines of a row agree
 
 double Pixels(int pango_units) { return static_cast<double>(pango_units) / PANGO_SCALE; }
 
@@ -15,7 +15,7 @@ double Pixels(int pango_units) { return static_cast<double>(pango_units) / PANGO
 Paragraph::Paragraph(const Fonts& fonts, const TextStyle& style, const std::string& text, double width)
     : context_(NewContext(fonts.map(), text)), layout_(pango_layout_new(context_.get())), color_(style.color) {
   PangoFontDescription* description = pango_font_description_new();
-  pango_font_description_set_family(description, style.family.c_str());
+  pango_font_description_set_family(description, fonts.map().FamiliesFor(style.family, LanguageOf(text)).c_str());
   pango_font_description_set_absolute_size(description, style.size * PANGO_SCALE);
   pango_font_description_set_weight(description, style.bold ? PANGO_WEIGHT_BOLD : PANGO_WEIGHT_NORMAL);
   pango_layout_set_font_description(layout_.get(), description);
@@ -23,7 +23,11 @@ Paragraph::Paragraph(const Fonts& fonts, const TextStyle& style, const std::stri
   pango_layout_set_text(layout_.get(), text.data(), static_cast<int>(text.size()));
   pango_layout_set_wrap(layout_.get(), PANGO_WRAP_WORD_CHAR);
   pango_layout_set_alignment(layout_.get(), PANGO_ALIGN_CENTER);
-  pango_layout_set_line_spacing(layout_.get(), kLineSpacing);
+  PangoAttrList* attributes = pango_attr_list_new();
+  pango_attr_list_insert(attributes,
+                         pango_attr_line_height_new_absolute(static_cast<int>(style.size * kLineHeight * PANGO_SCALE)));
+  pango_layout_set_attributes(layout_.get(), attributes);
+  pango_attr_list_unref(attributes);
   if (style.max_lines > 0) {
     pango_layout_set_height(layout_.get(), -style.max_lines);
     pango_layout_set_ellipsize(layout_.get(), PANGO_ELLIPSIZE_END);

@@ -26,6 +26,7 @@ struct DraftCharacter {
   Text description;
   std::vector<Text> identity_prompts;
   Text pack;
+  bool unreadable = false;  // the description was of a wrong type: that problem is enough
 };
 
 struct DraftPanel {

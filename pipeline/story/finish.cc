@@ -124,7 +124,7 @@ class Finisher {
     character.set_description(CollapseSpace(draft.description.text));
     character.set_pack(draft.pack.text);
     character.set_line(draft.name.mark.line);
-    if (character.description().empty()) {
+    if (character.description().empty() && !draft.unreadable) {
       problems_.Error(
           draft.description.mark, draft.description.field,
           absl::StrCat("character ", Quote(draft.name.text), " has no description; it stands for the name in prompts"));

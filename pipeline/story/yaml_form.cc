@@ -114,11 +114,16 @@ class YamlFormReader {
   void ReadCharacter(const Node& node, const std::string& path, DraftCharacter& character, bool named_inside) {
     character.description = {"", node.mark, path + ".description"};
     if (node.kind != Node::Kind::kMap && !named_inside) {
-      if (auto text = ReadText(node, path, kMaxLineCharacters, problems_)) character.description.text = text->text;
+      const auto text = ReadText(node, path, kMaxLineCharacters, problems_);
+      if (text.has_value()) character.description.text = text->text;
+      character.unreadable = !text.has_value() && node.kind != Node::Kind::kNull;
       return;
     }
     MapReader map(node, path, "a character", problems_);
-    if (!map.is_map()) return;
+    if (!map.is_map()) {
+      character.unreadable = true;
+      return;
+    }
     if (named_inside) {
       if (const Node* name = map.Get("name")) {
         character.name = {name->text, name->mark, map.Field("name")};
@@ -128,6 +133,8 @@ class YamlFormReader {
     if (const Node* description = map.Get("description")) {
       if (auto text = ReadText(*description, map.Field("description"), kMaxLineCharacters, problems_)) {
         character.description = *text;
+      } else {
+        character.unreadable = true;
       }
     }
     const Node* prompts = map.Get("identity_prompts");

@@ -59,8 +59,8 @@ absl::StatusOr<LogFormat> ParseLogFormat(const std::string& name) {
 Log::Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms)
     : format_(format), sink_(std::move(sink)), unix_ms_(std::move(unix_ms)) {}
 
-std::unique_ptr<Log> Log::ToStderr(LogFormat format) {
-  return std::make_unique<Log>(
+Log Log::ToStderr(LogFormat format) {
+  return Log(
       format, [](std::string_view line) { WriteToStderr(absl::string_view(line.data(), line.size())); }, SystemUnixMs);
 }
 

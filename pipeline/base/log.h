@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -54,7 +53,7 @@ class Log {
   Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms);
 
   // To stderr, by the system's clock.
-  static std::unique_ptr<Log> ToStderr(LogFormat format);
+  static Log ToStderr(LogFormat format);
 
   // `event` is a few words in lower case. Any thread; lines never mix.
   void Info(std::string_view event, const LogFields& fields = {});

@@ -1,0 +1,365 @@
+#include "worker/agent/agent.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/file_store.h"
+#include "pipeline/base/transfer.h"
+#include "worker/agent/data_folder.h"
+#include "worker/agent/device_engine.h"
+#include "worker/agent/devices.h"
+#include "worker/agent/event_queue.h"
+#include "worker/agent/inputs.h"
+#include "worker/agent/outbox_files.h"
+#include "worker/agent/pins.h"
+#include "worker/agent/task_threads.h"
+#include "worker/core/names.h"
+#include "worker/core/session.h"
+
+namespace storyfarm::worker {
+namespace {
+
+constexpr size_t kDownloads = 4;  // groups prepared side by side
+constexpr size_t kUploads = 4;
+constexpr uint64_t kLargeBlobBytes = uint64_t{1} << 20;  // smaller ones are not worth a line in Hello
+constexpr int64_t kLeaveGraceMs = 2000;
+constexpr int kUploadAttempts = 3;  // the session tries again by itself
+
+std::string OutboxOwner(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) {
+  return absl::StrCat("outbox/", Print(token), "/", Print(task));
+}
+
+}  // namespace
+
+struct Agent::State {
+  State(AgentOptions options_in, AgentParts parts_in, DataFolder folder_in, std::unique_ptr<base::FileStore> cache_in)
+      : options(std::move(options_in)),
+        parts(std::move(parts_in)),
+        folder(std::move(folder_in)),
+        cache(std::move(cache_in)),
+        outbox(parts.env, parts.log, base::JoinPath(folder.path, "outbox")) {}
+
+  AgentOptions options;
+  AgentParts parts;
+  DataFolder folder;
+  std::unique_ptr<base::FileStore> cache;
+  Pins pins;
+  EventQueue events;
+  OutboxFiles outbox;  // the disk thread's, after Run has loaded it
+  std::unique_ptr<farm::v1::BlobService::Stub> blobs;
+  base::TransferCancel uploads_cancel;
+
+  std::mutex mutex;
+  absl::Status refused;                                                                   // by the coordinator
+  std::map<TokenKey, std::shared_ptr<base::TransferCancel>> preparing;                    // groups not yet released
+  std::map<TokenKey, std::pair<std::string, std::vector<farm::v1::LocalFile>>> prepared;  // model folder and files
+
+  TaskThreads disk{1};
+  TaskThreads killer{1};
+  TaskThreads downloads{kDownloads};
+  TaskThreads uploads{kUploads};
+  std::vector<std::unique_ptr<DeviceEngine>> engines;  // by device number
+  std::unique_ptr<Session> session;
+  std::unique_ptr<ControlLink> link;
+  bool drained = false;
+  std::vector<farm::v1::DeviceReport> reports;
+
+  std::unique_ptr<DeviceEngine> MakeEngine(const std::string& device);
+  absl::Status ProbeDevices();
+  std::vector<std::string> CachedDigests();
+  absl::Status Refused() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return refused;
+  }
+
+  void Do(Actions actions);
+  void Take(Send& action) { link->Send(std::move(action.message)); }
+  void Take(Prepare& action);
+  void Take(Release& action);
+  void Take(Measure& action) { engines[action.device]->Measure(); }
+  void Take(StartRun& action);
+  void Take(StopEngine& action) { engines[action.device]->StopEngine(); }
+  void Take(StartEngine& action) { engines[action.device]->StartEngine(); }
+  void Take(Persist& action);
+  void Take(Clear& action);
+  void Take(Upload& action);
+  void Take(Drained&) { drained = true; }
+  void Take(Note& action);
+};
+
+// ---- Devices ------------------------------------------------------------------------------------------------------
+
+std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device) {
+  DeviceEngineOptions engine;
+  engine.engine.program = options.engine_program;
+  engine.engine.device = device;
+  engine.engine.threads = options.threads;
+  engine.runs_folder = base::JoinPath(folder.path, "runs");
+  engine.memory_every_ms = options.limits.heartbeat_ms;
+  engine.memory_limit_bytes = options.memory_limit_bytes;
+  return std::make_unique<DeviceEngine>(engine, DeviceEngineParts{parts.log, &events, cache.get(), &pins, &killer});
+}
+
+absl::Status Agent::State::ProbeDevices() {
+  std::vector<std::string> names = options.devices;
+  if (names.empty()) {
+    const absl::StatusOr<std::vector<farm::v1::DeviceReport>> all = MakeEngine("cpu")->Probe(/*measure_speed=*/false);
+    if (!all.ok())
+      return absl::Status(all.status().code(),
+                          absl::StrCat("The engine could not list this machine's devices: ", all.status().message()));
+    names = ChooseDevices(*all);
+  }
+  for (const std::string& name : names) {
+    std::unique_ptr<DeviceEngine> engine = MakeEngine(name);
+    absl::StatusOr<std::vector<farm::v1::DeviceReport>> probed = engine->Probe(options.measure_speed);
+    if (!probed.ok())
+      return absl::Status(probed.status().code(),
+                          absl::StrCat("The engine for ", name, " does not work: ", probed.status().message()));
+    farm::v1::DeviceReport report = std::move(probed->front());
+    report.set_index(static_cast<uint32_t>(reports.size()));
+    LimitMemory(options.memory_limit_bytes, &report);
+    parts.log->Info("device", {{"device", report.index()},
+                               {"name", report.name()},
+                               {"as", name},
+                               {"free_mb", report.free_bytes() / 1'000'000},
+                               {"gflops", static_cast<int64_t>(report.speed_tflops() * 1000)}});
+    reports.push_back(std::move(report));
+    engines.push_back(std::move(engine));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::string> Agent::State::CachedDigests() {
+  std::vector<base::StoredFile> files = cache->List();
+  files.erase(std::remove_if(files.begin(), files.end(),
+                             [](const base::StoredFile& file) { return file.size_bytes < kLargeBlobBytes; }),
+              files.end());
+  std::sort(files.begin(), files.end(), [](const base::StoredFile& a, const base::StoredFile& b) {
+    return a.last_used_unix_ms != b.last_used_unix_ms ? a.last_used_unix_ms > b.last_used_unix_ms : a.digest < b.digest;
+  });
+  if (files.size() > options.limits.cached_digests) files.resize(options.limits.cached_digests);
+  std::vector<std::string> digests;
+  digests.reserve(files.size());
+  for (const base::StoredFile& file : files) digests.push_back(file.digest.Bytes());
+  return digests;
+}
+
+// ---- Actions: each is handed to the thread that may block on it -----------------------------------------------------
+
+void Agent::State::Do(Actions actions) {
+  for (Action& action : actions) {
+    std::visit([this](auto& item) { Take(item); }, action);
+  }
+}
+
+void Agent::State::Take(Prepare& action) {
+  const auto cancel = std::make_shared<base::TransferCancel>();
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    preparing[KeyOf(action.token)] = cancel;
+  }
+  downloads.Post([this, cancel, token = action.token, work = std::move(action.work)] {
+    absl::StatusOr<GroupInputs> inputs =
+        FetchInputs(*blobs, *cache, base::JoinPath(folder.path, "models"), work, cancel.get());
+    if (!inputs.ok()) {
+      if (!cancel->cancelled())
+        events.Push(PrepareFailed{token, FailureOf(inputs.status(), farm::v1::BLOB_UNAVAILABLE)});
+      return;
+    }
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (preparing.count(KeyOf(token)) == 0) return;  // released meanwhile
+      for (base::FilePin& pin : inputs->pins) pins.Add(Print(token), std::move(pin));
+      prepared[KeyOf(token)] = {std::move(inputs->model_folder), std::move(inputs->files)};
+    }
+    events.Push(Prepared{token});
+  });
+}
+
+void Agent::State::Take(Release& action) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = preparing.find(KeyOf(action.token));
+    if (found != preparing.end()) {
+      found->second->Cancel();
+      preparing.erase(found);
+    }
+    prepared.erase(KeyOf(action.token));
+  }
+  disk.Post([this, token = action.token] { pins.Drop(Print(token)); });
+}
+
+void Agent::State::Take(StartRun& action) {
+  farm::v1::RunRequest request;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto& [model_folder, files] = prepared.at(KeyOf(action.token));
+    request.set_model_folder(model_folder);
+    for (const farm::v1::LocalFile& file : files) *request.add_files() = file;
+  }
+  *request.mutable_work() = action.work;
+  parts.log->Info(
+      "run",
+      {{"task", Print(action.task)}, {"token", Print(action.token)}, {"device", action.device}, {"run", action.run}});
+  const uint32_t device = action.device;
+  engines[device]->StartRun(std::move(action), std::move(request));
+}
+
+void Agent::State::Take(Persist& action) {
+  disk.Post([this, result = std::move(action.result)] {
+    absl::Status done;
+    const std::string owner = OutboxOwner(result.token(), result.task());
+    for (const farm::v1::BlobRef& blob : BlobsOf(result)) {
+      absl::StatusOr<base::Digest> digest = base::Digest::FromBytes(blob.digest());
+      absl::StatusOr<base::FilePin> pin = digest.ok() ? cache->PinFile(*digest) : digest.status();
+      if (!pin.ok()) {
+        done = pin.status();
+        break;
+      }
+      pins.Add(owner, *std::move(pin));
+    }
+    if (done.ok()) done = outbox.Write(result);
+    if (done.ok()) return events.Push(Persisted{result.token(), result.task()});
+    pins.Drop(owner);
+    events.Push(PersistFailed{result.token(), result.task(), FailureOf(done, farm::v1::INTERNAL)});
+  });
+}
+
+void Agent::State::Take(Clear& action) {
+  disk.Post([this, token = action.token, task = action.task] {
+    const absl::Status removed = outbox.Remove(token, task);
+    // Sent again after a restart, and then answered as stale.
+    if (!removed.ok())
+      parts.log->Warning("an answered result stays in the outbox",
+                         {{"task", Print(task)}, {"why", std::string(removed.message())}});
+    pins.Drop(OutboxOwner(token, task));
+  });
+}
+
+void Agent::State::Take(Upload& action) {
+  uploads.Post([this, blob = std::move(action.blob)] {
+    const absl::StatusOr<base::Digest> digest = base::Digest::FromBytes(blob.digest());
+    const absl::StatusOr<base::FilePin> pin = digest.ok() ? cache->PinFile(*digest) : digest.status();
+    if (!pin.ok()) return events.Push(UploadFailed{blob.digest(), std::string(pin.status().message()), /*lost=*/true});
+    base::TransferOptions transfer;
+    transfer.cancel = &uploads_cancel;
+    transfer.max_attempts = kUploadAttempts;
+    const absl::Status done = base::UploadFile(*blobs, *parts.env, pin->path(), blob, folder.node_id, transfer);
+    if (done.ok()) return events.Push(Uploaded{blob.digest()});
+    events.Push(UploadFailed{blob.digest(), std::string(done.message()), absl::IsDataLoss(done)});
+  });
+}
+
+void Agent::State::Take(Note& action) {
+  base::LogFields fields;
+  if (!action.task.job_id().empty()) {
+    fields.push_back({"job", action.task.job_id()});
+    fields.push_back({"task", Print(action.task)});
+    fields.push_back({"token", Print(action.token)});
+  }
+  if (action.warning) {
+    parts.log->Warning(action.text, fields);
+  } else {
+    parts.log->Info(action.text, fields);
+  }
+}
+
+// ---- The agent ----------------------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Open(const AgentOptions& options, const AgentParts& parts) {
+  absl::StatusOr<DataFolder> folder = OpenDataFolder(*parts.env, options.data_folder);
+  if (!folder.ok()) return folder.status();
+  base::FileStoreOptions store;
+  store.budget_bytes = options.cache_bytes;
+  absl::StatusOr<std::unique_ptr<base::FileStore>> cache =
+      base::FileStore::Open(*parts.env, base::JoinPath(folder->path, "cache"), store);
+  if (!cache.ok()) return cache.status();
+  const std::string runs = base::JoinPath(folder->path, "runs");
+  if (absl::Status removed = parts.env->RemoveTree(runs); !removed.ok()) return removed;
+  if (absl::Status made = parts.env->CreateFolders(runs); !made.ok()) return made;
+  return std::unique_ptr<Agent>(
+      new Agent(std::make_unique<State>(options, parts, *std::move(folder), *std::move(cache))));
+}
+
+Agent::Agent(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Agent::~Agent() = default;
+
+const std::string& Agent::node_id() const { return state_->folder.node_id; }
+
+void Agent::Drain() { state_->events.Push(worker::Drain{}); }
+
+absl::Status Agent::Run() {
+  State& state = *state_;
+  absl::StatusOr<std::vector<farm::v1::Result>> outbox = state.outbox.Load();
+  if (!outbox.ok()) return outbox.status();
+  for (const farm::v1::Result& result : *outbox) {
+    for (const farm::v1::BlobRef& blob : BlobsOf(result)) {
+      const absl::StatusOr<base::Digest> digest = base::Digest::FromBytes(blob.digest());
+      if (!digest.ok()) continue;
+      // One that is gone is found out when it is to be uploaded.
+      absl::StatusOr<base::FilePin> pin = state.cache->PinFile(*digest);
+      if (pin.ok()) state.pins.Add(OutboxOwner(result.token(), result.task()), *std::move(pin));
+    }
+  }
+  if (absl::Status probed = state.ProbeDevices(); !probed.ok()) return probed;
+
+  // Blobs have connections of their own, so that heartbeats never queue behind weights.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.first_pause_ms));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.most_pause_ms));
+  state.blobs = farm::v1::BlobService::NewStub(
+      grpc::CreateCustomChannel(state.options.link.coordinator, grpc::InsecureChannelCredentials(), arguments));
+
+  Self self;
+  self.software_version = state.options.software_version;
+  self.node_id = state.folder.node_id;
+  self.node_name = state.options.node_name;
+  self.devices = state.reports;
+  state.session = std::make_unique<Session>(std::move(self), *std::move(outbox), state.options.limits);
+
+  LinkParts link;
+  link.log = state.parts.log;
+  link.events = &state.events;
+  link.random_bits = state.parts.random_bits;
+  link.cached = [&state] { return state.CachedDigests(); };
+  link.on_refused = [&state](const absl::Status& why) {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    state.refused = why;
+  };
+  state.link = std::make_unique<ControlLink>(state.options.link, std::move(link));
+  for (size_t i = 0; i < state.engines.size(); ++i) state.engines[i]->Attach(static_cast<uint32_t>(i));
+  state.link->Start();
+
+  base::Env& env = *state.parts.env;
+  int64_t next_tick_ms = 0;
+  while (!state.drained && state.Refused().ok()) {
+    const int64_t now_ms = env.MonotonicMs();
+    if (now_ms >= next_tick_ms) {
+      next_tick_ms = now_ms + kTickMs;
+      state.Do(state.session->Step(now_ms, Tick{}));
+      continue;
+    }
+    std::optional<Event> event = state.events.Pop(std::chrono::milliseconds(next_tick_ms - now_ms));
+    if (event.has_value()) state.Do(state.session->Step(env.MonotonicMs(), *std::move(event)));
+  }
+
+  state.link->Stop(kLeaveGraceMs);
+  {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    for (auto& [token, cancel] : state.preparing) cancel->Cancel();
+  }
+  state.uploads_cancel.Cancel();
+  state.engines.clear();
+  state.downloads.Stop(/*finish=*/false);
+  state.uploads.Stop(/*finish=*/false);
+  state.disk.Stop(/*finish=*/true);  // what was finished is written
+  return state.Refused();
+}
+
+}  // namespace storyfarm::worker

@@ -1,0 +1,304 @@
+#include "worker/agent/device_engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/unique_fd.h"
+#include "worker/agent/inputs.h"
+#include "worker/agent/run_outputs.h"
+
+namespace storyfarm::worker {
+namespace {
+
+constexpr int64_t kProbeWithinMs = 180'000;             // as for a start, and its measurements
+constexpr uint64_t kMemoryRequest = uint64_t{1} << 63;  // runs are numbered from 1 up and never get here
+
+}  // namespace
+
+void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceReport* report) {
+  if (limit_bytes == 0) return;
+  report->set_total_bytes(std::min(report->total_bytes(), limit_bytes));
+  report->set_free_bytes(std::min(report->free_bytes(), limit_bytes));
+  if (report->recommended_max_bytes() > 0)
+    report->set_recommended_max_bytes(std::min(report->recommended_max_bytes(), limit_bytes));
+}
+
+void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceMemory* memory) {
+  if (limit_bytes == 0) return;
+  const uint64_t left = limit_bytes > memory->farm_bytes() ? limit_bytes - memory->farm_bytes() : 0;
+  memory->set_free_bytes(std::min(memory->free_bytes(), left));
+}
+
+struct DeviceEngine::State {
+  struct Command {
+    enum Kind { kStart, kMeasure, kRun } kind = kStart;
+    worker::StartRun run;
+    farm::v1::RunRequest request;
+  };
+
+  State(DeviceEngineOptions options_in, DeviceEngineParts parts_in) : options(std::move(options_in)), parts(parts_in) {}
+
+  DeviceEngineOptions options;
+  DeviceEngineParts parts;
+  uint32_t device = 0;
+  base::UniqueFd wake_read, wake_write;
+  std::mutex mutex;
+  std::deque<Command> commands;
+  bool leaving = false;
+  std::shared_ptr<engine::EngineProcess> process;  // changed by the thread (or Probe, before it) under the mutex
+  std::thread thread;
+
+  // The thread's own.
+  bool ready = false;  // the engine has answered
+  bool memory_asked = false;
+  int64_t started_ms = 0;
+  int64_t memory_asked_ms = 0;
+  std::optional<RunPlace> run;
+
+  int64_t NowMs() const { return parts.cache->env().MonotonicMs(); }
+  void Say(Event event) { parts.events->Push(std::move(event)); }
+
+  absl::Status OpenWake() {
+    int ends[2];
+    if (::pipe(ends) != 0) return base::ErrorFromErrno(errno, "open", "a pipe");
+    for (const int end : ends) {
+      ::fcntl(end, F_SETFD, FD_CLOEXEC);
+      ::fcntl(end, F_SETFL, O_NONBLOCK);
+    }
+    wake_read = base::UniqueFd(ends[0]);
+    wake_write = base::UniqueFd(ends[1]);
+    return absl::OkStatus();
+  }
+  void Wake() {
+    const char byte = 0;
+    // A full pipe wakes as well as a fuller one.
+    [[maybe_unused]] const ssize_t written = ::write(wake_write.get(), &byte, 1);
+  }
+  void Post(Command command) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      commands.push_back(std::move(command));
+    }
+    Wake();
+  }
+
+  void SetProcess(std::shared_ptr<engine::EngineProcess> fresh) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    process = std::move(fresh);
+  }
+
+  void Main() {
+    while (true) {
+      pollfd fds[2] = {{wake_read.get(), POLLIN, 0}, {process == nullptr ? -1 : process->event_fd(), POLLIN, 0}};
+      if (::poll(fds, 2, 250) < 0 && errno != EINTR) {
+        parts.log->Error("a device's thread can't wait", {{"device", device}, {"why", absl::StrCat("errno ", errno)}});
+        return End(FailureOf(absl::InternalError("poll failed"), farm::v1::ENGINE_ABORTED));
+      }
+      char drained[64];
+      while (::read(wake_read.get(), drained, sizeof(drained)) > 0) {
+      }
+      std::deque<Command> todo;
+      {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (leaving) return;
+        todo.swap(commands);
+      }
+      for (Command& command : todo) Carry(std::move(command));
+      Hear();
+      Watch();
+    }
+  }
+
+  void Carry(Command command) {
+    switch (command.kind) {
+      case Command::kStart:
+        return Start();
+      case Command::kMeasure:
+        return AskMemory();
+      case Command::kRun:
+        return StartRun(command.run, std::move(command.request));
+    }
+  }
+
+  void Start() {
+    if (process != nullptr) return;
+    absl::StatusOr<std::unique_ptr<engine::EngineProcess>> started = engine::EngineProcess::Start(options.engine);
+    if (!started.ok()) return End(FailureOf(started.status(), farm::v1::ENGINE_ABORTED));
+    SetProcess(*std::move(started));
+    ready = false;
+    started_ms = NowMs();
+    AskMemory();  // its answer says that it is up
+  }
+
+  // The engine is gone: everything about it is forgotten and told.
+  void End(farm::v1::Failure failure) {
+    SetProcess(nullptr);
+    ready = false;
+    memory_asked = false;
+    CloseRun();
+    Say(EngineEnded{device, std::move(failure)});
+  }
+  void EndByItself() { End(process->Ending()); }
+
+  void CloseRun() {
+    if (!run.has_value()) return;
+    const absl::Status removed = parts.cache->env().RemoveTree(run->folder);
+    if (!removed.ok()) {
+      parts.log->Warning("a run's folder could not be removed",
+                         {{"folder", run->folder}, {"why", std::string(removed.message())}});
+    }
+    run.reset();
+  }
+
+  bool SendTo(const farm::v1::EngineRequest& request) {
+    if (process == nullptr) return false;
+    if (process->Send(request).ok()) return true;
+    EndByItself();
+    return false;
+  }
+
+  void AskMemory() {
+    farm::v1::EngineRequest request;
+    request.set_request_id(kMemoryRequest);
+    request.mutable_memory();
+    memory_asked = true;
+    memory_asked_ms = NowMs();
+    SendTo(request);
+  }
+
+  void StartRun(const worker::StartRun& start, farm::v1::RunRequest body) {
+    if (process == nullptr) return;  // its end is already told
+    RunPlace place;
+    place.run = start.run;
+    place.folder = base::JoinPath(options.runs_folder, absl::StrCat(device, "-", start.run));
+    place.owner = Print(start.token);
+    if (const absl::Status made = parts.cache->env().CreateFolders(place.folder); !made.ok()) {
+      return Say(RunFailed{start.run, FailureOf(made, farm::v1::INTERNAL)});
+    }
+    run = place;
+    farm::v1::EngineRequest request;
+    request.set_request_id(start.run);
+    body.set_output_folder(place.folder);
+    *request.mutable_run() = std::move(body);
+    SendTo(request);
+  }
+
+  void Hear() {
+    while (process != nullptr) {
+      absl::StatusOr<farm::v1::EngineEvent> event = process->NextEvent(0);
+      if (event.ok()) {
+        Take(*std::move(event));
+        continue;
+      }
+      if (!absl::IsDeadlineExceeded(event.status())) EndByItself();
+      return;
+    }
+  }
+
+  void Take(farm::v1::EngineEvent event) {
+    if (event.has_memory()) {
+      memory_asked = false;
+      LimitMemory(options.memory_limit_bytes, event.mutable_memory()->mutable_memory());
+      if (!std::exchange(ready, true)) Say(EngineReady{device});
+      return Say(MemoryMeasured{device, event.memory().memory()});
+    }
+    if (!run.has_value() || event.request_id() != run->run) return;
+    const bool over = event.has_run() || event.has_failed();
+    absl::StatusOr<std::optional<Event>> out = TakeOutputs(std::move(event), *run, *parts.cache, *parts.pins);
+    if (!out.ok()) {
+      // Its outputs can't be kept, so the run is worth nothing: end it with the engine, the only way to stop one.
+      process->Kill();
+      return End(FailureOf(out.status(), farm::v1::INTERNAL));
+    }
+    if (over) CloseRun();
+    if (out->has_value()) Say(*std::move(*out));
+  }
+
+  void Watch() {
+    if (process == nullptr) return;
+    const int64_t now_ms = NowMs();
+    if (!ready && now_ms - started_ms > options.start_within_ms) {
+      process->Kill();
+      farm::v1::Failure failure;
+      failure.set_kind(farm::v1::ENGINE_ABORTED);
+      failure.set_message(absl::StrCat("the engine for ", options.engine.device, " did not answer within ",
+                                       options.start_within_ms / 1000, " s of its start"));
+      return End(std::move(failure));
+    }
+    if (ready && !memory_asked && now_ms - memory_asked_ms >= options.memory_every_ms) AskMemory();
+  }
+};
+
+DeviceEngine::DeviceEngine(DeviceEngineOptions options, DeviceEngineParts parts)
+    : state_(std::make_unique<State>(std::move(options), parts)) {}
+
+DeviceEngine::~DeviceEngine() {
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->leaving = true;
+    if (state_->process != nullptr) state_->process->Kill();
+  }
+  if (state_->thread.joinable()) {
+    state_->Wake();
+    state_->thread.join();
+  }
+  state_->CloseRun();
+}
+
+absl::StatusOr<std::vector<farm::v1::DeviceReport>> DeviceEngine::Probe(bool measure_speed) {
+  absl::StatusOr<std::unique_ptr<engine::EngineProcess>> started = engine::EngineProcess::Start(state_->options.engine);
+  if (!started.ok()) return started.status();
+  const std::shared_ptr<engine::EngineProcess> process = *std::move(started);
+  farm::v1::EngineRequest request;
+  request.mutable_probe()->set_measure_speed(measure_speed);
+  absl::Status sent = process->Send(request);
+  absl::StatusOr<farm::v1::EngineEvent> event = sent.ok() ? process->NextEvent(kProbeWithinMs) : sent;
+  if (absl::IsUnavailable(event.status())) return absl::UnavailableError(process->Ending().message());
+  if (!event.ok()) return event.status();
+  if (event->has_failed()) return absl::InternalError(event->failed().failure().message());
+  if (event->probed().devices_size() == 0) return absl::InternalError("the engine answered the probe without a device");
+  state_->SetProcess(process);
+  return std::vector<farm::v1::DeviceReport>(event->probed().devices().begin(), event->probed().devices().end());
+}
+
+void DeviceEngine::Attach(uint32_t device) {
+  state_->device = device;
+  if (const absl::Status opened = state_->OpenWake(); !opened.ok()) {
+    state_->Say(EngineEnded{device, FailureOf(opened, farm::v1::ENGINE_ABORTED)});
+    return;
+  }
+  state_->started_ms = state_->NowMs();
+  if (state_->process != nullptr) {
+    state_->AskMemory();
+  } else {
+    state_->Post({});
+  }
+  state_->thread = std::thread([state = state_.get()] { state->Main(); });
+}
+
+void DeviceEngine::StartEngine() { state_->Post({}); }
+
+void DeviceEngine::StopEngine() {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (state_->process == nullptr) return;
+  state_->parts.killer->Post([process = state_->process] { process->Kill(); });
+}
+
+void DeviceEngine::Measure() { state_->Post({State::Command::kMeasure, {}, {}}); }
+
+void DeviceEngine::StartRun(worker::StartRun run, farm::v1::RunRequest request) {
+  state_->Post({State::Command::kRun, std::move(run), std::move(request)});
+}
+
+}  // namespace storyfarm::worker

@@ -1,0 +1,112 @@
+#include "worker/agent/inputs.h"
+
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "pipeline/base/digest.h"
+#include "worker/core/session.h"
+
+namespace storyfarm::worker {
+namespace {
+
+// Each try of DownloadTo lasts about half a minute of silence: long enough in all for a coordinator's restart or a
+// machine's reboot.
+constexpr int kMaxTries = 8;
+
+const farm::v1::ModelManifest* ModelOf(const farm::v1::Work& work) {
+  if (work.has_identity()) return &work.identity().model();
+  if (work.has_frames()) return &work.frames().model();
+  return nullptr;
+}
+
+bool WorthAnotherTry(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsAborted(status) || absl::IsDeadlineExceeded(status);
+}
+
+absl::StatusOr<base::FilePin> Fetch(farm::v1::BlobService::StubInterface& stub, base::FileStore& cache,
+                                    const farm::v1::BlobRef& blob, base::TransferCancel* cancel) {
+  base::TransferOptions options;
+  options.cancel = cancel;
+  absl::StatusOr<base::FilePin> pin = base::DownloadTo(stub, cache, blob, options);
+  for (int tries = 1; tries < kMaxTries && !pin.ok() && WorthAnotherTry(pin.status()); ++tries) {
+    pin = base::DownloadTo(stub, cache, blob, options);
+  }
+  return pin;
+}
+
+bool StaysInside(const std::string& path) {
+  if (path.empty() || path.front() == '/') return false;
+  for (const absl::string_view part : absl::StrSplit(path, '/')) {
+    if (part.empty() || part == "." || part == "..") return false;
+  }
+  return path.find('\0') == std::string::npos;
+}
+
+}  // namespace
+
+farm::v1::Failure FailureOf(const absl::Status& status, farm::v1::FailureKind otherwise) {
+  farm::v1::Failure failure;
+  failure.set_kind(absl::IsResourceExhausted(status) ? farm::v1::DISK_FULL : otherwise);
+  failure.set_message(std::string(status.message()));
+  return failure;
+}
+
+absl::StatusOr<std::string> AssembleModel(base::FileStore& cache, const std::string& models_folder,
+                                          const farm::v1::ModelManifest& model) {
+  const absl::StatusOr<base::Digest> name = base::Digest::FromBytes(model.digest());
+  if (!name.ok()) return name.status();
+  const std::string folder = base::JoinPath(models_folder, name->Hex());
+  for (const farm::v1::ModelFile& file : model.files()) {
+    if (!StaysInside(file.path())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the model ", model.name(), " has a file whose path is not allowed: ", file.path()));
+    }
+    const absl::StatusOr<base::Digest> digest = base::Digest::FromBytes(file.blob().digest());
+    if (!digest.ok()) return digest.status();
+    const absl::StatusOr<std::string> target = cache.Path(*digest);
+    if (!target.ok()) return target.status();
+    const std::string link = base::JoinPath(folder, file.path());
+    if (absl::Status made = cache.env().CreateFolders(base::FolderOf(link)); !made.ok()) return made;
+    std::error_code error;
+    const std::filesystem::path absolute = std::filesystem::absolute(*target, error);
+    if (error) return base::ErrorFromErrno(error.value(), "find", *target);
+    if (std::filesystem::read_symlink(link, error) == absolute && !error) continue;
+    // A new link under another name replaces the old one in one step: two groups may prepare the same model at a time.
+    const std::string fresh = absl::StrCat(link, ".", base::Digest::Of(cache.env().RandomBytes(16)).ShortHex());
+    std::filesystem::create_symlink(absolute, fresh, error);
+    if (error) return base::ErrorFromErrno(error.value(), "link", fresh);
+    if (absl::Status renamed = cache.env().Rename(fresh, link); !renamed.ok()) return renamed;
+  }
+  return folder;
+}
+
+absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& stub, base::FileStore& cache,
+                                        const std::string& models_folder, const farm::v1::Work& work,
+                                        base::TransferCancel* cancel) {
+  GroupInputs inputs;
+  std::set<std::string> of_model;
+  const farm::v1::ModelManifest* model = ModelOf(work);
+  if (model != nullptr) {
+    for (const farm::v1::ModelFile& file : model->files()) of_model.insert(file.blob().digest());
+  }
+  for (const farm::v1::BlobRef& blob : InputsOf(work)) {
+    absl::StatusOr<base::FilePin> pin = Fetch(stub, cache, blob, cancel);
+    if (!pin.ok()) return pin.status();
+    if (of_model.count(blob.digest()) == 0) {
+      farm::v1::LocalFile& file = inputs.files.emplace_back();
+      file.set_digest(blob.digest());
+      file.set_path(pin->path());
+    }
+    inputs.pins.push_back(*std::move(pin));
+  }
+  if (model == nullptr) return inputs;
+  absl::StatusOr<std::string> folder = AssembleModel(cache, models_folder, *model);
+  if (!folder.ok()) return folder.status();
+  inputs.model_folder = *std::move(folder);
+  return inputs;
+}
+
+}  // namespace storyfarm::worker

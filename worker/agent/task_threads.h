@@ -1,0 +1,39 @@
+// A few threads that carry out what would block the session's: disk, uploads, downloads, killing engines.
+#ifndef STORYFARM_WORKER_AGENT_TASK_THREADS_H_
+#define STORYFARM_WORKER_AGENT_TASK_THREADS_H_
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace storyfarm::worker {
+
+class TaskThreads {
+ public:
+  // One thread carries tasks out in the order in which they came; several start them in that order.
+  explicit TaskThreads(size_t threads);
+  // Stops without carrying out what still waits.
+  ~TaskThreads();
+
+  // Thread-safe. After Stop the task is dropped.
+  void Post(std::function<void()> task);
+  // Ends the threads: after what waits was carried out (`finish`), or after what runs now. Safe to call twice.
+  void Stop(bool finish);
+
+ private:
+  void Main();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace storyfarm::worker
+
+#endif  // STORYFARM_WORKER_AGENT_TASK_THREADS_H_

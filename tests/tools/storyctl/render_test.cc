@@ -59,7 +59,7 @@ TEST_F(RenderTest, RecordedRunsAreReplayedToTheSameLatents) {
     const int code = Run({"render", of_case + entry["story"].get<std::string>(), "--model",
                           kData + entry["model"].get<std::string>(), "--out", Path(name), "--settings",
                           of_case + "settings.json", "--draws", of_case + "draws.safetensors", "--latents",
-                          Path(name + ".safetensors"), "--engine", kEngine, "--device", "cpu"});
+                          Path(name + ".safetensors"), "--engine", kEngine, "--device", "cpu", "--threads", "1"});
     ASSERT_EQ(code, 0) << err_.str();
     const auto expected = ReadTensors(of_case + "expected.safetensors");
     const auto latents = ReadTensors(Path(name + ".safetensors"));
@@ -85,9 +85,9 @@ constexpr char kStory[] =
 TEST_F(RenderTest, SavedDrawsReplayToTheSameBytes) {
   const std::string story = Write("story.txt", kStory);
   const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 4, "seed": 5})");
-  const std::vector<std::string> common = {"render",     story,    "--model",  std::string(kData) + "tiny_sdxl",
-                                           "--settings", settings, "--engine", kEngine,
-                                           "--device",   "cpu"};
+  const std::vector<std::string> common = {"render",     story,    "--model",   std::string(kData) + "tiny_sdxl",
+                                           "--settings", settings, "--engine",  kEngine,
+                                           "--device",   "cpu",    "--threads", "1"};
   auto with = [&](const std::vector<std::string>& more) {
     std::vector<std::string> all = common;
     all.insert(all.end(), more.begin(), more.end());
@@ -107,7 +107,7 @@ TEST_F(RenderTest, LeavesPanelsPagesBookAndMetadataAndNothingElse) {
   const std::string story = Write("story.txt", kStory);
   const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 2})");
   ASSERT_EQ(Run({"render", story, "--model", std::string(kData) + "tiny_sdxl", "--settings", settings, "--engine",
-                 kEngine, "--device", "cpu", "--out", Path("out"), "--json"}),
+                 kEngine, "--device", "cpu", "--threads", "1", "--out", Path("out"), "--json"}),
             0)
       << err_.str();
   std::vector<std::string> files;
@@ -144,7 +144,7 @@ TEST_F(RenderTest, ADrawsFileOfAnotherStoryFailsWithAReason) {
   const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 3})");
   const int code = Run({"render", story, "--model", std::string(kData) + "tiny_sdxl", "--settings", settings, "--draws",
                         std::string(kData) + "golden/csa/masked/draws.safetensors", "--engine", kEngine, "--device",
-                        "cpu", "--out", Path("out")});
+                        "cpu", "--threads", "1", "--out", Path("out")});
   EXPECT_EQ(code, 1);
   EXPECT_THAT(err_.str(), HasSubstr("panel 0: "));
   EXPECT_THAT(err_.str(), HasSubstr("draws.safetensors"));

@@ -12,8 +12,10 @@
 
 namespace storyfarm::sdxl {
 
-// Decoding in overlapping square tiles, so that memory follows the tile and not the picture. Neighbours are blended
-// linearly over the overlap. Group norms see one tile at a time, so a tiled picture differs a little from a whole one.
+// Decoding in overlapping square tiles, so that memory follows the tile and not the picture, as diffusers'
+// AutoencoderKL.tiled_decode does. Neighbours are blended linearly over the overlap. Group norms see one tile at a
+// time: where parts of a picture differ, tiles come out with other brightness and colours than the whole picture has,
+// the more so the smaller they are. Use the largest tile that fits.
 struct VaeTiling {
   int64_t tile = 0;     // latents an edge; 0: the whole picture at once
   int64_t overlap = 0;  // latents shared by neighbours, less than the tile; 0: a quarter of the tile

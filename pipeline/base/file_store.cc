@@ -48,9 +48,12 @@ FilePin::~FilePin() {
 StoreWriter::StoreWriter(FileStore& store, const Digest& digest, uint64_t size_bytes, std::string partial_path)
     : store_(store), digest_(digest), size_bytes_(size_bytes), partial_path_(std::move(partial_path)) {}
 
-StoreWriter::~StoreWriter() {
+StoreWriter::~StoreWriter() { End(); }
+
+void StoreWriter::End() {
   file_.reset();
-  store_.EndUpload(partial_path_);
+  if (!ended_) store_.EndUpload(partial_path_);
+  ended_ = true;
 }
 
 absl::Status StoreWriter::Append(std::string_view bytes) {
@@ -91,13 +94,16 @@ absl::Status StoreWriter::Commit() {
     Discard().IgnoreError();
     return synced;
   }
-  file_.reset();
-  return store_.Publish(partial_path_, digest_, size_bytes_);
+  absl::Status published = store_.Publish(partial_path_, digest_, size_bytes_);
+  End();
+  return published;
 }
 
 absl::Status StoreWriter::Discard() {
   file_.reset();
-  absl::Status removed = store_.env_.Remove(partial_path_);
+  // Still this writer's own: the next one must not lose its file.
+  absl::Status removed = ended_ ? absl::OkStatus() : store_.env_.Remove(partial_path_);
+  End();
   return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
 
@@ -419,6 +425,9 @@ absl::Status FileStore::Publish(const std::string& from, const Digest& digest, u
     }
     ++publishing_[digest];
   }
+  const int64_t now = env_.NowUnixMs();
+  // As in Touch: the time only orders evictions after a restart.
+  const bool time_stored = env_.SetModified(from, now).ok();
   absl::Status status = env_.Rename(from, PathFor(digest));
   if (status.ok()) status = env_.SyncFolder(folder);
   absl::MutexLock lock(&mutex_);
@@ -427,8 +436,8 @@ absl::Status FileStore::Publish(const std::string& from, const Digest& digest, u
   Entry& entry = entries_[digest];
   used_bytes_ += size_bytes - entry.size_bytes;
   entry.size_bytes = size_bytes;
-  entry.last_used_unix_ms = env_.NowUnixMs();
-  entry.stored_use_unix_ms = entry.last_used_unix_ms;
+  entry.last_used_unix_ms = now;
+  entry.stored_use_unix_ms = time_stored ? now : 0;
   return absl::OkStatus();
 }
 

@@ -80,6 +80,8 @@ class StoreWriter {
  private:
   friend class FileStore;
   StoreWriter(FileStore& store, const Digest& digest, uint64_t size_bytes, std::string partial_path);
+  // The upload is free for another writer.
+  void End();
   FileStore& store_;
   Digest digest_;
   uint64_t size_bytes_;
@@ -87,7 +89,7 @@ class StoreWriter {
   std::string partial_path_;
   std::unique_ptr<WritableFile> file_;
   Sha256 hasher_;
-  bool finished_ = false;
+  bool ended_ = false;
 };
 
 // Thread-safe. One process owns a root at a time.

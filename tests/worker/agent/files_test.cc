@@ -1,0 +1,170 @@
+// What the worker keeps on disk, and the small parts of the agent.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "pipeline/base/env.h"
+#include "pipeline/base/log.h"
+#include "tests/support/temp_folder.h"
+#include "worker/agent/backoff.h"
+#include "worker/agent/data_folder.h"
+#include "worker/agent/device_engine.h"
+#include "worker/agent/devices.h"
+#include "worker/agent/inputs.h"
+#include "worker/agent/outbox_files.h"
+#include "worker/agent/task_threads.h"
+
+namespace storyfarm::worker {
+namespace {
+
+using testing_support::TempFolder;
+
+farm::v1::Result MakeResult(uint64_t token, uint32_t frame) {
+  farm::v1::Result result;
+  result.mutable_token()->set_incarnation(5);
+  result.mutable_token()->set_number(token);
+  result.mutable_task()->set_job_id("j-0123456789");
+  result.mutable_task()->set_kind(farm::v1::TASK_FRAME);
+  result.mutable_task()->set_number(frame);
+  result.mutable_frame()->set_panel(frame);
+  return result;
+}
+
+TEST(OutboxFiles, KeepsResultsAcrossProcessesUntilTheyAreRemoved) {
+  TempFolder folder;
+  base::Log log(
+      base::LogFormat::kText, [](std::string_view) {}, [] { return uint64_t{0}; });
+  {
+    OutboxFiles files(&base::Env::Real(), &log, folder.File("outbox"));
+    ASSERT_TRUE(files.Load()->empty());
+    ASSERT_TRUE(files.Write(MakeResult(1, 4)).ok());
+    ASSERT_TRUE(files.Write(MakeResult(1, 5)).ok());
+    ASSERT_TRUE(files.Remove(MakeResult(1, 4).token(), MakeResult(1, 4).task()).ok());
+    ASSERT_TRUE(files.Remove(MakeResult(9, 9).token(), MakeResult(9, 9).task()).ok()) << "absent is fine";
+  }
+  OutboxFiles files(&base::Env::Real(), &log, folder.File("outbox"));
+  const auto loaded = files.Load();
+  ASSERT_TRUE(loaded.ok());
+  ASSERT_EQ(loaded->size(), 1U);
+  EXPECT_EQ((*loaded)[0].SerializeAsString(), MakeResult(1, 5).SerializeAsString());
+}
+
+TEST(OutboxFiles, SetsADamagedFileAsideAndSaysSo) {
+  TempFolder folder;
+  std::string said;
+  base::Log log(
+      base::LogFormat::kText, [&said](std::string_view line) { said += line; }, [] { return uint64_t{0}; });
+  OutboxFiles files(&base::Env::Real(), &log, folder.File("outbox"));
+  ASSERT_TRUE(files.Load().ok());
+  std::ofstream(folder.File("outbox/x.result")) << "\xff\xff no result";
+  const auto loaded = files.Load();
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_TRUE(loaded->empty());
+  EXPECT_TRUE(std::filesystem::exists(folder.File("outbox/x.result.damaged")));
+  EXPECT_NE(said.find("damaged"), std::string::npos);
+}
+
+TEST(DataFolder, KeepsTheNodesNameForLife) {
+  TempFolder folder;
+  std::string id;
+  {
+    const auto opened = OpenDataFolder(base::Env::Real(), folder.File("w"));
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    id = opened->node_id;
+    EXPECT_EQ(id.size(), 32U);
+    EXPECT_TRUE(absl::IsAlreadyExists(OpenDataFolder(base::Env::Real(), folder.File("w")).status()));
+  }
+  EXPECT_EQ(OpenDataFolder(base::Env::Real(), folder.File("w"))->node_id, id);
+  EXPECT_NE(OpenDataFolder(base::Env::Real(), folder.File("v"))->node_id, id);
+}
+
+TEST(DataFolder, RefusesOneFromANewerVersion) {
+  TempFolder folder;
+  std::filesystem::create_directory(folder.File("w"));
+  std::ofstream(folder.File("w/version")) << kDataVersion + 1 << "\n";
+  const auto opened = OpenDataFolder(base::Env::Real(), folder.File("w"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(opened.status()));
+  EXPECT_NE(opened.status().message().find("newer"), absl::string_view::npos);
+}
+
+TEST(Devices, AreNamedAsEnginesKnowThem) {
+  EXPECT_EQ(*ParseDevices("cpu, cuda:0,mps"), (std::vector<std::string>{"cpu", "cuda:0", "mps"}));
+  EXPECT_TRUE(ParseDevices("auto")->empty());
+  for (const char* wrong : {"gpu", "cuda", "cuda:x", "cuda:01", "cpu,cpu", "cpu,,mps", "cuda:64"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseDevices(wrong).status())) << wrong;
+  }
+}
+
+TEST(Devices, AreTheAcceleratorsOrElseTheCpu) {
+  farm::v1::DeviceReport cpu, gpu;
+  cpu.set_backend(farm::v1::CPU);
+  gpu.set_backend(farm::v1::CUDA);
+  gpu.set_ordinal(1);
+  EXPECT_EQ(ChooseDevices({cpu}), std::vector<std::string>{"cpu"});
+  EXPECT_EQ(ChooseDevices({cpu, gpu}), std::vector<std::string>{"cuda:1"});
+}
+
+TEST(Devices, OfferNoMoreMemoryThanTheFarmMayTake) {
+  farm::v1::DeviceReport report;
+  report.set_total_bytes(100);
+  report.set_free_bytes(80);
+  LimitMemory(50, &report);
+  EXPECT_EQ(report.total_bytes(), 50U);
+  EXPECT_EQ(report.free_bytes(), 50U);
+  farm::v1::DeviceMemory memory;
+  memory.set_farm_bytes(30);
+  memory.set_free_bytes(60);
+  LimitMemory(50, &memory);
+  EXPECT_EQ(memory.free_bytes(), 20U);
+}
+
+TEST(Backoff, DoublesWithinBoundsAndSpreads) {
+  Backoff backoff(100, 350);
+  EXPECT_EQ(backoff.NextMs(0), 50);
+  EXPECT_EQ(backoff.NextMs(100), 200);
+  EXPECT_LE(backoff.NextMs(~uint64_t{0}), 350);
+  EXPECT_LE(backoff.NextMs(~uint64_t{0}), 350);
+  backoff.Reset();
+  EXPECT_EQ(backoff.NextMs(0), 50);
+}
+
+TEST(TaskThreads, OneThreadKeepsTheOrderAndFinishesWhatWaits) {
+  TaskThreads threads(1);
+  std::vector<int> done;
+  for (int i = 0; i < 100; ++i) threads.Post([&done, i] { done.push_back(i); });
+  threads.Stop(/*finish=*/true);
+  ASSERT_EQ(done.size(), 100U);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+}
+
+TEST(Inputs, FullDisksAreNamedAsSuch) {
+  EXPECT_EQ(FailureOf(absl::ResourceExhaustedError("full"), farm::v1::BLOB_UNAVAILABLE).kind(), farm::v1::DISK_FULL);
+  EXPECT_EQ(FailureOf(absl::NotFoundError("gone"), farm::v1::BLOB_UNAVAILABLE).kind(), farm::v1::BLOB_UNAVAILABLE);
+}
+
+TEST(Inputs, AModelLiesInAFolderOfLinksThatIsTheSameEachTime) {
+  TempFolder folder;
+  auto cache = base::FileStore::Open(base::Env::Real(), folder.File("cache"));
+  ASSERT_TRUE(cache.ok());
+  const auto stored = (*cache)->Put("weights");
+  ASSERT_TRUE(stored.ok());
+  farm::v1::ModelManifest model;
+  model.set_digest(base::Digest::Of("m").Bytes());
+  model.add_files()->set_path("unet/w.safetensors");
+  *model.mutable_files(0)->mutable_blob() = base::MakeBlobRef(*stored);
+  const auto first = AssembleModel(**cache, folder.File("models"), model);
+  ASSERT_TRUE(first.ok()) << first.status();
+  std::ifstream file(*first + "/unet/w.safetensors");
+  std::string text;
+  file >> text;
+  EXPECT_EQ(text, "weights");
+  EXPECT_EQ(*AssembleModel(**cache, folder.File("models"), model), *first);
+  for (const char* path : {"../x", "/etc/x", "a//b", "./a", "", "a/.."}) {
+    model.mutable_files(0)->set_path(path);
+    EXPECT_TRUE(absl::IsInvalidArgument(AssembleModel(**cache, folder.File("models"), model).status())) << path;
+  }
+}
+
+}  // namespace
+}  // namespace storyfarm::worker

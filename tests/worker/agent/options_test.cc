@@ -1,0 +1,72 @@
+#include "worker/agent/options.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+
+#include "tests/support/temp_folder.h"
+
+namespace storyfarm::worker {
+namespace {
+
+using testing_support::TempFolder;
+
+absl::StatusOr<ProgramOptions> Read(const std::vector<std::string>& arguments,
+                                    std::map<std::string, std::string> variables = {}) {
+  variables.emplace("HOME", "/home/someone");
+  return ReadOptions(
+      arguments,
+      [variables](const std::string& name) { return variables.count(name) > 0 ? variables.at(name) : std::string(); },
+      base::Env::Real(), "host", "1.2.3");
+}
+
+TEST(Options, HaveDefaultsForEverything) {
+  const auto options = Read({});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->agent.node_name, "host");
+  EXPECT_TRUE(options->agent.devices.empty());
+  EXPECT_NE(options->agent.data_folder.find("worker"), std::string::npos);
+  EXPECT_EQ(options->agent.link.coordinator.rfind("unix:", 0), 0U);
+  EXPECT_EQ(options->agent.cache_bytes, 50'000'000'000U);
+}
+
+TEST(Options, FlagsGoBeforeVariablesBeforeTheFileBeforeDefaults) {
+  TempFolder folder;
+  std::ofstream(folder.File("c.yaml")) << "name: file\nthreads: 2\ndevices: mps\n";
+  const auto options = Read({"--name", "flag", "--config", folder.File("c.yaml")},
+                            {{"STORYFARM_NAME", "variable"}, {"STORYFARM_THREADS", "3"}});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->agent.node_name, "flag");
+  EXPECT_EQ(options->agent.threads, 3);
+  EXPECT_EQ(options->agent.devices, std::vector<std::string>{"mps"});
+}
+
+TEST(Options, HelpShowsEachDefault) {
+  const auto options = Read({"--help"});
+  ASSERT_TRUE(options.ok());
+  for (const char* shown :
+       {"--devices", "=auto", "--cache-gb", "=50", "=host", "STORYFARM_WORKER_DATA", "Exit codes"}) {
+    EXPECT_NE(options->text.find(shown), std::string::npos) << shown << "\n" << options->text;
+  }
+  EXPECT_EQ(Read({"--version"})->text, "storyfarm-worker 1.2.3\n");
+}
+
+TEST(Options, NameWhatIsWrong) {
+  TempFolder folder;
+  std::ofstream(folder.File("c.yaml")) << "name: x\ncolour: red\n";
+  const auto unknown = Read({"--config", folder.File("c.yaml")});
+  EXPECT_NE(unknown.status().message().find("c.yaml:2"), absl::string_view::npos) << unknown.status();
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--threads", "many"},
+                                                {"--devices", "gpu"},
+                                                {"--cache-gb", "0"},
+                                                {"--limit-memory-gb", "-1"},
+                                                {"--log-format", "xml"},
+                                                {"--name", ""},
+                                                {"--what"}}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Read(wrong).status())) << wrong[0];
+  }
+}
+
+}  // namespace
+}  // namespace storyfarm::worker

@@ -1,0 +1,75 @@
+// What the program was told, and by whom.
+#include "coordinator/rpc/config.h"
+
+#include <map>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/temp_folder.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using testing::HasSubstr;
+
+class ConfigTest : public testing::Test {
+ protected:
+  absl::StatusOr<ConfigOrText> Read(const std::vector<std::string>& arguments) {
+    return ReadConfig(
+        arguments,
+        [this](const std::string& name) { return variables_.count(name) == 0 ? std::string() : variables_[name]; },
+        base::Env::Real(), "1.2.3");
+  }
+  std::string File(const std::string& text) {
+    const std::string path = folder_.path() + "/config.yaml";
+    EXPECT_TRUE(base::Env::Real().WriteFileDurably(path, text).ok());
+    return path;
+  }
+  testing_support::TempFolder folder_;
+  std::map<std::string, std::string> variables_{{"HOME", "/home/ann"}};
+};
+
+TEST_F(ConfigTest, FlagsGoBeforeVariablesBeforeTheFileBeforeDefaults) {
+  const std::string file = File("listen: 127.0.0.1:1\nlog-format: json\ndata: /file\nredis: redis://file\n");
+  variables_["STORYFARM_LISTEN"] = "127.0.0.1:2";
+  variables_["STORYFARM_DATA"] = "/variable";
+  const auto read = Read({"--config", file, "--listen", "127.0.0.1:3"});
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->config.listen, "127.0.0.1:3");
+  EXPECT_EQ(read->config.data, "/variable");
+  EXPECT_EQ(read->config.redis, "redis://file");
+  EXPECT_EQ(read->config.log_format, "json");
+}
+
+TEST_F(ConfigTest, NothingSaidGivesThePlatformsPlaces) {
+  const auto read = Read({});
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->config.data,
+            *base::DefaultDataFolder([this](const std::string& name) { return variables_[name]; }, "coordinator"));
+  EXPECT_EQ(read->config.log_format, "text");
+  EXPECT_EQ(read->config.listen, "");
+}
+
+TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
+  const auto unknown = Read({"--config", File("data: /x\nlissen: 127.0.0.1:1\n")});
+  EXPECT_THAT(std::string(unknown.status().message()), testing::AllOf(HasSubstr("config.yaml:2"), HasSubstr("lissen")));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--config", File("a: [b\n")}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--config", folder_.path() + "/none.yaml"}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--frobnicate"}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--log-format", "xml"}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--port-file", "p"}).status()));
+}
+
+TEST_F(ConfigTest, HelpShowsEveryDefaultAndExitCode) {
+  const auto help = Read({"--help"});
+  ASSERT_TRUE(help.ok());
+  for (const std::string text : {"/home/ann", "--listen", "--redis", "--log-format FORMAT=text", "Exit codes"}) {
+    EXPECT_THAT(help->text, HasSubstr(text));
+  }
+  const auto version = Read({"--version"});
+  ASSERT_TRUE(version.ok());
+  EXPECT_THAT(version->text, HasSubstr("1.2.3"));
+}
+
+}  // namespace
+}  // namespace storyfarm::coordinator

@@ -62,7 +62,10 @@ std::string TorchFolder() {
 
 class Cuda final : public Device {
  public:
-  Cuda(int ordinal, int threads, Driver driver) : ordinal_(ordinal), threads_(threads), driver_(driver) {}
+  Cuda(int ordinal, int threads, Driver driver) : ordinal_(ordinal), threads_(threads), driver_(driver) {
+    // fp32 is asked for where exactness counts; cuDNN's convolutions would else round it to 10 bits of mantissa.
+    at::globalContext().setAllowTF32CuDNN(false);
+  }
 
   c10::Device torch_device() const override { return {at::kCUDA, static_cast<c10::DeviceIndex>(ordinal_)}; }
 

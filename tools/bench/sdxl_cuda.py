@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -137,6 +138,12 @@ def main():
     args = parser.parse_args()
     import diffusers
     import torch
+    import transformers
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}, "
           f"{platform.platform()}", flush=True)
     prompts = PROMPTS[:args.panels]
@@ -158,7 +165,7 @@ def main():
         details[name] = dict(report=report, wall_seconds=wall)
         panels = report["panels"]
         milliseconds = [p["render_ms"] for p in panels]
-        peak = max(p["peak_bytes"] for p in panels)
+        peak = report["peak_bytes"]
         rows.append((f"storyctl, {name}", statistics.median(milliseconds) / 1e3, sum(milliseconds) / 1e3, peak, None))
         print(f"storyctl, {name}: {[round(m / 1e3, 2) for m in milliseconds]}, wall with loading {wall:.1f} s", flush=True)
         print(stderr[-1500:], flush=True)

@@ -106,7 +106,7 @@ TEST(FarmTest, ASecondSubmitWithTheSameKeyIsTheSameJobAndAnotherStoryUnderItIsRe
   const Result refused =
       farm.Storyctl({"submit", story, "--model", "demo", "--key", "night-1", "--settings", settings});
   EXPECT_NE(refused.exit_code, 0);
-  EXPECT_NE(refused.err.find("night-1"), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find(job), std::string::npos) << refused.err;  // whose key it is
   farm.MustStoryctl({"cancel", job});
   EXPECT_NE(farm.Storyctl({"cancel", job}).exit_code, 0);  // it has ended: said, not repeated
 }

@@ -34,7 +34,8 @@ constexpr std::array<Setting, 6> kSettings{{
      "Also listen on this loopback address, such as 127.0.0.1:7777; port 0: any free one"},
     {"port-file", &Config::port_file, "FILE", "", "Write the port of --listen into this file once it serves"},
     {"redis", &Config::redis, "URL", "",
-     "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a private "
+     "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a "
+     "private "
      "one "
      "is started in the data folder"},
     {"redis-password-file", &Config::redis_password_file, "FILE", "", "File with the password of --redis"},

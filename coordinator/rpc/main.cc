@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/rpc/config.h"
+#include "coordinator/rpc/listen.h"
 #include "coordinator/rpc/server.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
@@ -160,13 +161,17 @@ int Serve(Config config, base::LogFormat format) {
 
   const absl::StatusOr<std::unique_ptr<DataFolder>> folder = DataFolder::Open(&env, config.data);
   if (!folder.ok()) return Complain(folder.status(), kExitDataFolder);
+  const std::string socket_path = base::CoordinatorSocket(config.data);
+  if (absl::Status status = PrepareSocket(socket_path); !status.ok()) {
+    return Complain(status, absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder);
+  }
   Standing standing;
   if (absl::Status status = StandStoreUp(config, env, standing); !status.ok()) {
     return Complain(status, absl::IsInvalidArgument(status) ? kExitUsage : kExitStore);
   }
   ServerOptions options;
   options.data_folder = config.data;
-  options.socket_path = base::CoordinatorSocket(config.data);
+  options.socket_path = socket_path;
   options.listen = config.listen;
   options.software_version = STORYFARM_VERSION;
   if (base::FolderOf(options.socket_path) != config.data) {

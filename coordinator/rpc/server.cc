@@ -147,7 +147,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   Parts* raw = parts.get();
   std::unique_ptr<Server> server(new Server(std::move(parts)));
   Loop::Outputs outputs;
-  outputs.deliver = [raw](uint64_t session, farm::v1::CoordinatorMessage message) {
+  outputs.deliver = [raw, version = options.software_version](uint64_t session, farm::v1::CoordinatorMessage message) {
+    if (message.has_welcome()) message.mutable_welcome()->set_software_version(version);
     raw->workers->Deliver(session, std::move(message));
   };
   outputs.close = [raw](uint64_t session, const absl::Status& why) { raw->workers->Close(session, why); };

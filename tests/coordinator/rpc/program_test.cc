@@ -1,5 +1,6 @@
 // storyfarm-coordinator as a person starts it: with its private Redis, in a folder of its own.
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/env.h"
+#include "pipeline/base/places.h"
 #include "pipeline/base/subprocess.h"
 #include "tests/support/temp_folder.h"
 
@@ -103,6 +105,21 @@ TEST_F(ProgramTest, EveryRefusalToStartIsASentenceAndACode) {
   EXPECT_EQ(code, kExitDataFolder);
   EXPECT_THAT(text, HasSubstr("1000"));
   EXPECT_EQ(Run({"--data", "/dev/null/x"}, "e").first, kExitDataFolder);
+  ASSERT_TRUE(base::Env::Real().CreateFolders(Data("open")).ok());
+  ASSERT_EQ(chmod(Data("open").c_str(), 0755), 0);
+  const auto [open_code, open_text] = Run({"--data", Data("open")}, "f");
+  EXPECT_EQ(open_code, kExitDataFolder);
+  EXPECT_THAT(open_text, HasSubstr("chmod 700"));
+}
+
+TEST_F(ProgramTest, ADataFolderWithALongPathHasItsSocketElsewhereAndSaysWhere) {
+  const std::string data = Data(std::string(100, 'l'));
+  const auto child = Start({"--data", data, "--listen", "127.0.0.1:0", "--port-file", Data("port")}, "out");
+  ASSERT_GT(PortOf(*child, "port"), 0) << OutputOf("out");
+  EXPECT_THAT(OutputOf("out"), HasSubstr("serves on unix:" + base::CoordinatorSocket(data) + " and"));
+  EXPECT_TRUE(base::Env::Real().Exists(base::CoordinatorSocket(data)));
+  EXPECT_EQ(child->Stop(absl::Seconds(30)).code, kExitOk) << OutputOf("out");
+  EXPECT_FALSE(base::Env::Real().Exists(base::CoordinatorSocket(data)));
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ TEST_F(WorkerServiceTest, ASecondHelloEndsTheSession) {
   ASSERT_TRUE(stream->Read(&message));
   EXPECT_TRUE(message.has_welcome());
   EXPECT_EQ(message.welcome().protocol_version(), kProtocolVersion);
+  EXPECT_EQ(message.welcome().software_version(), "test");
   ASSERT_TRUE(stream->Write(hello));
   EXPECT_FALSE(stream->Read(&message));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);

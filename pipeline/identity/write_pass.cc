@@ -17,11 +17,6 @@ absl::Status WritePass::BeginStep(int64_t step) {
   step_ = step;
   tokens_.clear();
   kept_.clear();
-  bool needed = false;
-  for (size_t layer = 0; layer < options_.grids.size(); ++layer) {
-    needed |= gates_.Open(step, static_cast<int64_t>(layer)) || Keeps(static_cast<int64_t>(layer));
-  }
-  if (!needed) return absl::OkStatus();
   for (const Grid grid : DistinctGrids(options_.grids)) {
     std::vector<at::Tensor>& of_frames = tokens_[grid];
     for (int64_t i = 0; i < options_.identity_frames; ++i) {

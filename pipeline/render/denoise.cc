@@ -86,7 +86,7 @@ std::string FrameText(const Frame& frame) {
 
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
-                                   identity::Pass* pass, const std::function<absl::Status(int)>& after_step) {
+                                   identity::Pass* pass, const AfterStep& after_step) {
   const sdxl::Placement& placement = unet.placement();
   const Conditions conditions = BuildConditions(frames, UsesGuidance(options.guidance_scale), placement);
   absl::StatusOr<at::Tensor> noise =
@@ -111,7 +111,7 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
     }
     latents = scheduler.Step(prediction, step, latents, step_noise);
     if (const absl::Status status = CheckFinite(latents, frames, step); !status.ok()) return status;
-    if (const absl::Status status = after_step(step + 1); !status.ok()) return status;
+    if (const absl::Status status = after_step(step + 1, latents); !status.ok()) return status;
   }
   return latents;
 }

@@ -30,12 +30,14 @@ struct DenoiseOptions {
   identity::LatentShape shape;
 };
 
-// Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. `after_step` is called with the
-// number of finished steps, from 1; its error ends the loop. Returns [frames, channels, height, width], float32.
-// INVALID_OUTPUT names the frame and the step at which latents stopped being finite.
+// Called with the number of finished steps, from 1, and their latents. An error ends the loop.
+using AfterStep = std::function<absl::Status(int finished, const at::Tensor& latents)>;
+
+// Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. Returns [frames, channels,
+// height, width], float32. INVALID_OUTPUT names the frame and the step at which latents stopped being finite.
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
-                                   identity::Pass* pass, const std::function<absl::Status(int)>& after_step);
+                                   identity::Pass* pass, const AfterStep& after_step);
 
 // Whether guidance needs the unconditional half.
 inline bool UsesGuidance(double guidance_scale) { return guidance_scale != 1.0; }

@@ -64,7 +64,9 @@ uint64_t AskedBytes(const std::string& message) {
 }
 
 bool SaysOutOfMemory(const std::string& message) {
-  for (const char* words : {"out of memory", "not enough memory", "can't allocate memory"}) {
+  // oneDNN says no more than the last where its own allocation fails; the shapes were checked when the weights came.
+  for (const char* words :
+       {"out of memory", "not enough memory", "can't allocate memory", "could not create a primitive"}) {
     if (message.find(words) != std::string::npos) return true;
   }
   return false;
@@ -237,7 +239,7 @@ class TorchRenderer final : public Renderer {
     }
     const identity::BankOrigin origin{request.character_key, static_cast<int>(request.frames.size()),
                                       request.model_name};
-    const auto after_step = [&](int finished) -> absl::Status {
+    const auto after_step = [&](int finished, const at::Tensor&) -> absl::Status {
       if (const auto status = observer.OnStep(frames, finished, request.settings.steps); !status.ok()) return status;
       if (!request.keep_bank) return absl::OkStatus();
       return KeepBankStep((*pass)->TakeStep(), origin, finished - 1, request.output_folder, observer);
@@ -317,13 +319,14 @@ class TorchRenderer final : public Renderer {
       if (!created.ok()) return created.status();
       pass = *std::move(created);
     }
-    const auto after_step = [&](int finished) { return observer.OnStep(frames, finished, request.settings.steps); };
+    const auto after_step = [&](int finished, const at::Tensor&) {
+      return observer.OnStep(frames, finished, request.settings.steps);
+    };
     return RenderBatch(run, batch, frames, pass.get(), after_step, observer);
   }
 
   absl::Status RenderBatch(Run& run, const std::vector<BatchFrame>& batch, const std::vector<const Frame*>& frames,
-                           identity::Pass* pass, const std::function<absl::Status(int)>& after_step,
-                           Observer& observer) {
+                           identity::Pass* pass, const AfterStep& after_step, Observer& observer) {
     const auto start = std::chrono::steady_clock::now();
     auto scheduler = NewScheduler(run.settings);
     if (!scheduler.ok()) return scheduler.status();

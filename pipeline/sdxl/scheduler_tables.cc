@@ -137,9 +137,9 @@ std::vector<float> AlphasCumprod(const SchedulerOptions& options, bool keep_last
 }
 
 std::vector<float> SigmasOf(const std::vector<float>& alphas_cumprod) {
-  std::vector<float> sigmas;
-  for (const float alpha : alphas_cumprod) sigmas.push_back(std::sqrt((1 - alpha) / alpha));
-  return sigmas;
+  // By torch's own pow, which is not sqrt to the last bit: with zero SNR a bit of sigma shows in the latents.
+  const at::Tensor alphas = at::tensor(alphas_cumprod);
+  return ToVector(((1 - alphas) / alphas).pow(0.5));
 }
 
 std::vector<double> DdimTimesteps(const SchedulerOptions& options, int steps) {

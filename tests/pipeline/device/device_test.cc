@@ -1,0 +1,76 @@
+#include "pipeline/device/device.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "pipeline/device/host.h"
+
+namespace storyfarm::device {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+TEST(Host, ReadsControlGroupLimits) {
+  EXPECT_EQ(ParseCgroupLimit("max\n"), 0u);
+  EXPECT_EQ(ParseCgroupLimit("8589934592\n"), 8589934592u);
+  EXPECT_EQ(ParseCgroupLimit("9223372036854771712\n"), 0u) << "cgroup v1 writes none as a huge number";
+  EXPECT_EQ(ParseCgroupLimit(""), 0u);
+  EXPECT_EQ(ParseCgroupCpus("max 100000\n"), 0);
+  EXPECT_EQ(ParseCgroupCpus("150000 100000\n"), 2) << "one and a half processors run two threads";
+  EXPECT_EQ(ParseCgroupCpus("50000 100000\n"), 1);
+  EXPECT_EQ(ParseCgroupCpus(""), 0);
+}
+
+TEST(Device, TheCpuReportsMemoryThreadsAndAMeasuredSpeed) {
+  const auto cpu = Device::Open("cpu", 1);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  const Report report = (*cpu)->Describe(true);
+  EXPECT_EQ(report.backend, Backend::kCpu);
+  EXPECT_FALSE(report.name.empty());
+  EXPECT_GT(report.total_bytes, uint64_t{100} << 20);
+  EXPECT_GT(report.free_bytes, 0u);
+  EXPECT_LE(report.free_bytes, report.total_bytes);
+  EXPECT_TRUE(report.unified);
+  EXPECT_EQ(report.threads, 1);
+  EXPECT_THAT(report.dtypes, Contains("fp32"));
+  EXPECT_GT(report.speed_tflops, 1e-4);
+  EXPECT_LT(report.speed_tflops, 100);
+  EXPECT_EQ((*cpu)->Describe(false).speed_tflops, 0);
+}
+
+TEST(Device, TheCpusMemoryFollowsAllocations) {
+  const auto cpu = Device::Open("cpu", 1);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  constexpr int64_t kBytes = 128 << 20;
+  const Memory before = (*cpu)->MemoryNow();
+  at::Tensor held = at::ones({kBytes}, at::kByte);
+  const Memory during = (*cpu)->MemoryNow();
+  EXPECT_GE(during.reserved_bytes, before.reserved_bytes + kBytes / 2);
+  EXPECT_GE(during.peak_bytes, during.reserved_bytes);
+  held = at::Tensor();
+  const Memory after = (*cpu)->MemoryNow();
+  EXPECT_GE(after.peak_bytes, during.peak_bytes - (int64_t{8} << 20)) << "the peak outlives what made it";
+}
+
+TEST(Device, NamesThatAreNoDeviceAreRefusedAndAbsentOnesNotFound) {
+  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0"}) {
+    EXPECT_EQ(Device::Open(name, 1).status().code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  const auto far = Device::Open("cuda:99", 1);
+  EXPECT_EQ(far.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(far.status().message().empty());
+}
+
+TEST(Device, EveryMachineHasACpuAndItComesLast) {
+  const std::vector<Report> reports = DescribeAll(false, 2);
+  ASSERT_FALSE(reports.empty());
+  EXPECT_EQ(reports.back().backend, Backend::kCpu);
+  EXPECT_EQ(reports.back().threads, 2);
+}
+
+TEST(Device, AtLeastOneThreadIsAvailable) { EXPECT_GE(AvailableThreads(), 1); }
+
+}  // namespace
+}  // namespace storyfarm::device

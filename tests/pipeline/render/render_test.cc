@@ -1,0 +1,488 @@
+// The renderer through its one door: pictures do not depend on batches, order or where the bank lies; draws replay;
+// what goes wrong is typed.
+#include "pipeline/render/request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pipeline/base/env.h"
+#include "pipeline/model/safetensors.h"
+#include "tests/support/temp_folder.h"
+
+namespace storyfarm::render {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing_support::TempFolder;
+
+const std::string kModel = std::string(STORYFARM_SOURCE_DIR) + "/tests/data/tiny_sdxl";
+constexpr int kSteps = 4;
+constexpr int kNeverFails = -1;
+
+Settings TestSettings() {
+  Settings settings;
+  settings.steps = kSteps;
+  settings.seed = 11;
+  settings.token_rate = {0.5};
+  return settings;
+}
+
+Frame Panel(int number, const std::string& prompt, std::vector<int> characters = {}) {
+  Frame frame;
+  frame.panel = number;
+  frame.id = "panel-" + std::to_string(number);
+  frame.prompt = prompt;
+  frame.width = 48;
+  frame.height = 64;
+  frame.seed = 7;
+  frame.characters = std::move(characters);
+  return frame;
+}
+
+CharacterKey Key(uint8_t first) {
+  CharacterKey key{};
+  key[0] = first;
+  return key;
+}
+
+IdentityRequest Identity(int character, std::vector<Frame> frames, const std::string& folder) {
+  IdentityRequest request;
+  request.model_folder = kModel;
+  request.model_name = "tiny";
+  request.settings = TestSettings();
+  request.plan.threads = 1;
+  request.character = character;
+  request.character_key = Key(static_cast<uint8_t>(character));
+  request.frames = std::move(frames);
+  request.keep_bank = true;
+  request.output_folder = folder;
+  return request;
+}
+
+FramesRequest Read(std::vector<Frame> frames, std::vector<BankFiles> banks) {
+  FramesRequest request;
+  request.model_folder = kModel;
+  request.model_name = "tiny";
+  request.settings = TestSettings();
+  request.plan.threads = 1;
+  request.frames = std::move(frames);
+  request.banks = std::move(banks);
+  return request;
+}
+
+class Collector final : public Observer {
+ public:
+  absl::Status OnStep(const std::vector<const Frame*>&, int step, int) override {
+    steps.push_back(step);
+    return step == fail_at_step ? absl::CancelledError("stopped by the test") : absl::OkStatus();
+  }
+  absl::Status OnFrame(FinishedFrame frame) override {
+    warnings[frame.frame->panel] = frame.warnings;
+    latents[frame.frame->panel] = frame.latents.values;
+    images[frame.frame->panel] = frame.image.rgb;
+    return absl::OkStatus();
+  }
+  absl::Status OnBankStep(int step, const std::string& path) override {
+    EXPECT_EQ(step, static_cast<int>(bank.size()));
+    bank.push_back(path);
+    return absl::OkStatus();
+  }
+  BankFiles Bank(int character, int identity_frames) const {
+    return {character, Key(static_cast<uint8_t>(character)), identity_frames, bank};
+  }
+
+  int fail_at_step = kNeverFails;
+  std::vector<int> steps;
+  std::vector<std::string> bank;
+  std::map<int, std::vector<float>> latents;
+  std::map<int, std::vector<uint8_t>> images;
+  std::map<int, std::vector<std::string>> warnings;
+};
+
+double LargestDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size() || a.empty()) return INFINITY;
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, static_cast<double>(std::abs(a[i] - b[i])));
+  return largest;
+}
+
+class Render : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto created = Renderer::Create("cpu", 1);
+    ASSERT_TRUE(created.ok()) << created.status();
+    renderer_ = *std::move(created);
+  }
+
+  // The banks of two characters, of two and of one identity frames; panels 0 to 2.
+  std::vector<BankFiles> WriteBanks(const Draws& draws = {}) {
+    std::vector<BankFiles> banks;
+    const std::vector<std::vector<Frame>> identities = {
+        {Panel(0, "a cat, sitting on the beach"), Panel(1, "a cat, running in the snow")},
+        {Panel(2, "a robot with a top hat, waving in the city")}};
+    for (int character = 0; character < 2; ++character) {
+      const std::string folder = temp_.File("bank-" + std::to_string(character));
+      std::filesystem::create_directory(folder);
+      IdentityRequest request = Identity(character, identities[character], folder);
+      request.draws = draws;
+      Collector collector;
+      const auto done = renderer_->RenderIdentity(request, collector);
+      EXPECT_TRUE(done.ok()) << done.status();
+      banks.push_back(collector.Bank(character, static_cast<int>(identities[character].size())));
+      latents_.insert(collector.latents.begin(), collector.latents.end());
+    }
+    return banks;
+  }
+
+  std::vector<Frame> Readers() {
+    return {Panel(3, "a cat, jumping in the forest", {0}), Panel(4, "a cat and a robot, in a room", {0, 1}),
+            Panel(5, "the mountains at night"), Panel(6, "a cat, sleeping in the desert", {0})};
+  }
+
+  Collector RunOk(const FramesRequest& request) {
+    Collector collector;
+    const auto done = renderer_->RenderFrames(request, collector);
+    EXPECT_TRUE(done.ok()) << done.status();
+    return collector;
+  }
+
+  TempFolder temp_;
+  std::unique_ptr<Renderer> renderer_;
+  std::map<int, std::vector<float>> latents_;
+};
+
+TEST_F(Render, BatchedReadersEqualSingleOnes) {
+  FramesRequest request = Read(Readers(), WriteBanks());
+  const Collector single = RunOk(request);
+  request.plan.batch = 4;
+  const Collector batched = RunOk(request);
+  ASSERT_EQ(batched.latents.size(), 4u);
+  for (const auto& [panel, latents] : single.latents) {
+    EXPECT_LE(LargestDifference(latents, batched.latents.at(panel)), 1e-4) << "panel " << panel;
+  }
+}
+
+TEST_F(Render, GuidanceInTurnEqualsGuidanceBatched) {
+  FramesRequest request = Read(Readers(), WriteBanks());
+  const Collector batched = RunOk(request);
+  request.plan.guidance_batched = false;
+  const Collector in_turn = RunOk(request);
+  for (const auto& [panel, latents] : batched.latents) {
+    EXPECT_LE(LargestDifference(latents, in_turn.latents.at(panel)), 1e-4) << "panel " << panel;
+  }
+}
+
+TEST_F(Render, ABankThatStaysOnTheDeviceReadsTheSameBytesAsOneFromFilesStepByStep) {
+  FramesRequest request = Read(Readers(), WriteBanks());
+  const Collector from_files = RunOk(request);
+  request.plan.bank_on_device = true;
+  const Collector resident = RunOk(request);
+  EXPECT_EQ(from_files.latents, resident.latents);
+  EXPECT_EQ(from_files.images, resident.images);
+}
+
+TEST_F(Render, TheOrderOfFramesAndTheirCompanyChangeNothing) {
+  const std::vector<BankFiles> banks = WriteBanks();
+  std::vector<Frame> frames = Readers();
+  const Collector forwards = RunOk(Read(frames, banks));
+  std::reverse(frames.begin(), frames.end());
+  frames.erase(frames.begin() + 1);
+  const Collector backwards = RunOk(Read(frames, banks));
+  ASSERT_EQ(backwards.latents.size(), 3u);
+  for (const auto& [panel, latents] : backwards.latents) EXPECT_EQ(latents, forwards.latents.at(panel));
+}
+
+TEST_F(Render, IdentityStateChangesReadersAndOnlyThem) {
+  const std::vector<BankFiles> banks = WriteBanks();
+  FramesRequest request = Read(Readers(), banks);
+  const Collector on = RunOk(request);
+  request.settings.consistency = false;
+  const Collector off = RunOk(request);
+  EXPECT_GT(LargestDifference(on.latents.at(3), off.latents.at(3)), 1e-3);
+  EXPECT_GT(LargestDifference(on.latents.at(4), off.latents.at(4)), 1e-3);
+  EXPECT_EQ(on.latents.at(5), off.latents.at(5)) << "a panel without characters is plain";
+}
+
+TEST_F(Render, ReplayOfSavedDrawsGivesIdenticalLatents) {
+  Draws save;
+  save.save_path = temp_.File("draws.safetensors");
+  save.story_panels = 7;
+  save.story_width = 48;
+  save.story_height = 64;
+  save.character_names = {"Cat", "Robot"};
+  FramesRequest request = Read(Readers(), WriteBanks(save));
+  request.draws = save;
+  const Collector first = RunOk(request);
+  const auto identity = std::exchange(latents_, {});
+
+  // One file for the whole story, whose other seeds must then not matter.
+  Draws replay;
+  replay.replay_path = save.save_path;
+  for (const char* folder : {"bank-0", "bank-1"}) std::filesystem::remove_all(temp_.File(folder));
+  FramesRequest again = Read(Readers(), WriteBanks(replay));
+  again.draws = replay;
+  again.settings.seed = 999;
+  for (Frame& frame : again.frames) frame.seed = 999;
+  const Collector second = RunOk(again);
+  EXPECT_EQ(identity, latents_);
+  EXPECT_EQ(first.latents, second.latents);
+
+  const auto file = model::SafetensorsFile::Open(save.save_path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  for (int panel = 0; panel < 7; ++panel) EXPECT_NE((*file)->Find("noise/" + std::to_string(panel)), nullptr) << panel;
+  EXPECT_EQ((*file)->metadata().find("id_panels")->second, R"({"0":[0,1],"1":[2]})");
+  EXPECT_EQ((*file)->metadata().find("characters")->second, R"(["Cat","Robot"])");
+}
+
+TEST_F(Render, AncestralStepNoiseIsReplayedToo) {
+  Draws save;
+  save.save_path = temp_.File("draws.safetensors");
+  save.story_panels = 7;
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  request.settings.sampler = Sampler::kEulerAncestral;
+  request.draws = save;
+  const Collector first = RunOk(request);
+  request.draws = {.replay_path = save.save_path};
+  request.frames[0].seed = 12345;
+  EXPECT_EQ(RunOk(request).latents, first.latents);
+}
+
+TEST_F(Render, DrawsOfOtherStepsAreRefusedByName) {
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  request.draws.save_path = temp_.File("draws.safetensors");
+  RunOk(request);
+  request.draws = {.replay_path = temp_.File("draws.safetensors")};
+  request.settings.steps = kSteps + 1;
+  Collector collector;
+  const auto done = renderer_->RenderFrames(request, collector);
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
+  EXPECT_THAT(std::string(done.status().message()), AllOf(HasSubstr("draws.safetensors"), HasSubstr("steps")));
+}
+
+TEST_F(Render, NoiseIsItsOwnPerPanelOrShared) {
+  FramesRequest request = Read({Panel(3, "the same text"), Panel(4, "the same text")}, {});
+  const Collector own = RunOk(request);
+  EXPECT_NE(own.latents.at(3), own.latents.at(4));
+  request.settings.noise = NoiseKind::kShared;
+  const Collector shared = RunOk(request);
+  EXPECT_EQ(shared.latents.at(3), shared.latents.at(4));
+}
+
+TEST_F(Render, PanelsMayHaveSizesOfTheirOwnBesideABank) {
+  std::vector<Frame> frames = Readers();
+  frames[0].width = 80;
+  frames[0].height = 36;
+  FramesRequest request = Read(frames, WriteBanks());
+  request.plan.batch = 4;
+  const Collector collector = RunOk(request);
+  EXPECT_EQ(collector.images.at(3).size(), 3u * 80 * 36);
+  EXPECT_EQ(collector.images.at(4).size(), 3u * 48 * 64);
+}
+
+TEST_F(Render, ProgressIsToldStepByStepAndAnErrorOfTheObserverStopsTheRun) {
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  Collector all = RunOk(request);
+  EXPECT_THAT(all.steps, ElementsAre(1, 2, 3, 4));
+  Collector stopping;
+  stopping.fail_at_step = 2;
+  const auto done = renderer_->RenderFrames(request, stopping);
+  EXPECT_EQ(done.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(stopping.steps, ElementsAre(1, 2));
+  EXPECT_TRUE(stopping.latents.empty());
+}
+
+TEST_F(Render, ATextBeyondTheContextIsReportedWithWhatIsLost) {
+  std::string text = "a cat";
+  for (int i = 0; i < 100; ++i) text += ", sitting on the beach";
+  const Collector collector = RunOk(Read({Panel(5, text), Panel(6, "a cat")}, {}));
+  ASSERT_EQ(collector.warnings.at(5).size(), 1u);
+  EXPECT_THAT(collector.warnings.at(5)[0], AllOf(HasSubstr("77 tokens"), HasSubstr("beach")));
+  EXPECT_TRUE(collector.warnings.at(6).empty());
+}
+
+TEST_F(Render, AHiddenFrameHasLatentsAndNoPicture) {
+  Frame hidden = Panel(0, "a cat");
+  hidden.hidden = true;
+  Collector collector;
+  const auto done = renderer_->RenderIdentity(Identity(0, {hidden}, temp_.path()), collector);
+  ASSERT_TRUE(done.ok()) << done.status();
+  EXPECT_FALSE(collector.latents.at(0).empty());
+  EXPECT_TRUE(collector.images.at(0).empty());
+}
+
+TEST_F(Render, NothingIsWrittenForABankThatNobodyReads) {
+  IdentityRequest request = Identity(0, {Panel(0, "a cat")}, temp_.path());
+  request.keep_bank = false;
+  Collector collector;
+  ASSERT_TRUE(renderer_->RenderIdentity(request, collector).ok());
+  EXPECT_TRUE(collector.bank.empty());
+  EXPECT_TRUE(std::filesystem::is_empty(temp_.path()));
+}
+
+TEST_F(Render, AWarmModelIsNotLoadedAgain) {
+  const FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  Collector collector;
+  const auto cold = renderer_->RenderFrames(request, collector);
+  const auto warm = renderer_->RenderFrames(request, collector);
+  ASSERT_TRUE(cold.ok() && warm.ok());
+  EXPECT_GT(cold->load_ms, 0);
+  EXPECT_EQ(warm->load_ms, 0);
+  EXPECT_GT(warm->peak_bytes, 0u);
+}
+
+TEST_F(Render, TextEncodersInPhasesDrawTheSamePicture) {
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  const Collector resident = RunOk(request);
+  request.plan.text_encoders_in_phases = true;
+  EXPECT_EQ(RunOk(request).latents, resident.latents);
+  EXPECT_EQ(RunOk(request).latents, resident.latents);
+}
+
+TEST_F(Render, GuidanceOneDrawsWithoutTheUnconditionalHalf) {
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  request.settings.guidance_scale = 1;
+  const Collector without = RunOk(request);
+  request.frames[0].negative_prompt = "night";
+  EXPECT_EQ(RunOk(request).latents, without.latents) << "a negative prompt has no say without guidance";
+}
+
+// --- What goes wrong ---
+
+TEST_F(Render, WeightsThatOverflowAreAnInvalidOutputThatNamesFrameAndStep) {
+  const std::string broken = temp_.File("broken");
+  std::filesystem::copy(kModel, broken, std::filesystem::copy_options::recursive);
+  // conv_out's bias becomes infinite: every prediction with it.
+  const std::string weights = broken + "/unet/diffusion_pytorch_model.safetensors";
+  uint64_t offset = 0;
+  {
+    const auto file = model::SafetensorsFile::Open(weights);
+    ASSERT_TRUE(file.ok()) << file.status();
+    offset = (*file)->Find("conv_out.bias")->offset_bytes;
+  }
+  std::fstream bytes(weights, std::ios::in | std::ios::out | std::ios::binary);
+  bytes.seekp(static_cast<std::streamoff>(offset));
+  const float infinity = INFINITY;
+  bytes.write(reinterpret_cast<const char*>(&infinity), sizeof(infinity));
+  bytes.close();
+  FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
+  request.model_folder = broken;
+  Collector collector;
+  const auto done = renderer_->RenderFrames(request, collector);
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(KindOf(done.status()), FailureKind::kInvalidOutput);
+  EXPECT_THAT(std::string(done.status().message()), AllOf(HasSubstr("panel 5"), HasSubstr("step 0")));
+}
+
+TEST_F(Render, AMissingBankIsBadInput) {
+  Collector collector;
+  const auto done = renderer_->RenderFrames(Read({Panel(3, "a cat", {0})}, {}), collector);
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
+  EXPECT_THAT(std::string(done.status().message()), AllOf(HasSubstr("panel 3"), HasSubstr("character 0")));
+}
+
+TEST_F(Render, ABankOfAnotherCharacterStepOrGuidanceIsRefused) {
+  std::vector<BankFiles> banks = WriteBanks();
+  const auto message = [&](const FramesRequest& request) {
+    Collector collector;
+    const auto done = renderer_->RenderFrames(request, collector);
+    EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
+    return std::string(done.status().message());
+  };
+  const std::vector<Frame> frames = {Panel(3, "a cat", {0})};
+  std::vector<BankFiles> other = {banks[0]};
+  other[0].character_key = Key(9);
+  EXPECT_THAT(message(Read(frames, other)), HasSubstr("character_key"));
+  other = {banks[0]};
+  std::swap(other[0].steps[2], other[0].steps[3]);
+  EXPECT_THAT(message(Read(frames, other)), HasSubstr("`step`"));
+  other = {banks[0]};
+  other[0].steps[2].clear();
+  EXPECT_THAT(message(Read(frames, other)), HasSubstr("no entry for step 2"));
+  FramesRequest unguided = Read(frames, {banks[0]});
+  unguided.settings.guidance_scale = 1;
+  EXPECT_THAT(message(unguided), HasSubstr("guidance"));
+  FramesRequest shorter = Read(frames, {banks[0]});
+  shorter.settings.steps = 3;
+  EXPECT_THAT(message(shorter), HasSubstr("4 steps"));
+}
+
+TEST_F(Render, AModelThatIsNotThereIsBadInputThatNamesTheFolder) {
+  FramesRequest request = Read({Panel(5, "a cat")}, {});
+  request.model_folder = temp_.File("nothing");
+  Collector collector;
+  const auto done = renderer_->RenderFrames(request, collector);
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
+  EXPECT_THAT(std::string(done.status().message()), HasSubstr("nothing"));
+}
+
+TEST_F(Render, SizesThatTheModelCannotDrawAreBadInput) {
+  for (const int width : {0, -8, 50, 1 << 20}) {
+    FramesRequest request = Read({Panel(5, "a cat")}, {});
+    request.frames[0].width = width;
+    Collector collector;
+    EXPECT_EQ(KindOf(renderer_->RenderFrames(request, collector).status()), FailureKind::kBadInput) << width;
+  }
+}
+
+TEST_F(Render, UnknownDevicesAreNamed) {
+  const auto renderer = Renderer::Create("tpu", 0);
+  ASSERT_FALSE(renderer.ok());
+  EXPECT_THAT(std::string(renderer.status().message()), AllOf(HasSubstr("tpu"), HasSubstr("cuda:0")));
+}
+
+// In a process of its own, whose memory is then bounded. Exit code 0: the failure had the right kind and said how much.
+[[noreturn]] void RunOutOfMemory() {
+  auto renderer = Renderer::Create("cpu", 1);
+  Collector collector;
+  FramesRequest request = Read({Panel(5, "a cat")}, {});
+  if (!renderer.ok() || !(*renderer)->RenderFrames(request, collector).ok()) _exit(2);
+  std::ifstream statm("/proc/self/statm");
+  uint64_t pages = 0;
+  statm >> pages;
+  const rlim_t most = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) + (uint64_t{64} << 20);
+  const rlimit limit{most, most};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(3);
+  request.frames[0].width = request.frames[0].height = 8192;
+  const auto done = (*renderer)->RenderFrames(request, collector);
+  if (done.ok()) _exit(4);
+  if (KindOf(done.status()) != FailureKind::kOutOfMemory) {
+    fprintf(stderr, "%s\n", done.status().ToString().c_str());
+    _exit(5);
+  }
+  _exit(0);
+}
+
+#ifndef __APPLE__
+TEST(RenderDeathTest, OutOfMemoryIsTyped) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(RunOutOfMemory(), ::testing::ExitedWithCode(0), "");
+}
+#endif
+
+TEST(FailureKind, TravelsWithAStatusAndCodesOfOthersHaveOne) {
+  const absl::Status full = Fail(FailureKind::kOutOfMemory, "too much", 123);
+  EXPECT_EQ(KindOf(full), FailureKind::kOutOfMemory);
+  EXPECT_EQ(NeededBytes(full), 123u);
+  EXPECT_EQ(KindOf(Fail(FailureKind::kDiskFull, "full")), FailureKind::kDiskFull);
+  EXPECT_EQ(KindOf(absl::InvalidArgumentError("x")), FailureKind::kBadInput);
+  EXPECT_EQ(KindOf(absl::ResourceExhaustedError("x")), FailureKind::kOutOfMemory);
+  EXPECT_EQ(KindOf(absl::InternalError("x")), FailureKind::kInternal);
+  EXPECT_EQ(NeededBytes(absl::InternalError("x")), 0u);
+}
+
+}  // namespace
+}  // namespace storyfarm::render

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "absl/numeric/int128.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
 
@@ -8,8 +9,8 @@ namespace {
 
 // Where a device can't say how much it lacked: so much more than the plan counted on.
 constexpr uint64_t kUnknownNeedPercent = 115;
-// A need is believed up to this many times the plan: beyond it something else is wrong than the plan.
-constexpr uint64_t kMostNeedTimes = 8;
+// A need is believed up to this many times the plan, as pipeline/plan does: beyond it something else is wrong.
+constexpr uint64_t kMostNeedTimes = 4;
 
 bool IsEngineFault(farm::v1::FailureKind kind) {
   return kind == farm::v1::ENGINE_ABORTED || kind == farm::v1::HUNG || kind == farm::v1::INTERNAL;
@@ -110,9 +111,9 @@ void Farm::Parts::LearnNeed(const Token& token, const farm::v1::Failure& why) {
   fact.set_backend(device->report.backend());
   fact.set_planned_bytes(planned);
   if (known.planned_bytes > 0) {
-    // The plan counted in what was learned before; the new ratio is on top of that. In KiB, so that nothing overflows.
-    const uint64_t before_kib = std::max<uint64_t>(1, known.planned_bytes >> 10);
-    needed = (needed >> 10) * (known.needed_bytes >> 10) / before_kib << 10;
+    // The plan counted in what was learned before; the new ratio is on top of that.
+    const absl::uint128 product = absl::uint128(needed) * known.needed_bytes / known.planned_bytes;
+    needed = static_cast<uint64_t>(std::min<absl::uint128>(product, planned * kMostNeedTimes));
   }
   fact.set_needed_bytes(std::min(needed, planned * kMostNeedTimes));
   Commit(std::move(record));
@@ -170,9 +171,11 @@ uint32_t Farm::Parts::CapableNodes(const Job& job, farm::v1::TaskKind kind, uint
   for (const auto& [id, node] : fleet.nodes) {
     if (node.session == 0) continue;
     for (const auto& [index, device] : node.devices) {
-      const auto need = state.NeedOf(job.spec().model().digest(), device.report.backend());
-      const auto& answer = fleet.plans.Plan(job.spec().model(), device, *shape, need);
-      if (kind != farm::v1::TASK_PAGE && !std::holds_alternative<farm::v1::MemoryPlan>(answer)) continue;
+      if (kind != farm::v1::TASK_PAGE) {
+        const auto need = state.NeedOf(job.spec().model().digest(), device.report.backend());
+        const auto& answer = fleet.plans.Plan(job.spec().model(), device, *shape, need);
+        if (!std::holds_alternative<farm::v1::MemoryPlan>(answer)) continue;
+      }
       ++nodes;
       break;
     }

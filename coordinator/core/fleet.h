@@ -70,6 +70,7 @@ struct Lease {
   double planned_task_seconds = 0;  // as the plan predicts, a task; 0: not known
   double task_seconds = 0;          // as this device has shown
   uint32_t batch = 1;
+  int64_t trim_again_ms = 0;   // not asked for frames before
   std::set<uint32_t> started;  // tasks that the worker called started
 };
 

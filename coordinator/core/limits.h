@@ -39,6 +39,7 @@ struct Limits {
   size_t frames_a_group = 64;     // bounds what a dying device takes back with it, and a grant's message size
   int64_t prefetch_seconds = 10;  // the waiting group comes this long before the running one ends: time to fetch blobs
   int64_t group_seconds = 60;     // a group is cut to about this long: lost work is bounded by time, too
+  int64_t turn_seconds = 15;      // and to this where several jobs are live, so that a small one gets its turn soon
   size_t grants_a_step = 256;     // bounds the time of one Step; the next Tick goes on
 
   // Tries. A frame's own faults: three, as a transient fault rarely repeats thrice. Faults of machines do not count,

@@ -5,9 +5,11 @@
 //   devices, busy ones too: fill up to the level of time T at which all would be done (Spread). A device with room that
 //   gets a share at that level is granted about half of it, so that groups shrink towards the end and the tail spreads;
 //   a slow device whose share is nothing waits, as a fast one will be done sooner. What a job leaves to busy devices is
-//   booked on them, so that the next job sees them as busy.
+//   booked on them, so that the next job sees them as busy. A device that is left with nothing to do asks for frames
+//   that the busiest one has not begun (Trim): only what that one gives back moves.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
@@ -24,6 +26,10 @@ constexpr double kPageSeconds = 3.0;
 constexpr double kLeastSeconds = 1e-3;
 // Rounds of halving: the level of time is then known to a millionth of the range.
 constexpr int kSpreadRounds = 30;
+// Moving frames costs two messages and perhaps a model's loading: less gain than this is not worth them.
+constexpr double kLeastStealGainSeconds = 0.5;
+// A device that was asked to give back frames answers within a round trip; it is not asked again meanwhile.
+constexpr int64_t kTrimAgainMs = 3000;
 // Shapes are asked for groups of this size when places are compared.
 constexpr size_t kSampleFrames = 16;
 
@@ -33,6 +39,7 @@ struct Place {
   uint32_t index = 0;
   double free_s = 0;  // until it has done all it holds, and what this round booked on it
   bool room = false;
+  bool idle = false;  // holds nothing
 };
 
 struct Offer {
@@ -98,17 +105,23 @@ class SchedulingRound {
   void CollectPlaces();
   std::vector<Unit> UnitsOf(const Job& job) const;
   std::vector<Offer>& OffersFor(const Job& job, const Unit& unit);
+  // Nothing where the device can't take groups of this shape.
+  std::optional<Offer> OfferOf(const Job& job, const Unit& unit, const farm::v1::GroupShape& shape, size_t place_index);
   // Grants one group of the job; false if there is none that should go now.
   bool GrantOne(const Job& job);
   bool GrantUnit(const Job& job, const Unit& unit);
   std::vector<uint32_t> Cut(const Job& job, const Unit& unit, const Place& place, uint32_t most) const;
   bool Grant(const Job& job, const Unit& unit, Offer& offer, std::vector<uint32_t> numbers);
+  // Asks a busy device to give back frames that it has not begun, where an idle one would finish them sooner.
+  void Steal();
+  void StealFor(size_t idle);
   // Whether some other connected node may take a task that aborted an engine on this one.
   bool OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const;
 
   Farm::Parts& farm_;
   std::vector<Place> places_;
   size_t rooms_ = 0;
+  int64_t group_seconds_ = 0;  // longest group of this round
   std::map<std::tuple<std::string, int, uint32_t>, std::vector<Offer>> offers_;
 };
 
@@ -127,6 +140,7 @@ void SchedulingRound::CollectPlaces() {
       }
       place.room = groups == 0 || (groups < farm_.limits.groups_a_device &&
                                    place.free_s <= static_cast<double>(farm_.limits.prefetch_seconds));
+      place.idle = groups == 0;
       rooms_ += place.room ? 1 : 0;
       places_.push_back(place);
     }
@@ -168,37 +182,43 @@ std::vector<Offer>& SchedulingRound::OffersFor(const Job& job, const Unit& unit)
   }
   const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, sample);
   if (!shape.ok()) return offers;
-  const farm::v1::ModelManifest& model = job.spec().model();
   for (size_t i = 0; i < places_.size(); ++i) {
-    const Place& place = places_[i];
-    const farm::v1::DeviceReport& report = place.device->report;
-    const auto& answer =
-        farm_.fleet.plans.Plan(model, *place.device, *shape, farm_.state.NeedOf(model.digest(), report.backend()));
-    const auto* plan = std::get_if<farm::v1::MemoryPlan>(&answer);
-    if (plan == nullptr) continue;
-    const auto slowness = place.device->slowness.find(model.digest());
-    Offer offer;
-    offer.place = i;
-    offer.task_s = std::max(kLeastSeconds, plan->predicted_seconds() / static_cast<double>(sample.size()) *
-                                               (slowness == place.device->slowness.end() ? 1.0 : slowness->second));
-    offer.batch = std::max(1u, plan->batch());
-    uint64_t fetch_bytes = place.node->MissingBytes(model);
-    if (unit.kind == farm::v1::TASK_FRAME) {
-      for (uint32_t identity : job.spec().frame_sets(static_cast<int>(unit.number)).identities()) {
-        if (const farm::v1::Bank* bank = job.BankOf(identity)) fetch_bytes += place.node->MissingBytes(*bank);
-      }
-    }
-    const double network =
-        report.network_bytes_per_s() > 0 ? static_cast<double>(report.network_bytes_per_s()) : kNetworkBytesPerSecond;
-    const double disk =
-        report.disk_read_bytes_per_s() > 0 ? static_cast<double>(report.disk_read_bytes_per_s()) : kDiskBytesPerSecond;
-    offer.setup_s = static_cast<double>(fetch_bytes) / network;
-    if (place.device->warm_model != model.digest()) {
-      offer.setup_s += static_cast<double>(model.profile().stored_bytes()) / disk;
-    }
-    offers.push_back(offer);
+    if (std::optional<Offer> offer = OfferOf(job, unit, *shape, i)) offers.push_back(*offer);
   }
   return offers;
+}
+
+std::optional<Offer> SchedulingRound::OfferOf(const Job& job, const Unit& unit, const farm::v1::GroupShape& shape,
+                                              size_t place_index) {
+  const Place& place = places_[place_index];
+  const farm::v1::ModelManifest& model = job.spec().model();
+  const farm::v1::DeviceReport& report = place.device->report;
+  const auto& answer =
+      farm_.fleet.plans.Plan(model, *place.device, shape, farm_.state.NeedOf(model.digest(), report.backend()));
+  const auto* plan = std::get_if<farm::v1::MemoryPlan>(&answer);
+  if (plan == nullptr) return std::nullopt;
+  const auto slowness = place.device->slowness.find(model.digest());
+  const double tasks = unit.kind == farm::v1::TASK_FRAME ? std::max(1u, shape.frames()) : 1.0;
+  Offer offer;
+  offer.place = place_index;
+  offer.task_s = std::max(kLeastSeconds, plan->predicted_seconds() / tasks *
+                                             (slowness == place.device->slowness.end() ? 1.0 : slowness->second));
+  offer.batch = std::max(1u, plan->batch());
+  uint64_t fetch_bytes = place.node->MissingBytes(model);
+  if (unit.kind == farm::v1::TASK_FRAME) {
+    for (uint32_t identity : job.spec().frame_sets(static_cast<int>(unit.number)).identities()) {
+      if (const farm::v1::Bank* bank = job.BankOf(identity)) fetch_bytes += place.node->MissingBytes(*bank);
+    }
+  }
+  const double network =
+      report.network_bytes_per_s() > 0 ? static_cast<double>(report.network_bytes_per_s()) : kNetworkBytesPerSecond;
+  const double disk =
+      report.disk_read_bytes_per_s() > 0 ? static_cast<double>(report.disk_read_bytes_per_s()) : kDiskBytesPerSecond;
+  offer.setup_s = static_cast<double>(fetch_bytes) / network;
+  if (place.device->warm_model != model.digest()) {
+    offer.setup_s += static_cast<double>(model.profile().stored_bytes()) / disk;
+  }
+  return offer;
 }
 
 bool SchedulingRound::OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const {
@@ -293,6 +313,7 @@ bool SchedulingRound::Grant(const Job& job, const Unit& unit, Offer& offer, std:
 
   place.free_s += offer.setup_s + offer.task_s * static_cast<double>(numbers.size());
   offer.setup_s = 0;
+  place.idle = false;
   if (unit.kind != farm::v1::TASK_PAGE) {
     place.device->warm_model = model.digest();
     place.node->NowCached(model, farm_.limits);
@@ -320,8 +341,7 @@ bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
       if (best == nullptr || first_done(offer) < first_done(*best)) best = &offer;
     }
     if (best == nullptr) break;
-    const auto by_time =
-        static_cast<uint32_t>(std::min(1e6, static_cast<double>(farm_.limits.group_seconds) / best->task_s));
+    const auto by_time = static_cast<uint32_t>(std::min(1e6, static_cast<double>(group_seconds_) / best->task_s));
     uint32_t most = std::min({std::max(best->batch, (best->share + 1) / 2), best->share,
                               static_cast<uint32_t>(farm_.limits.frames_a_group), std::max(best->batch, by_time)});
     if (most > best->batch) most -= most % best->batch;
@@ -341,6 +361,60 @@ bool SchedulingRound::GrantOne(const Job& job) {
   return false;
 }
 
+void SchedulingRound::Steal() {
+  for (size_t i = 0; i < places_.size(); ++i) {
+    if (places_[i].idle) StealFor(i);
+  }
+}
+
+void SchedulingRound::StealFor(size_t idle) {
+  const Token* victim = nullptr;
+  size_t take = 0;
+  double most_gain_s = kLeastStealGainSeconds;
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const Place& busy = places_[i];
+    const std::set<Token>* tokens = farm_.state.GrantsOf(busy.node->id);
+    if (i == idle || busy.idle || tokens == nullptr) continue;
+    const double left_s = farm_.BusySeconds(*busy.node, busy.index);
+    for (const Token& token : *tokens) {
+      const LiveGrant& grant = farm_.state.grants().at(token);
+      const Lease& lease = farm_.fleet.leases[token];
+      if (grant.device != busy.index || grant.kind != farm::v1::TASK_FRAME) continue;
+      if (farm_.now.monotonic_ms < lease.trim_again_ms || lease.task_seconds <= 0) continue;
+      const Job& job = *farm_.state.FindJob(grant.job_id);
+      const Unit unit{grant.kind, static_cast<uint32_t>(job.owner(*grant.numbers.begin()))};
+      const uint32_t sample[] = {*grant.numbers.begin()};
+      const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, sample);
+      const std::optional<Offer> offer = shape.ok() ? OfferOf(job, unit, *shape, idle) : std::nullopt;
+      if (!offer.has_value()) continue;
+      // So many that both are done at the same time.
+      const double even = (left_s - offer->setup_s) / (offer->task_s + lease.task_seconds);
+      size_t unstarted = 0;
+      for (uint32_t number : grant.numbers) unstarted += lease.started.count(number) == 0 ? 1 : 0;
+      const bool running = token == *tokens->begin();
+      if (running && unstarted == grant.numbers.size()) --unstarted;  // its first frame is about to begin
+      const size_t can = std::min(unstarted, static_cast<size_t>(std::max(0.0, std::floor(even))));
+      const double gain_s = static_cast<double>(can) * lease.task_seconds;
+      if (can == 0 || gain_s <= most_gain_s) continue;
+      most_gain_s = gain_s;
+      victim = &token;
+      take = can;
+    }
+  }
+  if (victim == nullptr) return;
+  const LiveGrant& grant = farm_.state.grants().at(*victim);
+  Lease& lease = farm_.fleet.leases[*victim];
+  lease.trim_again_ms = farm_.now.monotonic_ms + kTrimAgainMs;
+  farm::v1::CoordinatorMessage message;
+  *message.mutable_trim()->mutable_token() = ToMessage(*victim);
+  for (auto number = grant.numbers.rbegin(); number != grant.numbers.rend() && take > 0; ++number) {
+    if (lease.started.count(*number) > 0) continue;
+    *message.mutable_trim()->add_tasks() = MakeTask(grant.job_id, grant.kind, *number);
+    --take;
+  }
+  farm_.Send(farm_.fleet.nodes.at(grant.node_id).session, std::move(message));
+}
+
 void SchedulingRound::Run() {
   CollectPlaces();
   if (rooms_ == 0) return;
@@ -353,6 +427,7 @@ void SchedulingRound::Run() {
     }
     if (ready > 0) turns.insert({job.live_grants, ordinal, id});
   }
+  group_seconds_ = farm_.state.live().size() > 1 ? farm_.limits.turn_seconds : farm_.limits.group_seconds;
   size_t grants = 0;
   while (!turns.empty() && rooms_ > 0 && grants < farm_.limits.grants_a_step) {
     JobTurn turn = *turns.begin();
@@ -363,6 +438,7 @@ void SchedulingRound::Run() {
     ++turn.groups;
     if (farm_.state.live().count(turn.ordinal) > 0) turns.insert(turn);
   }
+  Steal();
 }
 
 void Farm::Parts::Schedule() { SchedulingRound(this).Run(); }

@@ -92,11 +92,13 @@ absl::Status PrivateRedis::Ping() {
 absl::Status PrivateRedis::EnsureRunning() {
   const absl::Status up = Ping();
   if (up.ok()) return up;
-  if (absl::IsDeadlineExceeded(up) && (child_ == nullptr || !child_->Status().has_value())) return WaitUntilUp();
-  if (child_ != nullptr && !child_->Status().has_value()) {
-    // Ours, alive, and not listening yet.
-    return WaitUntilUp();
+  if (absl::IsDeadlineExceeded(up)) {
+    // It loads its log, or it is ending this moment.
+    const absl::Status waited = WaitUntilUp();
+    if (waited.ok() || absl::IsDeadlineExceeded(waited)) return waited;
   }
+  // Nobody listens: ours is dying, or it lost its socket and is of no use.
+  if (child_ != nullptr) child_->Stop(kStopGrace);
   if (absl::Status status = CheckProgram(); !status.ok()) return status;
   return Launch();
 }
@@ -182,7 +184,7 @@ absl::Status PrivateRedis::WaitUntilUp() {
     if (child_ == nullptr && absl::IsUnavailable(up)) return up;  // what was to be adopted is gone: call again
     absl::SleepFor(absl::Milliseconds(kPollMs));
   }
-  return absl::UnavailableError(
+  return absl::DeadlineExceededError(
       absl::StrCat("the private Redis server did not answer within ", options_.start_ms / 1000, " s: ", up.message()));
 }
 

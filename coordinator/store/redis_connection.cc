@@ -141,7 +141,9 @@ RedisConnection::~RedisConnection() = default;
 
 absl::Status RedisConnection::Connect() {
   if (options_.before_connect) {
-    if (absl::Status status = options_.before_connect(); !status.ok()) return status;
+    if (absl::Status status = options_.before_connect(); !status.ok()) {
+      return absl::IsDeadlineExceeded(status) ? absl::UnavailableError(status.message()) : status;
+    }
   }
   const RedisAddress& address = options_.address;
   const timeval connect_time = Milliseconds(options_.connect_ms);

@@ -2,8 +2,8 @@
 // whose bytes follow from the work alone. For tests of the worker and the farm; no torch.
 //
 // Words in a frame's prompt make it misbehave:
-//   abort, hang, oom, nan   at that frame, every time
-//   abort-once              the first time; the second time it works (needs FAKE_ENGINE_MARKS)
+//   fake:abort, fake:hang, fake:oom, fake:nan   at that frame, every time
+//   fake:abort-once   the first time; the second time it works (needs FAKE_ENGINE_MARKS)
 // Variables: FAKE_ENGINE_STEP_MS (pause a step, 0), FAKE_ENGINE_FREE_BYTES (8 GB), FAKE_ENGINE_MARKS (a folder: a file
 // pid-N for each process, and marks of what was done once).
 #include <signal.h>
@@ -151,19 +151,19 @@ class FakeEngine {
   bool Behave(uint64_t id, const farm::v1::Frame& frame) {
     const std::string& prompt = frame.prompt();
     const auto says = [&prompt](const char* word) { return prompt.find(word) != std::string::npos; };
-    if (says("abort-once")) {
+    if (says("fake:abort-once")) {
       if (Mark("once-" + frame.id())) abort();
-    } else if (says("abort")) {
+    } else if (says("fake:abort")) {
       abort();
     }
-    if (says("hang")) {
+    if (says("fake:hang")) {
       while (true) pause();
     }
-    if (says("oom")) {
+    if (says("fake:oom")) {
       Fail(id, farm::v1::OUT_OF_MEMORY, "the prompt asks for it");
       return false;
     }
-    if (says("nan")) {
+    if (says("fake:nan")) {
       Fail(id, farm::v1::INVALID_OUTPUT, "the prompt asks for it");
       return false;
     }

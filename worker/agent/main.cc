@@ -1,5 +1,6 @@
 // storyfarm-worker: reads what it was told, opens its data folder and renders until it is told to stop.
 #include <fcntl.h>
+#include <grpc/grpc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -128,6 +129,8 @@ int Main(int argc, char** argv) {
     std::fputs(options->text.c_str(), stdout);
     return kExitOk;
   }
+  // Held until the process ends: taking gRPC down with its last channel may wait 10 s for a poller (seen with 1.51).
+  grpc_init();
   if (absl::Status installed = InstallSignals(); !installed.ok()) return Complain(installed, kExitFailure);
   return Work(*options);
 }

@@ -221,7 +221,7 @@ TEST_F(AgentTest, RendersIdentitiesAndPages) {
 
 TEST_F(AgentTest, ReportsAnAbortedEngineAndWorksOnWithANewOne) {
   Join();
-  coordinator_->Send(FramesGrant(1, {"abort-once", "a dog"}));
+  coordinator_->Send(FramesGrant(1, {"fake:abort-once", "a dog"}));
   const auto fault = WaitFault();
   ASSERT_TRUE(fault.has_value());
   EXPECT_EQ(fault->kind(), farm::v1::ENGINE_ABORTED) << fault->message();
@@ -233,7 +233,7 @@ TEST_F(AgentTest, ReportsAnAbortedEngineAndWorksOnWithANewOne) {
 
 TEST_F(AgentTest, PassesOnWhatTheEngineSaysOfAFailure) {
   Join();
-  coordinator_->Send(FramesGrant(1, {"nan"}));
+  coordinator_->Send(FramesGrant(1, {"fake:nan"}));
   const auto fault = WaitFault();
   ASSERT_TRUE(fault.has_value());
   EXPECT_EQ(fault->kind(), farm::v1::INVALID_OUTPUT);
@@ -276,7 +276,7 @@ TEST_F(AgentTest, RefusesAModelWhosePathsLeaveItsFolder) {
 
 TEST_F(AgentTest, StopsARevokedGroupAndTakesTheNext) {
   Join();
-  coordinator_->Send(FramesGrant(1, {"hang"}));
+  coordinator_->Send(FramesGrant(1, {"fake:hang"}));
   ASSERT_TRUE(coordinator_->Wait([](const WorkerMessage& message) {
     return message.has_heartbeat() && message.heartbeat().held_size() == 1 && message.heartbeat().held(0).started();
   }));
@@ -370,7 +370,7 @@ TEST_F(AgentTest, LeavesOnSigtermAfterFinishingWhatRuns) {
 
 TEST_F(AgentTest, LeavesAtOnceOnASecondSigterm) {
   Join();
-  coordinator_->Send(FramesGrant(1, {"hang"}));
+  coordinator_->Send(FramesGrant(1, {"fake:hang"}));
   ASSERT_TRUE(coordinator_->Wait([](const WorkerMessage& message) {
     return message.has_heartbeat() && message.heartbeat().held_size() == 1 && message.heartbeat().held(0).started();
   }));

@@ -1,5 +1,6 @@
 #include "tests/worker/agent/fake_coordinator.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -147,6 +148,8 @@ struct FakeCoordinator::State {
 };
 
 FakeCoordinator::FakeCoordinator(const std::string& socket_path) : state_(std::make_unique<State>()) {
+  // Never taken back: with its last server gRPC takes itself down, which may wait 10 s for a poller.
+  grpc_init();
   grpc::ServerBuilder builder;
   builder.AddListeningPort("unix:" + socket_path, grpc::InsecureServerCredentials());
   // Else its idle threads hold every test up for 10 s at the end.

@@ -12,7 +12,6 @@
 #include "farm/v1/device.pb.h"
 #include "farm/v1/engine.pb.h"
 #include "farm/v1/work.pb.h"
-#include "pipeline/device/report.h"
 #include "pipeline/render/request.h"
 
 namespace storyfarm::engine {

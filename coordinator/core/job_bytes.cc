@@ -1,5 +1,7 @@
 #include "coordinator/core/job.h"
 
+#include <algorithm>
+
 namespace storyfarm::coordinator {
 namespace {
 

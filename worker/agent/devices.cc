@@ -1,6 +1,7 @@
 #include "worker/agent/devices.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"

@@ -3,6 +3,8 @@
 #define STORYFARM_TESTS_COORDINATOR_CORE_TABLE_PLANNER_H_
 
 #include "absl/strings/str_cat.h"
+
+#include <algorithm>
 #include "coordinator/core/planner.h"
 
 namespace storyfarm::coordinator {

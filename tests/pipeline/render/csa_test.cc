@@ -2,6 +2,7 @@
 // Python (tools/golden/consistent_attention.py): story text in, final latents of every panel out.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>

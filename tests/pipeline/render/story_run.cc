@@ -1,5 +1,6 @@
 #include "tests/pipeline/render/story_run.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 #include <vector>

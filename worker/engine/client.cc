@@ -236,7 +236,7 @@ farm::v1::Failure EngineProcess::Ending() {
   const std::string said = last_line.empty() ? "" : absl::StrCat("; its last words: ", last_line);
   const std::string engine = absl::StrCat("the engine on ", state_->device);
   if (state_->stopped) {
-    failure.set_message(absl::StrCat(engine, " was stopped", said));
+    failure.set_message(absl::StrCat(engine, " was stopped and ", status.ToString(), said));
   } else if (status.signal == SIGKILL && OomKills() > state_->oom_kills_before) {
     failure.set_kind(farm::v1::OUT_OF_MEMORY);
     failure.set_message(absl::StrCat(engine, " was killed by the system, which had run out of memory", said));

@@ -3,16 +3,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/base/env.h"
@@ -23,6 +20,7 @@
 #include "pipeline/render/loaded_model.h"
 #include "pipeline/render/request.h"
 #include "pipeline/render/run_draws.h"
+#include "pipeline/render/torch_error.h"
 
 namespace storyfarm::render {
 namespace {
@@ -46,34 +44,6 @@ sdxl::Sampler ToSampler(Sampler sampler) {
   }
   return sdxl::Sampler::kDdim;
 }
-
-// What an allocator's message asked for, in bytes; 0 where it does not say. "Tried to allocate 2.50 GiB" (CUDA, MPS),
-// "you tried to allocate 123 bytes" (CPU).
-uint64_t AskedBytes(const std::string& message) {
-  constexpr char kAsked[] = "ried to allocate ";
-  const size_t at = message.find(kAsked);
-  if (at == std::string::npos) return 0;
-  double amount = 0;
-  char unit[8] = {};
-  if (std::sscanf(message.c_str() + at + sizeof(kAsked) - 1, "%lf %7[A-Za-z]", &amount, unit) != 2) return 0;
-  const std::map<std::string, double> scale = {
-      {"bytes", 1},   {"KiB", 1024.0},       {"MiB", 1024.0 * 1024},      {"GiB", 1024.0 * 1024 * 1024},
-      {"KB", 1024.0}, {"MB", 1024.0 * 1024}, {"GB", 1024.0 * 1024 * 1024}};
-  const auto found = scale.find(unit);
-  return found == scale.end() ? 0 : static_cast<uint64_t>(amount * found->second);
-}
-
-bool SaysOutOfMemory(const std::string& message) {
-  // oneDNN says no more than the last where its own allocation fails; the shapes were checked when the weights came.
-  for (const char* words :
-       {"out of memory", "not enough memory", "can't allocate memory", "could not create a primitive"}) {
-    if (message.find(words) != std::string::npos) return true;
-  }
-  return false;
-}
-
-// The first line of torch's message: the rest is a stack trace.
-std::string FirstLine(const std::string& message) { return message.substr(0, message.find('\n')); }
 
 absl::Status CheckFrames(const std::vector<Frame>& frames, int64_t pixels_per_latent) {
   if (frames.empty()) return Fail(FailureKind::kBadInput, "no frames to render");
@@ -122,39 +92,19 @@ class TorchRenderer final : public Renderer {
   // Torch's exceptions end here.
   template <typename Work>
   absl::StatusOr<RunStats> Guarded(const Work& work) {
-    std::optional<std::string> out_of_memory;
+    std::optional<TorchError> error;
     try {
       const c10::InferenceMode inference;
       return work();
-    } catch (const c10::OutOfMemoryError& error) {
-      out_of_memory = error.what_without_backtrace();
-    } catch (const c10::Error& error) {
-      const std::string message = error.what_without_backtrace();
-      if (!SaysOutOfMemory(message)) return Fail(FailureKind::kInternal, "libtorch: " + FirstLine(message));
-      out_of_memory = message;
-    } catch (const std::bad_alloc&) {
-      out_of_memory = "the host has no memory left";
-    } catch (const std::exception& error) {
-      const std::string message = error.what();
-      if (!SaysOutOfMemory(message)) return Fail(FailureKind::kInternal, FirstLine(message));
-      out_of_memory = message;
+    } catch (const std::exception& thrown) {
+      error = ReadTorchError(thrown);
     }
-    return OutOfMemory(*out_of_memory);
-  }
-
-  absl::Status OutOfMemory(const std::string& message) {
+    // Outside the handler, where what the exception kept alive is gone.
+    if (!error->out_of_memory) return Fail(FailureKind::kInternal, "libtorch: " + error->message);
     const device::Memory now = device_->MemoryNow();
-    const uint64_t asked = AskedBytes(message);
-    const uint64_t needed = asked > 0 ? std::max(now.peak_bytes, now.reserved_bytes + asked) : 0;
     model_.reset();  // the next run starts from an empty device
     device_->EmptyCache();
-    const auto gigabytes = [](uint64_t bytes) { return absl::StrFormat("%.2f GB", static_cast<double>(bytes) * 1e-9); };
-    return Fail(FailureKind::kOutOfMemory,
-                absl::StrCat("out of memory on ", device_->torch_device().str(), ": this engine held ",
-                             gigabytes(now.reserved_bytes), " of ", gigabytes(now.total_bytes),
-                             asked > 0 ? absl::StrCat(" and asked for ", gigabytes(asked), " more") : "", ". ",
-                             FirstLine(message)),
-                needed);
+    return OutOfMemory(*error, device_->torch_device().str(), now);
   }
 
   absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
@@ -394,7 +344,7 @@ absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& de
     if (!opened.ok()) return opened.status();
     return std::make_unique<TorchRenderer>(*std::move(opened), count);
   } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("device ", device, " can't be opened: ", FirstLine(error.what())));
+    return absl::InternalError(absl::StrCat("device ", device, " can't be opened: ", ReadTorchError(error).message));
   }
 }
 

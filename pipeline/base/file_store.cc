@@ -141,7 +141,7 @@ absl::Status FileStore::LoadFolder(const std::string& name) {
   if (absl::Status synced = env_.SyncFolder(folder); !synced.ok()) return synced;
   absl::StatusOr<std::vector<std::string>> files = env_.List(folder);
   if (!files.ok()) return files.status();
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   for (const std::string& file : *files) {
     absl::StatusOr<Digest> digest = Digest::FromHex(file);
     if (!digest.ok() || digest->Hex() != file || file.substr(0, 2) != name) continue;  // not ours: left alone
@@ -207,12 +207,12 @@ bool FileStore::Removable(const Digest& digest, const Entry& entry) const {
 }
 
 bool FileStore::Has(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   return Find(digest) != nullptr;
 }
 
 absl::StatusOr<std::string> FileStore::Path(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   Entry* entry = Find(digest);
   if (entry == nullptr) return absl::NotFoundError(absl::StrCat("Blob ", digest.Hex(), " is not in ", root_, "."));
   Touch(digest, *entry);
@@ -220,14 +220,14 @@ absl::StatusOr<std::string> FileStore::Path(const Digest& digest) {
 }
 
 absl::StatusOr<uint64_t> FileStore::SizeBytes(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   const Entry* entry = Find(digest);
   if (entry == nullptr) return absl::NotFoundError(absl::StrCat("Blob ", digest.Hex(), " is not in ", root_, "."));
   return entry->size_bytes;
 }
 
 absl::StatusOr<FilePin> FileStore::PinFile(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   Entry* entry = Find(digest);
   if (entry == nullptr) return absl::NotFoundError(absl::StrCat("Blob ", digest.Hex(), " is not in ", root_, "."));
   Touch(digest, *entry);
@@ -236,7 +236,7 @@ absl::StatusOr<FilePin> FileStore::PinFile(const Digest& digest) {
 }
 
 void FileStore::Unpin(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   const auto found = entries_.find(digest);
   if (found != entries_.end() && found->second.pins > 0) --found->second.pins;
 }
@@ -289,7 +289,7 @@ absl::Status FileStore::MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) {
 }
 
 absl::Status FileStore::BeginUpload(const std::string& partial_path, uint64_t size_bytes, uint64_t kept_bytes) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (uploads_.find(partial_path) != uploads_.end()) {
     return absl::AbortedError(absl::StrCat("The upload ", FileNameOf(partial_path), " is open already; try again."));
   }
@@ -299,17 +299,17 @@ absl::Status FileStore::BeginUpload(const std::string& partial_path, uint64_t si
 }
 
 void FileStore::CountWritten(const std::string& partial_path, uint64_t bytes) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   uploads_[partial_path].written_bytes += bytes;
 }
 
 void FileStore::EndUpload(const std::string& partial_path) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   uploads_.erase(partial_path);
 }
 
 std::string FileStore::OwnPartialPath() {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   return JoinPath(JoinPath(root_, kPartialFolder), absl::StrCat(kOwnPartialPrefix, own_partials_++));
 }
 
@@ -414,7 +414,7 @@ absl::StatusOr<StoredFile> FileStore::AdoptFile(const std::string& path) {
 absl::Status FileStore::Publish(const std::string& from, const Digest& digest, uint64_t size_bytes) {
   const std::string folder = FolderFor(digest);
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     // Under the lock, so that nobody finds a folder whose own name is not durable yet.
     if (!env_.Exists(folder)) {
       if (absl::Status s = env_.CreateFolders(folder); !s.ok()) return s;
@@ -430,7 +430,7 @@ absl::Status FileStore::Publish(const std::string& from, const Digest& digest, u
   const bool time_stored = env_.SetModified(from, now).ok();
   absl::Status status = env_.Rename(from, PathFor(digest));
   if (status.ok()) status = env_.SyncFolder(folder);
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (--publishing_[digest] == 0) publishing_.erase(digest);
   if (!status.ok()) return status;
   Entry& entry = entries_[digest];
@@ -442,7 +442,7 @@ absl::Status FileStore::Publish(const std::string& from, const Digest& digest, u
 }
 
 absl::Status FileStore::Remove(const Digest& digest) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   const auto found = entries_.find(digest);
   if (found == entries_.end()) return absl::OkStatus();
   if (!Removable(digest, found->second)) {
@@ -455,7 +455,7 @@ absl::Status FileStore::Remove(const Digest& digest) {
 }
 
 std::vector<StoredFile> FileStore::List() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   std::vector<StoredFile> files;
   files.reserve(entries_.size());
   for (const auto& [digest, entry] : entries_) files.push_back({digest, entry.size_bytes, entry.last_used_unix_ms});
@@ -463,7 +463,7 @@ std::vector<StoredFile> FileStore::List() const {
 }
 
 uint64_t FileStore::used_bytes() const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   return used_bytes_;
 }
 

@@ -12,14 +12,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "pipeline/base/digest.h"
 #include "pipeline/base/env.h"
 
@@ -151,13 +150,17 @@ class FileStore {
   std::string FolderFor(const Digest& digest) const;
   std::string PathFor(const Digest& digest) const;
   std::string PartialPathFor(const Digest& digest, const std::string& upload_id) const;
+  // The next ones are called with mutex_ held.
+
   // Null where the file is absent, which it also is where somebody took it from the disk.
-  Entry* Find(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Touch(const Digest& digest, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool Removable(const Digest& digest, const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Entry* Find(const Digest& digest);
+  void Touch(const Digest& digest, Entry& entry);
+  void Forget(const Digest& digest);
+  bool Removable(const Digest& digest, const Entry& entry) const;
   // Evicts until an upload of `size_bytes`, of which `kept_bytes` are on the disk already, fits beside those under way.
-  absl::Status MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status MakeRoom(uint64_t size_bytes, uint64_t kept_bytes);
+  // And these without it.
+
   // Registers an upload after making room for it.
   absl::Status BeginUpload(const std::string& partial_path, uint64_t size_bytes, uint64_t kept_bytes);
   void CountWritten(const std::string& partial_path, uint64_t bytes);
@@ -173,12 +176,12 @@ class FileStore {
   Env& env_;
   const std::string root_;
   const FileStoreOptions options_;
-  mutable absl::Mutex mutex_;
-  std::map<Digest, Entry> entries_ ABSL_GUARDED_BY(mutex_);  // durable files
-  uint64_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, Upload> uploads_ ABSL_GUARDED_BY(mutex_);  // by partial path
-  std::map<Digest, int> publishing_ ABSL_GUARDED_BY(mutex_);       // between rename and durability
-  uint64_t own_partials_ ABSL_GUARDED_BY(mutex_) = 0;
+  mutable std::mutex mutex_;         // guards everything below
+  std::map<Digest, Entry> entries_;  // durable files
+  uint64_t used_bytes_ = 0;
+  std::map<std::string, Upload> uploads_;  // by partial path
+  std::map<Digest, int> publishing_;       // between rename and durability
+  uint64_t own_partials_ = 0;
 };
 
 // Whether it is 1 to 64 of [a-z0-9-].

@@ -12,15 +12,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/synchronization/mutex.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/unique_fd.h"
 
@@ -31,6 +31,9 @@ namespace {
 
 // Where the kernel can't close a range, descriptors up to here are closed one by one.
 constexpr int kMaxDescriptorToClose = 4096;
+
+// Longer ones could overflow the clock's arithmetic.
+constexpr absl::Duration kMaxWait = absl::Hours(24 * 365);
 
 // Everything the child needs, laid out before fork: between fork and exec only async-signal-safe calls are allowed,
 // because another thread may have held any lock.
@@ -132,14 +135,12 @@ std::string ExitStatus::ToString() const {
 // Shared with the thread that forks the child and waits for it. That thread lives exactly as long as the child: the
 // kernel's parent-death signal fires when the *thread* that forked ends, and waiting needs no polling.
 struct Subprocess::Shared {
-  mutable absl::Mutex mutex;
-  bool started ABSL_GUARDED_BY(mutex) = false;  // fork was tried
-  int fork_error ABSL_GUARDED_BY(mutex) = 0;
-  pid_t pid ABSL_GUARDED_BY(mutex) = -1;
-  std::optional<ExitStatus> ended ABSL_GUARDED_BY(mutex);
-
-  bool Started() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return started; }
-  bool Ended() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return ended.has_value(); }
+  std::mutex mutex;  // guards what follows
+  std::condition_variable changed;
+  bool started = false;  // fork was tried
+  int fork_error = 0;
+  pid_t pid = -1;
+  std::optional<ExitStatus> ended;
 
   void ForkAndWait(const ChildPlan& plan) {
     const pid_t child = ::fork();
@@ -152,8 +153,9 @@ struct Subprocess::Shared {
     }
     const int error = errno;
     {
-      absl::MutexLock lock(&mutex);
+      std::lock_guard<std::mutex> lock(mutex);
       started = true;
+      changed.notify_all();
       if (child < 0) {
         fork_error = error;
         ended = ExitStatus{};
@@ -166,11 +168,12 @@ struct Subprocess::Shared {
     siginfo_t info{};
     while (::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
     }
-    absl::MutexLock lock(&mutex);
+    std::lock_guard<std::mutex> lock(mutex);
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     ended = FromWaitStatus(status);
+    changed.notify_all();
   }
 };
 
@@ -234,8 +237,8 @@ absl::StatusOr<std::unique_ptr<Subprocess>> Subprocess::Start(const SubprocessOp
   std::thread([shared, &plan] { shared->ForkAndWait(plan); }).detach();
   int fork_error = 0;
   {
-    absl::MutexLock lock(&shared->mutex);
-    shared->mutex.Await(absl::Condition(shared.get(), &Shared::Started));
+    std::unique_lock<std::mutex> lock(shared->mutex);
+    shared->changed.wait(lock, [&] { return shared->started; });
     fork_error = shared->fork_error;
   }
   if (fork_error != 0) return ErrorFromErrno(fork_error, "start", *program);
@@ -260,24 +263,29 @@ Subprocess::~Subprocess() {
 }
 
 int Subprocess::pid() const {
-  absl::MutexLock lock(&shared_->mutex);
+  std::lock_guard<std::mutex> lock(shared_->mutex);
   return shared_->pid;
 }
 
 void Subprocess::Signal(int signal_number) {
-  absl::MutexLock lock(&shared_->mutex);
+  std::lock_guard<std::mutex> lock(shared_->mutex);
   // The process is reaped under this lock, so its id is still its own.
-  if (!shared_->Ended()) ::kill(-shared_->pid, signal_number);
+  if (!shared_->ended.has_value()) ::kill(-shared_->pid, signal_number);
 }
 
 std::optional<ExitStatus> Subprocess::Status() const {
-  absl::MutexLock lock(&shared_->mutex);
+  std::lock_guard<std::mutex> lock(shared_->mutex);
   return shared_->ended;
 }
 
 std::optional<ExitStatus> Subprocess::Wait(absl::Duration at_most) const {
-  absl::MutexLock lock(&shared_->mutex);
-  shared_->mutex.AwaitWithTimeout(absl::Condition(shared_.get(), &Shared::Ended), at_most);
+  std::unique_lock<std::mutex> lock(shared_->mutex);
+  const auto ended = [&] { return shared_->ended.has_value(); };
+  if (at_most == absl::InfiniteDuration()) {
+    shared_->changed.wait(lock, ended);
+  } else {
+    shared_->changed.wait_for(lock, absl::ToChronoMicroseconds(std::min(at_most, kMaxWait)), ended);
+  }
   return shared_->ended;
 }
 

@@ -1,14 +1,14 @@
 #include "pipeline/base/transfer.h"
 
 #include <algorithm>
-#include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "grpcpp/grpcpp.h"
 
 namespace storyfarm::base {
@@ -47,22 +47,24 @@ std::string NameOf(const BlobRef& blob) {
 }  // namespace
 
 struct TransferCancel::State {
-  absl::Mutex mutex;
-  bool cancelled ABSL_GUARDED_BY(mutex) = false;
-  std::set<grpc::ClientContext*> calls ABSL_GUARDED_BY(mutex);
+  std::mutex mutex;  // guards what follows
+  std::condition_variable changed;
+  bool cancelled = false;
+  std::set<grpc::ClientContext*> calls;
 };
 
 TransferCancel::TransferCancel() : state_(std::make_unique<State>()) {}
 TransferCancel::~TransferCancel() = default;
 
 void TransferCancel::Cancel() {
-  absl::MutexLock lock(&state_->mutex);
+  std::lock_guard<std::mutex> lock(state_->mutex);
   state_->cancelled = true;
+  state_->changed.notify_all();
   for (grpc::ClientContext* call : state_->calls) call->TryCancel();
 }
 
 bool TransferCancel::cancelled() const {
-  absl::MutexLock lock(&state_->mutex);
+  std::lock_guard<std::mutex> lock(state_->mutex);
   return state_->cancelled;
 }
 
@@ -78,7 +80,7 @@ class WatchedCall {
   explicit WatchedCall(const TransferOptions& options) : options_(options) {
     if (options_.cancel != nullptr) {
       TransferCancel::State& state = options_.cancel->state();
-      absl::MutexLock lock(&state.mutex);
+      std::lock_guard<std::mutex> lock(state.mutex);
       state.calls.insert(&context_);
       if (state.cancelled) context_.TryCancel();
     }
@@ -86,25 +88,27 @@ class WatchedCall {
   }
   ~WatchedCall() {
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard<std::mutex> lock(mutex_);
       ended_ = true;
+      changed_.notify_all();
     }
     watcher_.join();
     if (options_.cancel != nullptr) {
       TransferCancel::State& state = options_.cancel->state();
-      absl::MutexLock lock(&state.mutex);
+      std::lock_guard<std::mutex> lock(state.mutex);
       state.calls.erase(&context_);
     }
   }
 
   grpc::ClientContext* context() { return &context_; }
   void Moved() {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     moved_ = true;
+    changed_.notify_all();
   }
   // The call's status, told apart by why it was cancelled.
   absl::Status Result(const grpc::Status& status) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     if (status.error_code() == grpc::StatusCode::CANCELLED && Cancelled(options_)) return CancelledStatus();
     if (stalled_ && !status.ok()) {
       return absl::DeadlineExceededError(absl::StrCat("nothing moved for ", absl::FormatDuration(options_.stall)));
@@ -113,24 +117,26 @@ class WatchedCall {
   }
 
  private:
-  bool EndedOrMoved() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_ || moved_; }
   void Watch() {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     while (!ended_) {
       moved_ = false;
-      if (mutex_.AwaitWithTimeout(absl::Condition(this, &WatchedCall::EndedOrMoved), options_.stall)) continue;
+      if (changed_.wait_for(lock, absl::ToChronoMicroseconds(options_.stall), [&] { return ended_ || moved_; })) {
+        continue;
+      }
       stalled_ = true;
       context_.TryCancel();
-      mutex_.Await(absl::Condition(&ended_));
+      changed_.wait(lock, [&] { return ended_; });
     }
   }
 
   const TransferOptions& options_;
   grpc::ClientContext context_;
-  absl::Mutex mutex_;
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  bool moved_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  bool ended_ = false;
+  bool moved_ = false;
+  bool stalled_ = false;
   std::thread watcher_;
 };
 
@@ -141,8 +147,8 @@ void Pause(const TransferOptions& options, absl::Duration time) {
     return;
   }
   TransferCancel::State& state = options.cancel->state();
-  absl::MutexLock lock(&state.mutex);
-  state.mutex.AwaitWithTimeout(absl::Condition(&state.cancelled), time);
+  std::unique_lock<std::mutex> lock(state.mutex);
+  state.changed.wait_for(lock, absl::ToChronoMicroseconds(time), [&] { return state.cancelled; });
 }
 
 // Runs `attempt` until it succeeds, fails for good, or failed too often in a row without progress. An attempt sets the

@@ -33,8 +33,8 @@ void Farm::Parts::On(SubmitJob& input) {
                                                : state.archived().at(state.archived_ordinals().at(id)).request_digest;
     if (digest == spec.request_digest()) return Answer(input.request, absl::OkStatus(), id, true);
     return Answer(input.request,
-                  absl::AlreadyExistsError(absl::StrCat("this key was used before, for job ", id,
-                                                        " with another story or other settings: use a new key")),
+                  absl::AlreadyExistsError(absl::StrCat("the key \"", known->first, "\" was used before, for job ", id,
+                                                        ", with another story or other settings: use a new key")),
                   id);
   }
   if (const absl::Status status = Job::Validate(spec, limits); !status.ok()) return Answer(input.request, status);

@@ -3,17 +3,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
 
 namespace storyfarm::coordinator {
-
-std::string TaskName(const farm::v1::TaskId& task) {
-  const char* kind = task.kind() == farm::v1::TASK_IDENTITY ? "identity"
-                     : task.kind() == farm::v1::TASK_PAGE   ? "page"
-                                                            : "frame";
-  return absl::StrCat(task.job_id(), "/", kind, "/", task.number());
-}
 
 farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number) {
   farm::v1::TaskId task;

@@ -14,7 +14,7 @@ inline constexpr uint32_t kMinimumProtocolVersion = 1;
 // Fine enough that a lease ends within 2 % of its length; idle cost is nothing.
 inline constexpr int64_t kTickMs = 250;
 
-// A piece fits a Redis value and a gRPC message with room to spare, and loading never needs two states in memory.
+// A piece fits a Redis value and a client buffer with room to spare, and writing one never blocks the server for long.
 inline constexpr size_t kSnapshotPieceBytes = size_t{8} << 20;
 
 struct Limits {

@@ -89,8 +89,6 @@ struct Farm::Parts {
   void AddRefusals(const Job& job, farm::v1::JobStatus& status);
 };
 
-// Prints as "j-abc/frame/12".
-std::string TaskName(const farm::v1::TaskId& task);
 farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);
 
 }  // namespace storyfarm::coordinator

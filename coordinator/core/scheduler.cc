@@ -1,18 +1,9 @@
-// Who gets what. A greedy list scheduler over predicted times:
-//
-//   until no device has room: of the jobs, take the one that holds the fewest groups now (then the oldest). Of its
-//   units (an identity task, a page task, the ready frames of one frame set) ask how they would best be spread over all
-//   devices, busy ones too: fill up to the level of time T at which all would be done (Spread). A device with room that
-//   gets a share at that level is granted about half of it, so that groups shrink towards the end and the tail spreads;
-//   a slow device whose share is nothing waits, as a fast one will be done sooner. What a job leaves to busy devices is
-//   booked on them, so that the next job sees them as busy. A device that is left with nothing to do asks for frames
-//   that the busiest one has not begun (Trim): only what that one gives back moves.
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/core/parts.h"
+#include "coordinator/core/scheduling_round.h"
+#include "coordinator/core/spread.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -24,106 +15,10 @@ constexpr double kNetworkBytesPerSecond = 100e6;
 constexpr double kPageSeconds = 3.0;
 // No prediction is taken as shorter, so that no share grows without bound.
 constexpr double kLeastSeconds = 1e-3;
-// Rounds of halving: the level of time is then known to a millionth of the range.
-constexpr int kSpreadRounds = 30;
-// Moving frames costs two messages and perhaps a model's loading: less gain than this is not worth them.
-constexpr double kLeastStealGainSeconds = 0.5;
-// A device that was asked to give back frames answers within a round trip; it is not asked again meanwhile.
-constexpr int64_t kTrimAgainMs = 3000;
 // Shapes are asked for groups of this size when places are compared.
 constexpr size_t kSampleFrames = 16;
 
-struct Place {
-  Node* node = nullptr;
-  Device* device = nullptr;
-  uint32_t index = 0;
-  double free_s = 0;  // until it has done all it holds, and what this round booked on it
-  bool room = false;
-  bool idle = false;  // holds nothing
-};
-
-struct Offer {
-  size_t place = 0;
-  double setup_s = 0;  // fetching, loading
-  double task_s = 0;   // each task after that
-  uint32_t batch = 1;
-  bool usable = true;
-  uint32_t share = 0;
-};
-
-struct Unit {
-  farm::v1::TaskKind kind = farm::v1::TASK_KIND_UNSPECIFIED;
-  uint32_t number = 0;  // task; frames: frame set
-};
-
-// Gives each offer its share of `tasks`: as many as it finishes by the least time T by which all together finish them.
-void Spread(std::vector<Offer>& offers, const std::vector<Place>& places, uint32_t tasks) {
-  double low = 0;
-  double high = 0;
-  bool any = false;
-  for (const Offer& offer : offers) {
-    if (!offer.usable) continue;
-    const double start = places[offer.place].free_s + offer.setup_s;
-    const double alone = start + offer.task_s * tasks;
-    low = any ? std::min(low, start + offer.task_s) : start + offer.task_s;
-    high = any ? std::min(high, alone) : alone;
-    any = true;
-  }
-  auto share = [&places](const Offer& offer, double level) -> double {
-    if (!offer.usable) return 0;
-    const double time = level - places[offer.place].free_s - offer.setup_s;
-    // A rounding error must not cost a device its last task.
-    return time <= 0 ? 0 : std::floor(time / offer.task_s * (1 + 1e-9) + 1e-9);
-  };
-  for (int round = 0; round < kSpreadRounds && low < high; ++round) {
-    const double level = (low + high) / 2;
-    double sum = 0;
-    for (const Offer& offer : offers) sum += share(offer, level);
-    (sum >= tasks ? high : low) = level;
-  }
-  for (Offer& offer : offers) offer.share = static_cast<uint32_t>(std::min<double>(share(offer, high), tasks));
-}
-
 }  // namespace
-
-class SchedulingRound {
- public:
-  explicit SchedulingRound(Farm::Parts* farm) : farm_(*farm) {}
-
-  void Run();
-
- private:
-  struct JobTurn {
-    uint32_t groups = 0;
-    uint64_t ordinal = 0;
-    std::string id;
-    bool operator<(const JobTurn& other) const {
-      return groups != other.groups ? groups < other.groups : ordinal < other.ordinal;
-    }
-  };
-
-  void CollectPlaces();
-  std::vector<Unit> UnitsOf(const Job& job) const;
-  std::vector<Offer>& OffersFor(const Job& job, const Unit& unit);
-  // Nothing where the device can't take groups of this shape.
-  std::optional<Offer> OfferOf(const Job& job, const Unit& unit, const farm::v1::GroupShape& shape, size_t place_index);
-  // Grants one group of the job; false if there is none that should go now.
-  bool GrantOne(const Job& job);
-  bool GrantUnit(const Job& job, const Unit& unit);
-  std::vector<uint32_t> Cut(const Job& job, const Unit& unit, const Place& place, uint32_t most) const;
-  bool Grant(const Job& job, const Unit& unit, Offer& offer, std::vector<uint32_t> numbers);
-  // Asks a busy device to give back frames that it has not begun, where an idle one would finish them sooner.
-  void Steal();
-  void StealFor(size_t idle);
-  // Whether some other connected node may take a task that aborted an engine on this one.
-  bool OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const;
-
-  Farm::Parts& farm_;
-  std::vector<Place> places_;
-  size_t rooms_ = 0;
-  int64_t group_seconds_ = 0;  // longest group of this round
-  std::map<std::tuple<std::string, int, uint32_t>, std::vector<Offer>> offers_;
-};
 
 void SchedulingRound::CollectPlaces() {
   for (auto& [id, node] : farm_.fleet.nodes) {
@@ -147,7 +42,7 @@ void SchedulingRound::CollectPlaces() {
   }
 }
 
-std::vector<Unit> SchedulingRound::UnitsOf(const Job& job) const {
+std::vector<SchedulingRound::Unit> SchedulingRound::UnitsOf(const Job& job) const {
   std::vector<Unit> units;
   for (const auto kind : {farm::v1::TASK_IDENTITY, farm::v1::TASK_PAGE}) {
     if (job.count(kind, farm::v1::TASK_READY) == 0) continue;
@@ -163,7 +58,7 @@ std::vector<Unit> SchedulingRound::UnitsOf(const Job& job) const {
   return units;
 }
 
-std::vector<Offer>& SchedulingRound::OffersFor(const Job& job, const Unit& unit) {
+std::vector<SchedulingRound::Offer>& SchedulingRound::OffersFor(const Job& job, const Unit& unit) {
   const auto [at, fresh] = offers_.try_emplace({job.spec().job_id(), unit.kind, unit.number});
   std::vector<Offer>& offers = at->second;
   if (!fresh) return offers;
@@ -188,8 +83,8 @@ std::vector<Offer>& SchedulingRound::OffersFor(const Job& job, const Unit& unit)
   return offers;
 }
 
-std::optional<Offer> SchedulingRound::OfferOf(const Job& job, const Unit& unit, const farm::v1::GroupShape& shape,
-                                              size_t place_index) {
+std::optional<SchedulingRound::Offer> SchedulingRound::OfferOf(const Job& job, const Unit& unit,
+                                                               const farm::v1::GroupShape& shape, size_t place_index) {
   const Place& place = places_[place_index];
   const farm::v1::ModelManifest& model = job.spec().model();
   const farm::v1::DeviceReport& report = place.device->report;
@@ -329,11 +224,21 @@ bool SchedulingRound::Grant(const Job& job, const Unit& unit, Offer& offer, std:
   return true;
 }
 
+void SchedulingRound::Share(std::vector<Offer>& offers, uint32_t tasks) const {
+  std::vector<Runner> runners;
+  for (const Offer& offer : offers) {
+    if (offer.usable) runners.push_back({places_[offer.place].free_s + offer.setup_s, offer.task_s});
+  }
+  const std::vector<uint32_t> shares = Spread(runners, tasks);
+  size_t next = 0;
+  for (Offer& offer : offers) offer.share = offer.usable ? shares[next++] : 0;
+}
+
 bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
   std::vector<Offer>& offers = OffersFor(job, unit);
   const uint32_t tasks = unit.kind == farm::v1::TASK_FRAME ? job.ready_in_set(unit.number) : 1;
   for (;;) {
-    Spread(offers, places_, tasks);
+    Share(offers, tasks);
     Offer* best = nullptr;
     auto first_done = [this](const Offer& offer) { return places_[offer.place].free_s + offer.setup_s + offer.task_s; };
     for (Offer& offer : offers) {
@@ -359,60 +264,6 @@ bool SchedulingRound::GrantOne(const Job& job) {
     if (rooms_ == 0) return false;
   }
   return false;
-}
-
-void SchedulingRound::Steal() {
-  for (size_t i = 0; i < places_.size(); ++i) {
-    if (places_[i].idle) StealFor(i);
-  }
-}
-
-void SchedulingRound::StealFor(size_t idle) {
-  const Token* victim = nullptr;
-  size_t take = 0;
-  double most_gain_s = kLeastStealGainSeconds;
-  for (size_t i = 0; i < places_.size(); ++i) {
-    const Place& busy = places_[i];
-    const std::set<Token>* tokens = farm_.state.GrantsOf(busy.node->id);
-    if (i == idle || busy.idle || tokens == nullptr) continue;
-    const double left_s = farm_.BusySeconds(*busy.node, busy.index);
-    for (const Token& token : *tokens) {
-      const LiveGrant& grant = farm_.state.grants().at(token);
-      const Lease& lease = farm_.fleet.leases[token];
-      if (grant.device != busy.index || grant.kind != farm::v1::TASK_FRAME) continue;
-      if (farm_.now.monotonic_ms < lease.trim_again_ms || lease.task_seconds <= 0) continue;
-      const Job& job = *farm_.state.FindJob(grant.job_id);
-      const Unit unit{grant.kind, static_cast<uint32_t>(job.owner(*grant.numbers.begin()))};
-      const uint32_t sample[] = {*grant.numbers.begin()};
-      const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, sample);
-      const std::optional<Offer> offer = shape.ok() ? OfferOf(job, unit, *shape, idle) : std::nullopt;
-      if (!offer.has_value()) continue;
-      // So many that both are done at the same time.
-      const double even = (left_s - offer->setup_s) / (offer->task_s + lease.task_seconds);
-      size_t unstarted = 0;
-      for (uint32_t number : grant.numbers) unstarted += lease.started.count(number) == 0 ? 1 : 0;
-      const bool running = token == *tokens->begin();
-      if (running && unstarted == grant.numbers.size()) --unstarted;  // its first frame is about to begin
-      const size_t can = std::min(unstarted, static_cast<size_t>(std::max(0.0, std::floor(even))));
-      const double gain_s = static_cast<double>(can) * lease.task_seconds;
-      if (can == 0 || gain_s <= most_gain_s) continue;
-      most_gain_s = gain_s;
-      victim = &token;
-      take = can;
-    }
-  }
-  if (victim == nullptr) return;
-  const LiveGrant& grant = farm_.state.grants().at(*victim);
-  Lease& lease = farm_.fleet.leases[*victim];
-  lease.trim_again_ms = farm_.now.monotonic_ms + kTrimAgainMs;
-  farm::v1::CoordinatorMessage message;
-  *message.mutable_trim()->mutable_token() = ToMessage(*victim);
-  for (auto number = grant.numbers.rbegin(); number != grant.numbers.rend() && take > 0; ++number) {
-    if (lease.started.count(*number) > 0) continue;
-    *message.mutable_trim()->add_tasks() = MakeTask(grant.job_id, grant.kind, *number);
-    --take;
-  }
-  farm_.Send(farm_.fleet.nodes.at(grant.node_id).session, std::move(message));
 }
 
 void SchedulingRound::Run() {

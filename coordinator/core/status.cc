@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -246,7 +247,7 @@ std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
           if (grant.device != index) continue;
           granted += static_cast<uint32_t>(grant.numbers.size());
           if (device.progress.token != token || grant.numbers.count(device.progress.task.number()) == 0) continue;
-          shown.set_task(TaskName(device.progress.task));
+          shown.set_task(plan::TaskName(device.progress.task));
           shown.set_step(device.progress.step);
           shown.set_steps(device.progress.steps);
         }

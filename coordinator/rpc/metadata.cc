@@ -3,13 +3,12 @@
 #include <map>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/strip.h"
 #include "coordinator/core/farm.h"
-#include "coordinator/rpc/record_log.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
 
 namespace storyfarm::coordinator {
@@ -57,11 +56,6 @@ ordered_json SettingsOf(const RenderSettings& settings) {
   return json;
 }
 
-std::string TaskStateName(farm::v1::TaskState state) {
-  const std::string name = absl::AsciiStrToLower(farm::v1::TaskState_Name(state));
-  return std::string(absl::StripPrefix(name, "task_"));
-}
-
 // Paths of the pictures by panel.
 std::map<uint32_t, std::string> PanelPaths(const farm::v1::JobStatus& status) {
   std::map<uint32_t, std::string> paths;
@@ -77,7 +71,7 @@ std::map<uint32_t, std::string> PanelPaths(const farm::v1::JobStatus& status) {
 
 // Who did a task and how that went, into an object that says which one it is.
 void AddTask(const TaskStatus& task, ordered_json& json) {
-  json["state"] = TaskStateName(task.state());
+  json["state"] = plan::StateName(task.state());
   if (!task.node().empty()) {
     json["node"] = task.node();
     json["device"] = task.device();
@@ -139,7 +133,7 @@ std::string MetadataJson(const JobArchive& body) {
   json["job"] = status.job_id();
   json["title"] = spec.story().title();
   json["author"] = spec.story().author();
-  json["state"] = StateName(status.state());
+  json["state"] = plan::StateName(status.state());
   json["model"] = {{"name", spec.model().name()}, {"digest", digest.ok() ? digest->Hex() : ""}};
   json["submitted_unix_ms"] = status.submitted_unix_ms();
   if (status.finished_unix_ms() != 0) json["finished_unix_ms"] = status.finished_unix_ms();

@@ -4,37 +4,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::coordinator {
 namespace {
 
 using farm::v1::Record;
-using farm::v1::TaskKind;
-
-std::string KindName(TaskKind kind) {
-  switch (kind) {
-    case farm::v1::TASK_IDENTITY:
-      return "identity";
-    case farm::v1::TASK_FRAME:
-      return "frame";
-    case farm::v1::TASK_PAGE:
-      return "page";
-    default:
-      return "unknown";
-  }
-}
-
-// "j-abc/frame/12".
-std::string NameTask(const std::string& job_id, TaskKind kind, uint32_t number) {
-  return absl::StrCat(job_id, "/", KindName(kind), "/", number);
-}
-
-std::string NameTask(const farm::v1::TaskId& task) { return NameTask(task.job_id(), task.kind(), task.number()); }
-
-// "9f3a5c0d11e2b487-41".
-std::string NameToken(const farm::v1::FencingToken& token) {
-  return absl::StrCat(absl::Hex(token.incarnation(), absl::kZeroPad16), "-", token.number());
-}
 
 std::string FaultName(const farm::v1::Failure& failure) {
   return absl::AsciiStrToLower(farm::v1::FailureKind_Name(failure.kind()));
@@ -57,8 +32,8 @@ void LogJob(base::Log& log, const Record& record) {
     case Record::kJobCancelled:
       return log.Info("job cancelled", {{"job", record.job_cancelled().job_id()}});
     case Record::kJobFinished:
-      return log.Info("job finished",
-                      {{"job", record.job_finished().job_id()}, {"state", StateName(record.job_finished().state())}});
+      return log.Info("job finished", {{"job", record.job_finished().job_id()},
+                                       {"state", plan::StateName(record.job_finished().state())}});
     case Record::kJobArchived:
       return log.Info("job archived", {{"job", record.job_archived().job_id()}});
     default:
@@ -70,48 +45,50 @@ void LogTask(base::Log& log, const Record& record) {
   switch (record.fact_case()) {
     case Record::kGranted: {
       const farm::v1::Granted& granted = record.granted();
-      log.Info(
-          "granted",
-          {{"job", granted.job_id()},
-           {"task", granted.numbers_size() == 0 ? "" : NameTask(granted.job_id(), granted.kind(), granted.numbers(0))},
-           {"tasks", absl::StrJoin(granted.numbers(), ",")},
-           {"token", NameToken(granted.token())},
-           {"node", granted.node_name().empty() ? granted.node_id() : granted.node_name()},
-           {"device", granted.device()},
-           {"planned_bytes", granted.planned_bytes()}});
+      log.Info("granted", {{"job", granted.job_id()},
+                           {"task", granted.numbers_size() == 0
+                                        ? ""
+                                        : plan::TaskName(granted.job_id(), granted.kind(), granted.numbers(0))},
+                           {"tasks", absl::StrJoin(granted.numbers(), ",")},
+                           {"token", plan::TokenName(granted.token())},
+                           {"node", granted.node_name().empty() ? granted.node_id() : granted.node_name()},
+                           {"device", granted.device()},
+                           {"planned_bytes", granted.planned_bytes()}});
       return;
     }
     case Record::kFrameFinished: {
       const farm::v1::FrameFinished& done = record.frame_finished();
-      return log.Info("frame finished", {{"job", done.job_id()},
-                                         {"task", NameTask(done.job_id(), farm::v1::TASK_FRAME, done.result().panel())},
-                                         {"token", NameToken(done.token())},
-                                         {"node", done.node_id()},
-                                         {"render_ms", done.result().render_ms()},
-                                         {"peak_bytes", done.result().peak_bytes()}});
+      return log.Info("frame finished",
+                      {{"job", done.job_id()},
+                       {"task", plan::TaskName(done.job_id(), farm::v1::TASK_FRAME, done.result().panel())},
+                       {"token", plan::TokenName(done.token())},
+                       {"node", done.node_id()},
+                       {"render_ms", done.result().render_ms()},
+                       {"peak_bytes", done.result().peak_bytes()}});
     }
     case Record::kIdentityFinished: {
       const farm::v1::IdentityFinished& done = record.identity_finished();
-      return log.Info("identity finished", {{"job", done.job_id()},
-                                            {"task", NameTask(done.job_id(), farm::v1::TASK_IDENTITY, done.number())},
-                                            {"token", NameToken(done.token())},
-                                            {"node", done.node_id()},
-                                            {"render_ms", done.result().render_ms()},
-                                            {"peak_bytes", done.result().peak_bytes()}});
+      return log.Info("identity finished",
+                      {{"job", done.job_id()},
+                       {"task", plan::TaskName(done.job_id(), farm::v1::TASK_IDENTITY, done.number())},
+                       {"token", plan::TokenName(done.token())},
+                       {"node", done.node_id()},
+                       {"render_ms", done.result().render_ms()},
+                       {"peak_bytes", done.result().peak_bytes()}});
     }
     case Record::kPageFinished: {
       const farm::v1::PageFinished& done = record.page_finished();
       return log.Info("page finished", {{"job", done.job_id()},
-                                        {"task", NameTask(done.job_id(), farm::v1::TASK_PAGE, done.number())},
-                                        {"token", NameToken(done.token())},
+                                        {"task", plan::TaskName(done.job_id(), farm::v1::TASK_PAGE, done.number())},
+                                        {"token", plan::TokenName(done.token())},
                                         {"node", done.node_id()},
                                         {"compose_ms", done.result().compose_ms()}});
     }
     case Record::kTaskReturned: {
       const farm::v1::TaskReturned& returned = record.task_returned();
       return log.Warning("task returned", {{"job", returned.task().job_id()},
-                                           {"task", NameTask(returned.task())},
-                                           {"token", NameToken(returned.token())},
+                                           {"task", plan::TaskName(returned.task())},
+                                           {"token", plan::TokenName(returned.token())},
                                            {"node", returned.node_id()},
                                            {"fault", FaultName(returned.why())},
                                            {"why", returned.why().message()}});
@@ -119,7 +96,7 @@ void LogTask(base::Log& log, const Record& record) {
     case Record::kTaskFailed: {
       const farm::v1::TaskFailed& failed = record.task_failed();
       return log.Error("task failed", {{"job", failed.task().job_id()},
-                                       {"task", NameTask(failed.task())},
+                                       {"task", plan::TaskName(failed.task())},
                                        {"fault", FaultName(failed.why())},
                                        {"why", failed.why().message()}});
     }
@@ -144,7 +121,7 @@ void LogRecord(base::Log& log, const Record& record) {
     }
     case Record::kNeedLearned: {
       const farm::v1::NeedLearned& need = record.need_learned();
-      return log.Warning("need learned", {{"backend", absl::AsciiStrToLower(farm::v1::Backend_Name(need.backend()))},
+      return log.Warning("need learned", {{"backend", plan::BackendName(need.backend())},
                                           {"planned_bytes", need.planned_bytes()},
                                           {"needed_bytes", need.needed_bytes()}});
     }
@@ -155,23 +132,6 @@ void LogRecord(base::Log& log, const Record& record) {
       return LogJob(log, record);
     default:
       return LogTask(log, record);
-  }
-}
-
-std::string StateName(farm::v1::JobState state) {
-  switch (state) {
-    case farm::v1::JOB_QUEUED:
-      return "queued";
-    case farm::v1::JOB_RUNNING:
-      return "running";
-    case farm::v1::JOB_DONE:
-      return "done";
-    case farm::v1::JOB_FAILED:
-      return "failed";
-    case farm::v1::JOB_CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
   }
 }
 

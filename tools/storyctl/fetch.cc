@@ -7,6 +7,7 @@
 #include "pipeline/base/file_store.h"
 #include "pipeline/base/transfer.h"
 #include "pipeline/model/model_folder.h"
+#include "pipeline/plan/names.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/inputs.h"
@@ -86,7 +87,7 @@ std::vector<std::string> Missing(const farm::v1::JobStatus& job) {
   std::vector<std::string> missing;
   for (const farm::v1::TaskStatus& task : job.tasks()) {
     if (task.state() == farm::v1::TASK_DONE || task.task().kind() == farm::v1::TASK_IDENTITY) continue;
-    std::string line = absl::StrCat(TaskName(task.task()), ": ", StateName(task.state()));
+    std::string line = absl::StrCat(plan::TaskName(task.task()), ": ", plan::StateName(task.state()));
     if (!task.message().empty()) absl::StrAppend(&line, ", ", task.message());
     missing.push_back(std::move(line));
   }
@@ -97,7 +98,7 @@ void Report(const Context& context, const FetchOptions& options, const Fetcher& 
             const std::vector<std::string>& missing) {
   if (context.json) {
     context.console.out() << Print({{"job_id", options.job},
-                                    {"state", StateName(job.state())},
+                                    {"state", plan::StateName(job.state())},
                                     {"out", options.out},
                                     {"fetched", fetcher.fetched()},
                                     {"kept", fetcher.kept()},

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "pipeline/plan/names.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/json.h"
@@ -33,8 +34,8 @@ void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {
   std::vector<std::vector<std::string>> rows = {{"TASK", "STATE", "NODE", "STEP", "TRIES", "MESSAGE"}};
   for (const farm::v1::TaskStatus& task : job.tasks()) {
     const std::string step = task.steps() > 0 ? absl::StrCat(task.step(), "/", task.steps()) : "";
-    rows.push_back({TaskName(task.task()), StateName(task.state()), task.node(), step, absl::StrCat(task.attempts()),
-                    task.message()});
+    rows.push_back({plan::TaskName(task.task()), plan::StateName(task.state()), task.node(), step,
+                    absl::StrCat(task.attempts()), task.message()});
   }
   context.console.out() << Table(rows);
 }
@@ -73,7 +74,7 @@ Outcome Jobs(const Context& context, const JobsOptions& options) {
   }
   std::vector<std::vector<std::string>> rows = {{"JOB", "STATE", "PANELS", "SUBMITTED", "MODEL", "TITLE"}};
   for (const auto& job : jobs) {
-    rows.push_back({job.job_id(), StateName(job.state()), Progress(job), LocalTime(job.submitted_unix_ms()),
+    rows.push_back({job.job_id(), plan::StateName(job.state()), Progress(job), LocalTime(job.submitted_unix_ms()),
                     job.model(), job.title()});
   }
   context.console.out() << Table(rows) << std::flush;
@@ -143,7 +144,7 @@ Outcome Nodes(const Context& context) {
       const uint64_t free = device.has_memory() ? device.memory().free_bytes() : report.free_bytes();
       std::string now = device.task().empty() ? "idle" : device.task();
       if (device.steps() > 0) absl::StrAppend(&now, " ", device.step(), "/", device.steps());
-      rows.push_back({node.name(), state, absl::StrCat(BackendName(report.backend()), " ", report.name()),
+      rows.push_back({node.name(), state, absl::StrCat(plan::BackendName(report.backend()), " ", report.name()),
                       absl::StrCat(FormatBytes(free), " free of ", FormatBytes(report.total_bytes())),
                       absl::StrFormat("%.2f TFLOP/s", report.speed_tflops()), now, absl::StrCat(device.frames_done())});
     }

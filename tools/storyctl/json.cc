@@ -1,69 +1,12 @@
 #include "tools/storyctl/json.h"
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
+#include "pipeline/plan/names.h"
 #include "pipeline/plan/settings.h"
 
 namespace storyfarm::storyctl {
 
 using nlohmann::json;
-
-std::string StateName(farm::v1::JobState state) {
-  switch (state) {
-    case farm::v1::JOB_QUEUED:
-      return "queued";
-    case farm::v1::JOB_RUNNING:
-      return "running";
-    case farm::v1::JOB_DONE:
-      return "done";
-    case farm::v1::JOB_FAILED:
-      return "failed";
-    case farm::v1::JOB_CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
-  }
-}
-
-std::string StateName(farm::v1::TaskState state) {
-  switch (state) {
-    case farm::v1::TASK_BLOCKED:
-      return "blocked";
-    case farm::v1::TASK_READY:
-      return "ready";
-    case farm::v1::TASK_GRANTED:
-      return "granted";
-    case farm::v1::TASK_DONE:
-      return "done";
-    case farm::v1::TASK_FAILED:
-      return "failed";
-    case farm::v1::TASK_CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
-  }
-}
-
-std::string BackendName(farm::v1::Backend backend) {
-  switch (backend) {
-    case farm::v1::CPU:
-      return "cpu";
-    case farm::v1::CUDA:
-      return "cuda";
-    case farm::v1::MPS:
-      return "mps";
-    default:
-      return "unknown";
-  }
-}
-
-std::string TaskName(const farm::v1::TaskId& task) {
-  const char* kind = "task";
-  if (task.kind() == farm::v1::TASK_IDENTITY) kind = "identity";
-  if (task.kind() == farm::v1::TASK_FRAME) kind = "frame";
-  if (task.kind() == farm::v1::TASK_PAGE) kind = "page";
-  return absl::StrCat(task.job_id(), "/", kind, "/", task.number());
-}
 
 json ToJson(const farm::v1::JobStatus& status) {
   json chapters = json::array();
@@ -82,7 +25,7 @@ json ToJson(const farm::v1::JobStatus& status) {
   json document = {
       {"job_id", status.job_id()},
       {"title", status.title()},
-      {"state", StateName(status.state())},
+      {"state", plan::StateName(status.state())},
       {"model", status.model()},
       {"submitted_unix_ms", status.submitted_unix_ms()},
       {"finished_unix_ms", status.finished_unix_ms()},
@@ -104,8 +47,8 @@ json ToJson(const farm::v1::JobStatus& status) {
   if (status.tasks().empty()) return document;
   json tasks = json::array();
   for (const auto& task : status.tasks()) {
-    tasks.push_back({{"task", TaskName(task.task())},
-                     {"state", StateName(task.state())},
+    tasks.push_back({{"task", plan::TaskName(task.task())},
+                     {"state", plan::StateName(task.state())},
                      {"node", task.node()},
                      {"device", task.device()},
                      {"step", task.step()},
@@ -122,7 +65,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
   for (const auto& device : node.devices()) {
     const farm::v1::DeviceReport& report = device.report();
     devices.push_back({{"index", report.index()},
-                       {"backend", BackendName(report.backend())},
+                       {"backend", plan::BackendName(report.backend())},
                        {"name", report.name()},
                        {"total_bytes", report.total_bytes()},
                        {"free_bytes", device.has_memory() ? device.memory().free_bytes() : report.free_bytes()},
@@ -196,7 +139,7 @@ json ToJson(const farm::v1::RenderSettings& settings) {
 }
 
 json ToJson(const farm::v1::MemoryPlan& plan) {
-  return {{"backend", BackendName(plan.backend())},
+  return {{"backend", plan::BackendName(plan.backend())},
           {"dtype", plan::DtypeName(plan.dtype())},
           {"vae_dtype", plan::DtypeName(plan.vae_dtype())},
           {"batch", plan.batch()},

@@ -11,11 +11,6 @@
 
 namespace storyfarm::storyctl {
 
-std::string StateName(farm::v1::JobState state);     // "queued", "running", "done", "failed", "cancelled"
-std::string StateName(farm::v1::TaskState state);    // "blocked", "ready", "granted", ...
-std::string BackendName(farm::v1::Backend backend);  // "cpu", "cuda", "mps"
-std::string TaskName(const farm::v1::TaskId& task);  // "j-abc/frame/12"
-
 nlohmann::json ToJson(const farm::v1::JobStatus& status);
 nlohmann::json ToJson(const farm::v1::NodeStatus& node);
 nlohmann::json ToJson(const farm::v1::ModelManifest& model);

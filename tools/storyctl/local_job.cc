@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -21,17 +22,6 @@ constexpr uint64_t kLearnedStepDivisor = 4;
 // An engine that has not answered a probe by then hangs: the first import of CUDA takes seconds.
 constexpr int64_t kProbeTimeoutMs = 120'000;
 constexpr int64_t kStopGraceMs = 5'000;
-
-std::string EngineDevice(const farm::v1::DeviceReport& report) {
-  switch (report.backend()) {
-    case farm::v1::CUDA:
-      return absl::StrCat("cuda:", report.ordinal());
-    case farm::v1::MPS:
-      return "mps";
-    default:
-      return "cpu";
-  }
-}
 
 bool EngineDied(const farm::v1::Failure& failure) {
   return failure.kind() == farm::v1::ENGINE_ABORTED || failure.kind() == farm::v1::HUNG;
@@ -100,7 +90,7 @@ absl::Status LocalJob::ChooseDevice() {
   const auto gpu = std::find_if(devices->begin(), devices->end(),
                                 [](const farm::v1::DeviceReport& report) { return report.backend() != farm::v1::CPU; });
   if (gpu == devices->end()) return absl::OkStatus();
-  if (absl::Status started = StartEngine(EngineDevice(*gpu)); !started.ok()) return started;
+  if (absl::Status started = StartEngine(plan::DeviceName(*gpu)); !started.ok()) return started;
   devices = Probe(/*measure_speed=*/true);
   if (!devices.ok()) return devices.status();
   result_.device = devices->front();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "pipeline/plan/names.h"
 #include "tools/storyctl/console.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/json.h"
@@ -34,8 +35,9 @@ std::string ChapterLine(const farm::v1::ChapterProgress& chapter, int number, in
 }  // namespace
 
 std::string Summary(const farm::v1::JobStatus& status) {
-  std::string line = absl::StrCat(StateName(status.state()), ", ", status.frames_done(), " of ", status.frames_total(),
-                                  " panels, ", status.pages_done(), " of ", status.pages_total(), " pages");
+  std::string line =
+      absl::StrCat(plan::StateName(status.state()), ", ", status.frames_done(), " of ", status.frames_total(),
+                   " panels, ", status.pages_done(), " of ", status.pages_total(), " pages");
   if (status.frames_failed() > 0) absl::StrAppend(&line, ", ", status.frames_failed(), " failed");
   if (IsFinal(status.state())) {
     if (status.finished_unix_ms() > status.submitted_unix_ms()) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "pipeline/model/model_folder.h"
 #include "pipeline/model/profile.h"
+#include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
 #include "pipeline/plan/profile.h"
 #include "tools/storyctl/commands.h"
@@ -77,7 +78,7 @@ nlohmann::json Metadata(const farm::v1::JobSpec& job, const LocalResult& result)
           {"author", story.author()},
           {"model", job.model().name()},
           {"settings", ToJson(story.settings())},
-          {"device", {{"backend", BackendName(result.device.backend())}, {"name", result.device.name()}}},
+          {"device", {{"backend", plan::BackendName(result.device.backend())}, {"name", result.device.name()}}},
           {"panels", panels},
           {"plans", plans},
           {"pages_failure", result.pages_failure},

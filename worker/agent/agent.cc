@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/file_store.h"
 #include "pipeline/base/transfer.h"
+#include "pipeline/plan/names.h"
 #include "worker/agent/data_folder.h"
 #include "worker/agent/device_engine.h"
 #include "worker/agent/devices.h"
@@ -18,7 +19,7 @@
 #include "worker/agent/outbox_files.h"
 #include "worker/agent/pins.h"
 #include "worker/agent/task_threads.h"
-#include "worker/core/names.h"
+#include "worker/core/keys.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
@@ -31,7 +32,7 @@ constexpr int64_t kLeaveGraceMs = 2000;
 constexpr int kUploadAttempts = 3;  // the session tries again by itself
 
 std::string OutboxOwner(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) {
-  return absl::StrCat("outbox/", Print(token), "/", Print(task));
+  return absl::StrCat("outbox/", plan::TokenName(token), "/", plan::TaskName(task));
 }
 
 }  // namespace
@@ -174,7 +175,7 @@ void Agent::State::Take(Prepare& action) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
       if (preparing.count(KeyOf(token)) == 0) return;  // released meanwhile
-      for (base::FilePin& pin : inputs->pins) pins.Add(Print(token), std::move(pin));
+      for (base::FilePin& pin : inputs->pins) pins.Add(plan::TokenName(token), std::move(pin));
       prepared[KeyOf(token)] = {std::move(inputs->model_folder), std::move(inputs->files)};
     }
     events.Push(Prepared{token});
@@ -191,7 +192,7 @@ void Agent::State::Take(Release& action) {
     }
     prepared.erase(KeyOf(action.token));
   }
-  disk.Post([this, token = action.token] { pins.Drop(Print(token)); });
+  disk.Post([this, token = action.token] { pins.Drop(plan::TokenName(token)); });
 }
 
 void Agent::State::Take(StartRun& action) {
@@ -203,9 +204,10 @@ void Agent::State::Take(StartRun& action) {
     for (const farm::v1::LocalFile& file : files) *request.add_files() = file;
   }
   *request.mutable_work() = action.work;
-  parts.log->Info(
-      "run",
-      {{"task", Print(action.task)}, {"token", Print(action.token)}, {"device", action.device}, {"run", action.run}});
+  parts.log->Info("run", {{"task", plan::TaskName(action.task)},
+                          {"token", plan::TokenName(action.token)},
+                          {"device", action.device},
+                          {"run", action.run}});
   const uint32_t device = action.device;
   engines[device]->StartRun(std::move(action), std::move(request));
 }
@@ -236,7 +238,7 @@ void Agent::State::Take(Clear& action) {
     // Sent again after a restart, and then answered as stale.
     if (!removed.ok())
       parts.log->Warning("an answered result stays in the outbox",
-                         {{"task", Print(task)}, {"why", std::string(removed.message())}});
+                         {{"task", plan::TaskName(task)}, {"why", std::string(removed.message())}});
     pins.Drop(OutboxOwner(token, task));
   });
 }
@@ -259,8 +261,8 @@ void Agent::State::Take(Note& action) {
   base::LogFields fields;
   if (!action.task.job_id().empty()) {
     fields.push_back({"job", action.task.job_id()});
-    fields.push_back({"task", Print(action.task)});
-    fields.push_back({"token", Print(action.token)});
+    fields.push_back({"task", plan::TaskName(action.task)});
+    fields.push_back({"token", plan::TokenName(action.token)});
   }
   if (action.warning) {
     parts.log->Warning(action.text, fields);

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/unique_fd.h"
+#include "pipeline/plan/names.h"
 #include "worker/agent/inputs.h"
 #include "worker/agent/run_outputs.h"
 
@@ -182,7 +183,7 @@ struct DeviceEngine::State {
     RunPlace place;
     place.run = start.run;
     place.folder = base::JoinPath(options.runs_folder, absl::StrCat(device, "-", start.run));
-    place.owner = Print(start.token);
+    place.owner = plan::TokenName(start.token);
     if (const absl::Status made = parts.cache->env().CreateFolders(place.folder); !made.ok()) {
       return Say(RunFailed{start.run, FailureOf(made, farm::v1::INTERNAL)});
     }

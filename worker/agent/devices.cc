@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::worker {
 namespace {
@@ -39,21 +40,10 @@ absl::StatusOr<std::vector<std::string>> ParseDevices(const std::string& text) {
   return devices;
 }
 
-std::string DeviceName(const farm::v1::DeviceReport& report) {
-  switch (report.backend()) {
-    case farm::v1::CUDA:
-      return absl::StrCat("cuda:", report.ordinal());
-    case farm::v1::MPS:
-      return "mps";
-    default:
-      return "cpu";
-  }
-}
-
 std::vector<std::string> ChooseDevices(const std::vector<farm::v1::DeviceReport>& reports) {
   std::vector<std::string> devices;
   for (const farm::v1::DeviceReport& report : reports) {
-    if (report.backend() != farm::v1::CPU && devices.size() < kMaxDevices) devices.push_back(DeviceName(report));
+    if (report.backend() != farm::v1::CPU && devices.size() < kMaxDevices) devices.push_back(plan::DeviceName(report));
   }
   if (devices.empty()) devices.push_back("cpu");
   return devices;

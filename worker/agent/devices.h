@@ -16,9 +16,6 @@ inline constexpr size_t kMaxDevices = 64;  // as many as a coordinator takes of 
 // "auto" or nothing -> empty.
 absl::StatusOr<std::vector<std::string>> ParseDevices(const std::string& text);
 
-// How an engine is told of a device: "cpu", "mps", "cuda:1".
-std::string DeviceName(const farm::v1::DeviceReport& report);
-
 // From everything that a machine has: its accelerators, or else its CPU.
 std::vector<std::string> ChooseDevices(const std::vector<farm::v1::DeviceReport>& reports);
 

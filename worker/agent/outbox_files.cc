@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "pipeline/plan/names.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
@@ -16,7 +17,8 @@ constexpr uint64_t kMaxResultBytes = uint64_t{4} << 20;  // an identity's bank n
 }  // namespace
 
 std::string OutboxFiles::PathOf(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) const {
-  const std::string name = absl::StrCat(Print(token), "-", absl::StrReplaceAll(Print(task), {{"/", "-"}}), kSuffix);
+  const std::string name =
+      absl::StrCat(plan::TokenName(token), "-", absl::StrReplaceAll(plan::TaskName(task), {{"/", "-"}}), kSuffix);
   return base::JoinPath(folder_, name);
 }
 

@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "worker/core/names.h"
+#include "pipeline/plan/names.h"
+#include "worker/core/keys.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
@@ -17,7 +18,7 @@ absl::StatusOr<Group> Group::From(farm::v1::Grant grant) {
   const int wanted = work.has_frames() ? work.frames().frames_size() : 1;
   if (work.kind_case() == Work::KIND_NOT_SET) {
     return absl::InvalidArgumentError(
-        absl::StrCat("The grant of ", Print(grant.tasks(0)), " has no work that this version knows."));
+        absl::StrCat("The grant of ", plan::TaskName(grant.tasks(0)), " has no work that this version knows."));
   }
   if (grant.tasks_size() != wanted) {
     return absl::InvalidArgumentError(

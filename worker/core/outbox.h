@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "farm/v1/session.pb.h"
+#include "worker/core/keys.h"
 #include "worker/core/limits.h"
-#include "worker/core/names.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {

@@ -240,10 +240,6 @@ std::vector<farm::v1::BlobRef> BlobsOf(const farm::v1::Result& result);
 // Blobs that a work reads, each once: the model's files, banks, images, fonts.
 std::vector<farm::v1::BlobRef> InputsOf(const farm::v1::Work& work);
 
-// "j-abc/frame/12", "j-abc/identity/0", "j-abc/page/3"; and "incarnation-number" in hex and decimal.
-std::string Print(const farm::v1::TaskId& task);
-std::string Print(const farm::v1::FencingToken& token);
-
 }  // namespace storyfarm::worker
 
 #endif  // STORYFARM_WORKER_CORE_SESSION_H_

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "worker/core/group.h"
-#include "worker/core/names.h"
+#include "worker/core/keys.h"
 #include "worker/core/outbox.h"
 #include "worker/core/session.h"
 #include "worker/core/silence.h"

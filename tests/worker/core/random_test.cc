@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "tests/worker/core/bench.h"
-#include "worker/core/names.h"
+#include "worker/core/keys.h"
 
 namespace storyfarm::worker {
 namespace {

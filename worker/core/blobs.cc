@@ -1,8 +1,6 @@
-#include "worker/core/names.h"
-
 #include <set>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
@@ -32,19 +30,6 @@ class BlobList {
   std::set<std::string> seen_;
   std::vector<BlobRef> blobs_;
 };
-
-absl::string_view KindName(farm::v1::TaskKind kind) {
-  switch (kind) {
-    case farm::v1::TASK_IDENTITY:
-      return "identity";
-    case farm::v1::TASK_FRAME:
-      return "frame";
-    case farm::v1::TASK_PAGE:
-      return "page";
-    default:
-      return "unknown";
-  }
-}
 
 }  // namespace
 
@@ -77,14 +62,6 @@ std::vector<BlobRef> InputsOf(const farm::v1::Work& work) {
     for (const auto& font : work.page().fonts()) blobs.Add(font.blob());
   }
   return blobs.Take();
-}
-
-std::string Print(const farm::v1::TaskId& task) {
-  return absl::StrCat(task.job_id(), "/", KindName(task.kind()), "/", task.number());
-}
-
-std::string Print(const farm::v1::FencingToken& token) {
-  return absl::StrCat(absl::Hex(token.incarnation(), absl::kZeroPad16), "-", token.number());
 }
 
 }  // namespace storyfarm::worker

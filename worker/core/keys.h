@@ -1,6 +1,6 @@
 // Keys for ordered containers, made of messages that have no order of their own.
-#ifndef STORYFARM_WORKER_CORE_NAMES_H_
-#define STORYFARM_WORKER_CORE_NAMES_H_
+#ifndef STORYFARM_WORKER_CORE_KEYS_H_
+#define STORYFARM_WORKER_CORE_KEYS_H_
 
 #include <cstdint>
 #include <string>
@@ -20,4 +20,4 @@ inline TaskKey KeyOf(const farm::v1::TaskId& task) { return {task.job_id(), task
 
 }  // namespace storyfarm::worker
 
-#endif  // STORYFARM_WORKER_CORE_NAMES_H_
+#endif  // STORYFARM_WORKER_CORE_KEYS_H_

@@ -1,0 +1,87 @@
+#include "pipeline/plan/names.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace storyfarm::plan {
+namespace {
+
+absl::string_view KindName(farm::v1::TaskKind kind) {
+  switch (kind) {
+    case farm::v1::TASK_IDENTITY:
+      return "identity";
+    case farm::v1::TASK_FRAME:
+      return "frame";
+    case farm::v1::TASK_PAGE:
+      return "page";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace
+
+std::string TaskName(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number) {
+  return absl::StrCat(job_id, "/", KindName(kind), "/", number);
+}
+
+std::string TaskName(const farm::v1::TaskId& task) { return TaskName(task.job_id(), task.kind(), task.number()); }
+
+std::string TokenName(const farm::v1::FencingToken& token) {
+  return absl::StrCat(absl::Hex(token.incarnation(), absl::kZeroPad16), "-", token.number());
+}
+
+std::string StateName(farm::v1::JobState state) {
+  switch (state) {
+    case farm::v1::JOB_QUEUED:
+      return "queued";
+    case farm::v1::JOB_RUNNING:
+      return "running";
+    case farm::v1::JOB_DONE:
+      return "done";
+    case farm::v1::JOB_FAILED:
+      return "failed";
+    case farm::v1::JOB_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+std::string StateName(farm::v1::TaskState state) {
+  switch (state) {
+    case farm::v1::TASK_BLOCKED:
+      return "blocked";
+    case farm::v1::TASK_READY:
+      return "ready";
+    case farm::v1::TASK_GRANTED:
+      return "granted";
+    case farm::v1::TASK_DONE:
+      return "done";
+    case farm::v1::TASK_FAILED:
+      return "failed";
+    case farm::v1::TASK_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+std::string BackendName(farm::v1::Backend backend) {
+  switch (backend) {
+    case farm::v1::CPU:
+      return "cpu";
+    case farm::v1::CUDA:
+      return "cuda";
+    case farm::v1::MPS:
+      return "mps";
+    default:
+      return "unknown";
+  }
+}
+
+std::string DeviceName(const farm::v1::DeviceReport& report) {
+  if (report.backend() == farm::v1::CUDA) return absl::StrCat("cuda:", report.ordinal());
+  return report.backend() == farm::v1::MPS ? "mps" : "cpu";
+}
+
+}  // namespace storyfarm::plan

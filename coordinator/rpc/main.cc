@@ -136,20 +136,16 @@ absl::Status StandStoreUp(const Config& config, base::Env& env, Standing& standi
   return absl::OkStatus();
 }
 
-// What a person or a script waits for: where it serves.
+// What a person or a script waits for: where it serves. The file comes last: who waits for it finds the line, too.
 absl::Status Announce(const Config& config, const std::string& socket_path, int port, base::Env& env) {
-  if (!config.port_file.empty()) {
-    if (absl::Status status = env.WriteFileDurably(config.port_file, absl::StrCat(port, "\n")); !status.ok()) {
-      return status;
-    }
-  }
   std::string line = absl::StrCat("storyfarm-coordinator serves on unix:", socket_path);
   if (!config.listen.empty()) {
     absl::StrAppend(&line, " and ", config.listen.substr(0, config.listen.rfind(':')), ":", port);
   }
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
-  return absl::OkStatus();
+  if (config.port_file.empty()) return absl::OkStatus();
+  return env.WriteFileDurably(config.port_file, absl::StrCat(port, "\n"));
 }
 
 int Serve(Config config, base::LogFormat format) {

@@ -1,17 +1,12 @@
 // storyfarm-coordinator: reads what it was told, holds its data folder, stands the store up and serves until it is told
 // to stop.
-#include <fcntl.h>
-#include <signal.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,64 +20,13 @@
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/signals.h"
 
 namespace storyfarm::coordinator {
 namespace {
 
 // Keys in Redis begin with it; one farm a coordinator, so that a person finds it under one name.
 constexpr char kFarm[] = "farm";
-
-// ---- Signals: a handler may do little more than write to a pipe.
-
-int signal_pipe[2] = {-1, -1};
-volatile sig_atomic_t signals_seen = 0;
-
-extern "C" void OnSignal(int number) {
-  if (signals_seen != 0) _exit(128 + number);  // the second one: what was accepted is in the log
-  signals_seen = 1;
-  const char byte = 1;
-  const int saved = errno;
-  if (write(signal_pipe[1], &byte, 1) != 1) _exit(128 + number);
-  errno = saved;
-}
-
-// Calls Drain when the first signal comes; ends with the object.
-class SignalWatch {
- public:
-  explicit SignalWatch(std::function<void()> drain)
-      : thread_([drain = std::move(drain)] {
-          char byte = 0;
-          ssize_t got = 0;
-          do {
-            got = read(signal_pipe[0], &byte, 1);
-          } while (got < 0 && errno == EINTR);
-          if (got == 1 && byte == 1) drain();
-        }) {}
-  ~SignalWatch() {
-    const char byte = 0;
-    // The pipe never holds more than two bytes: this can't fail or block.
-    if (write(signal_pipe[1], &byte, 1) == 1) thread_.join();
-  }
-
- private:
-  std::thread thread_;
-};
-
-absl::Status InstallSignals() {
-  if (pipe(signal_pipe) != 0) return base::ErrorFromErrno(errno, "open a pipe for", "signals");
-  for (const int fd : signal_pipe) fcntl(fd, F_SETFD, FD_CLOEXEC);
-  struct sigaction action {};
-  action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-  action.sa_handler = SIG_IGN;  // a broken connection is an error of a call, not a reason to die
-  sigaction(SIGPIPE, &action, nullptr);
-  return absl::OkStatus();
-}
-
-// ---- The program
 
 int Complain(const absl::Status& status, int exit_code) {
   std::fprintf(stderr, "storyfarm-coordinator: %s\n", std::string(status.message()).c_str());
@@ -190,7 +134,7 @@ int Serve(Config config, base::LogFormat format) {
   }
   absl::Status why;
   {
-    SignalWatch signals([&server, &log] {
+    base::StopWatch signals([&server, &log] {
       log.Info("stopping: no new calls, what was accepted is made safe");
       (*server)->Drain();
     });
@@ -214,7 +158,7 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<base::LogFormat> format = base::ParseLogFormat(read->config.log_format);
   if (!format.ok()) return Complain(format.status(), kExitUsage);
-  if (absl::Status status = InstallSignals(); !status.ok()) return Complain(status, kExitFailure);
+  if (absl::Status status = base::InstallStopSignals(); !status.ok()) return Complain(status, kExitFailure);
   return Serve(read->config, *format);
 }
 

@@ -2,7 +2,8 @@
 //
 // Everything that a part needs of the outside world passes through here, so that a test can break it: files, folders,
 // clocks and random bytes (Env), bytes named by their SHA-256 (Digest, FileStore, MappedFile), messages between two
-// processes (framing) and the processes themselves (Subprocess). blob transfer over gRPC is a target of its own.
+// processes (framing), the processes themselves (Subprocess), and how they are asked to stop (StopWatch). Blob transfer
+// over gRPC is a target of its own.
 //
 //   disk <-- Env <-- FileStore (content-addressed) <-- transfer (upload, download) <--> BlobService
 //                      ^ Digest, Sha256

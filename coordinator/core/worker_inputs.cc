@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
@@ -57,6 +58,34 @@ std::string WrongResult(const Job& job, const farm::v1::Result& result) {
     default:
       return "the result is of no kind";
   }
+}
+
+// The record of a result that was checked. Its time is the coordinator's, one clock for all nodes.
+farm::v1::Record MakeFact(farm::v1::Result result, const std::string& node_id, uint64_t unix_ms) {
+  farm::v1::Record record;
+  const auto fill = [&result, &node_id](auto& fact) {
+    fact.set_job_id(result.task().job_id());
+    fact.set_node_id(node_id);
+    *fact.mutable_token() = result.token();
+  };
+  if (result.has_frame()) {
+    farm::v1::FrameFinished& fact = *record.mutable_frame_finished();
+    fill(fact);
+    *fact.mutable_result() = std::move(*result.mutable_frame());
+    fact.mutable_result()->set_finished_unix_ms(unix_ms);
+  } else if (result.has_identity()) {
+    farm::v1::IdentityFinished& fact = *record.mutable_identity_finished();
+    fill(fact);
+    fact.set_number(result.task().number());
+    *fact.mutable_result() = std::move(*result.mutable_identity());
+    for (auto& frame : *fact.mutable_result()->mutable_frames()) frame.set_finished_unix_ms(unix_ms);
+  } else {
+    farm::v1::PageFinished& fact = *record.mutable_page_finished();
+    fill(fact);
+    fact.set_number(result.task().number());
+    *fact.mutable_result() = std::move(*result.mutable_page());
+  }
+  return record;
 }
 
 absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
@@ -325,38 +354,10 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   }
   const auto grant = state.grants().find(token);
   const uint32_t device_index = grant != state.grants().end() ? grant->second.device : slot->device;
-  farm::v1::Record record;
-  uint64_t render_ms = 0;
-  uint32_t frames = 0;
-  if (task.kind() == farm::v1::TASK_FRAME) {
-    farm::v1::FrameFinished& fact = *record.mutable_frame_finished();
-    fact.set_job_id(task.job_id());
-    *fact.mutable_result() = std::move(*result.mutable_frame());
-    fact.mutable_result()->set_finished_unix_ms(now.unix_ms);  // one clock for all nodes
-    fact.set_node_id(node.id);
-    *fact.mutable_token() = result.token();
-    render_ms = fact.result().render_ms();
-    frames = 1;
-  } else if (task.kind() == farm::v1::TASK_IDENTITY) {
-    farm::v1::IdentityFinished& fact = *record.mutable_identity_finished();
-    fact.set_job_id(task.job_id());
-    fact.set_number(task.number());
-    *fact.mutable_result() = std::move(*result.mutable_identity());
-    for (auto& frame : *fact.mutable_result()->mutable_frames()) frame.set_finished_unix_ms(now.unix_ms);
-    fact.set_node_id(node.id);
-    *fact.mutable_token() = result.token();
-    render_ms = fact.result().render_ms();
-    frames = fact.result().frames_size();
-    node.NowCached(fact.result().bank(), limits);
-  } else {
-    farm::v1::PageFinished& fact = *record.mutable_page_finished();
-    fact.set_job_id(task.job_id());
-    fact.set_number(task.number());
-    *fact.mutable_result() = std::move(*result.mutable_page());
-    fact.set_node_id(node.id);
-    *fact.mutable_token() = result.token();
-  }
-  Commit(std::move(record));
+  const uint64_t render_ms = result.has_identity() ? result.identity().render_ms() : result.frame().render_ms();
+  const uint32_t frames = result.has_identity() ? result.identity().frames_size() : result.has_frame() ? 1 : 0;
+  if (result.has_identity()) node.NowCached(result.identity().bank(), limits);
+  Commit(MakeFact(std::move(result), node.id, now.unix_ms));
   Renew(token);
   Lease& lease = fleet.leases[token];
   lease.last_event_ms = now.monotonic_ms;

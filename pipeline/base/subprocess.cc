@@ -124,6 +124,16 @@ ExitStatus FromWaitStatus(int status) {
   return result;
 }
 
+// The error of exec that the child sent, or 0: the pipe closes where exec succeeds.
+int ReadExecError(int fd) {
+  int error = 0;
+  ssize_t got = 0;
+  do {
+    got = ::read(fd, &error, sizeof error);
+  } while (got < 0 && errno == EINTR);
+  return got == sizeof error ? error : 0;
+}
+
 }  // namespace
 
 std::string ExitStatus::ToString() const {
@@ -174,6 +184,15 @@ struct Subprocess::Shared {
     }
     ended = FromWaitStatus(status);
     changed.notify_all();
+  }
+
+  // Forks on a thread that then waits for the child. 0, or the error where there is no child.
+  static int Fork(const std::shared_ptr<Shared>& shared, const ChildPlan& plan) {
+    // `plan` borrows from the caller; the thread needs it only until fork, which this call waits for.
+    std::thread([shared, &plan] { shared->ForkAndWait(plan); }).detach();
+    std::unique_lock<std::mutex> lock(shared->mutex);
+    shared->changed.wait(lock, [&] { return shared->started; });
+    return shared->fork_error;
   }
 };
 
@@ -233,23 +252,11 @@ absl::StatusOr<std::unique_ptr<Subprocess>> Subprocess::Start(const SubprocessOp
   plan.die_with_parent = options.die_with_parent;
 
   auto shared = std::make_shared<Shared>();
-  // `plan` borrows from this frame; the thread needs it only until fork, which this frame waits for.
-  std::thread([shared, &plan] { shared->ForkAndWait(plan); }).detach();
-  int fork_error = 0;
-  {
-    std::unique_lock<std::mutex> lock(shared->mutex);
-    shared->changed.wait(lock, [&] { return shared->started; });
-    fork_error = shared->fork_error;
-  }
-  if (fork_error != 0) return ErrorFromErrno(fork_error, "start", *program);
+  if (const int error = Shared::Fork(shared, plan); error != 0) return ErrorFromErrno(error, "start", *program);
   error_write.Reset();
-  int exec_error = 0;
-  ssize_t got;
-  do {
-    got = ::read(error_read.get(), &exec_error, sizeof exec_error);
-  } while (got < 0 && errno == EINTR);
+  const int exec_error = ReadExecError(error_read.get());
   std::unique_ptr<Subprocess> child(new Subprocess(std::move(shared)));
-  if (got == sizeof exec_error) {
+  if (exec_error != 0) {
     child->Wait(absl::InfiniteDuration());
     return ErrorFromErrno(exec_error, "start", *program);
   }

@@ -131,6 +131,42 @@ void CheckBlocks(JsonReader& reader, const UNetConfig& config, const std::vector
   }
 }
 
+// What is one number or one switch for the whole UNet. `finest_channels`: of the first level.
+void ReadNumbers(JsonReader& reader, const nlohmann::json& object, int64_t finest_channels, UNetConfig& config) {
+  config.in_channels = reader.Int("in_channels", 1, kMaxChannels).value_or(4);
+  config.out_channels = reader.Int("out_channels", 1, kMaxChannels).value_or(4);
+  config.conv_in_kernel = reader.Int("conv_in_kernel", 1, 15).value_or(3);
+  config.conv_out_kernel = reader.Int("conv_out_kernel", 1, 15).value_or(3);
+  config.downsample_padding = reader.Int("downsample_padding", 0, 1).value_or(1);
+  config.center_input_sample = reader.Bool("center_input_sample").value_or(false);
+  if (const auto groups = object.find("norm_num_groups"); groups != object.end() && groups->is_null()) {
+    reader.Unsupported("norm_num_groups", *groups, "a number of groups");
+  }
+  config.norm_num_groups = reader.Int("norm_num_groups", 1, kMaxChannels).value_or(32);
+  config.norm_eps = reader.Number("norm_eps").value_or(1e-5);
+  config.mid_block_scale_factor = reader.Number("mid_block_scale_factor").value_or(1);
+  config.time_scale_shift = reader.String("resnet_time_scale_shift").value_or("default") == "scale_shift";
+  config.use_linear_projection = reader.Bool("use_linear_projection").value_or(false);
+  config.upcast_attention = reader.Bool("upcast_attention").value_or(false);
+  config.flip_sin_to_cos = reader.Bool("flip_sin_to_cos").value_or(true);
+  config.freq_shift = reader.Number("freq_shift").value_or(0);
+  config.time_embed_dim = reader.Int("time_embedding_dim", 1, kMaxChannels).value_or(4 * finest_channels);
+  config.addition_time_embed_dim = reader.Int("addition_time_embed_dim", 2, kMaxChannels).value_or(0);
+  config.projection_class_embeddings_input_dim =
+      reader.Int("projection_class_embeddings_input_dim", 1, kMaxChannels).value_or(0);
+  if (config.addition_time_embed_dim < 2 || config.addition_time_embed_dim % 2 != 0) {
+    reader.Invalid("addition_time_embed_dim", "must be an even number where addition_embed_type is \"text_time\"");
+  }
+  if (config.projection_class_embeddings_input_dim <= 6 * config.addition_time_embed_dim) {
+    reader.Invalid("projection_class_embeddings_input_dim",
+                   "must be larger than 6 x addition_time_embed_dim where addition_embed_type is \"text_time\"");
+  }
+  if (finest_channels % 2 != 0) reader.Invalid("block_out_channels", "must start with an even number");
+  if (config.mid_block_scale_factor == 0) reader.Invalid("mid_block_scale_factor", "must not be 0");
+  if (config.conv_in_kernel % 2 == 0) reader.Invalid("conv_in_kernel", "must be odd");
+  if (config.conv_out_kernel % 2 == 0) reader.Invalid("conv_out_kernel", "must be odd");
+}
+
 }  // namespace
 
 absl::StatusOr<UNetConfig> ParseUNetConfig(std::string_view json, std::string_view file) {
@@ -197,39 +233,7 @@ absl::StatusOr<UNetConfig> ParseUNetConfig(std::string_view json, std::string_vi
   config.mid_block = {channels.back(), 2, {down_layers.back()[0]}, heads.back(), cross_dims.back()};
 
   ReadSampleSize(reader, config);
-  config.in_channels = reader.Int("in_channels", 1, kMaxChannels).value_or(4);
-  config.out_channels = reader.Int("out_channels", 1, kMaxChannels).value_or(4);
-  config.conv_in_kernel = reader.Int("conv_in_kernel", 1, 15).value_or(3);
-  config.conv_out_kernel = reader.Int("conv_out_kernel", 1, 15).value_or(3);
-  config.downsample_padding = reader.Int("downsample_padding", 0, 1).value_or(1);
-  config.center_input_sample = reader.Bool("center_input_sample").value_or(false);
-  if (const nlohmann::json* groups = object->contains("norm_num_groups") ? &(*object)["norm_num_groups"] : nullptr;
-      groups != nullptr && groups->is_null()) {
-    reader.Unsupported("norm_num_groups", *groups, "a number of groups");
-  }
-  config.norm_num_groups = reader.Int("norm_num_groups", 1, kMaxChannels).value_or(32);
-  config.norm_eps = reader.Number("norm_eps").value_or(1e-5);
-  config.mid_block_scale_factor = reader.Number("mid_block_scale_factor").value_or(1);
-  config.time_scale_shift = reader.String("resnet_time_scale_shift").value_or("default") == "scale_shift";
-  config.use_linear_projection = reader.Bool("use_linear_projection").value_or(false);
-  config.upcast_attention = reader.Bool("upcast_attention").value_or(false);
-  config.flip_sin_to_cos = reader.Bool("flip_sin_to_cos").value_or(true);
-  config.freq_shift = reader.Number("freq_shift").value_or(0);
-  config.time_embed_dim = reader.Int("time_embedding_dim", 1, kMaxChannels).value_or(4 * channels[0]);
-  config.addition_time_embed_dim = reader.Int("addition_time_embed_dim", 2, kMaxChannels).value_or(0);
-  config.projection_class_embeddings_input_dim =
-      reader.Int("projection_class_embeddings_input_dim", 1, kMaxChannels).value_or(0);
-  if (config.addition_time_embed_dim < 2 || config.addition_time_embed_dim % 2 != 0) {
-    reader.Invalid("addition_time_embed_dim", "must be an even number where addition_embed_type is \"text_time\"");
-  }
-  if (config.projection_class_embeddings_input_dim <= 6 * config.addition_time_embed_dim) {
-    reader.Invalid("projection_class_embeddings_input_dim",
-                   "must be larger than 6 x addition_time_embed_dim where addition_embed_type is \"text_time\"");
-  }
-  if (channels[0] % 2 != 0) reader.Invalid("block_out_channels", "must start with an even number");
-  if (config.mid_block_scale_factor == 0) reader.Invalid("mid_block_scale_factor", "must not be 0");
-  if (config.conv_in_kernel % 2 == 0) reader.Invalid("conv_in_kernel", "must be odd");
-  if (config.conv_out_kernel % 2 == 0) reader.Invalid("conv_out_kernel", "must be odd");
+  ReadNumbers(reader, *object, channels[0], config);
   CheckBlocks(reader, config, config.down_blocks);
   CheckBlocks(reader, config, {config.mid_block});
   if (!reader.ok()) return reader.status();

@@ -117,6 +117,11 @@ render::Frame ToFrame(const farm::v1::Frame& from) {
   return frame;
 }
 
+// What a bank is made with and read with must be one model: its digest tells, and its name where nobody took a digest.
+std::string Origin(const farm::v1::ModelManifest& model) {
+  return model.digest().empty() ? model.name() : absl::BytesToHexString(model.digest());
+}
+
 absl::StatusOr<render::CharacterKey> ToKey(const std::string& bytes) {
   render::CharacterKey key{};
   if (bytes.size() != key.size()) return absl::InvalidArgumentError("a character's key is not 16 bytes");
@@ -194,7 +199,7 @@ absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunReq
 
   render::IdentityRequest request;
   request.model_folder = run.model_folder();
-  request.model_name = work.model().name();
+  request.model_name = Origin(work.model());
   request.settings = *std::move(settings);
   request.plan = *plan;
   request.character = static_cast<int>(work.character());
@@ -215,7 +220,7 @@ absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest
 
   render::FramesRequest request;
   request.model_folder = run.model_folder();
-  request.model_name = work.model().name();
+  request.model_name = Origin(work.model());
   request.settings = *std::move(settings);
   request.plan = *plan;
   for (const farm::v1::Frame& frame : work.frames()) request.frames.push_back(ToFrame(frame));

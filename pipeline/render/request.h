@@ -105,7 +105,7 @@ struct Draws {
 
 struct IdentityRequest {
   std::string model_folder;
-  std::string model_name;  // recorded in bank files
+  std::string model_name;  // its digest in hex, or its name where it has none: recorded in bank files, and compared
   Settings settings;
   Plan plan;
   int character = 0;

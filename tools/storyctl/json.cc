@@ -67,6 +67,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
     devices.push_back({{"index", report.index()},
                        {"backend", plan::BackendName(report.backend())},
                        {"name", report.name()},
+                       {"driver", report.driver()},
                        {"total_bytes", report.total_bytes()},
                        {"free_bytes", device.has_memory() ? device.memory().free_bytes() : report.free_bytes()},
                        {"farm_bytes", device.memory().farm_bytes()},

@@ -148,7 +148,6 @@ LocalJob::RunEnd LocalJob::RunWork(const farm::v1::Work& work,
   run.set_output_folder(base::JoinPath(options_.work_folder, absl::StrCat("run-", request.request_id())));
   run.set_draws_file(options_.draws);
   run.set_save_draws_file(options_.save_draws);
-  run.set_character_count(static_cast<uint32_t>(job_.story().characters_size()));
   for (const auto& character : job_.story().characters()) run.add_character_names(character.name());
   run.set_panel_count(plan::PanelCount(job_.story()));
   if (absl::Status made = env_.CreateFolders(run.output_folder()); !made.ok()) return fail(made);

@@ -2,10 +2,9 @@
 //
 // For the engine (a PageWork becomes the structs below) and for `storyctl render`.
 //
-//   Page + PageStyle --layout.cc--> PageLayout (rectangles, numbers only) --draw.cc--> Cairo --+-- ComposePng   one
-//   page
-//                        ^                                                                    +-- WritePdf     book
-//                  caption heights from text.cc (Pango over Fonts)        zip.cc -------------+-- WriteCbz     book
+//   Page + PageStyle --layout.cc--> PageLayout (rectangles, numbers only) --draw.cc--> Cairo --+-- ComposePng: a page
+//                         ^                                                                    +-- WritePdf: the book
+//                   caption heights from text.cc (Pango over Fonts)                 zip.cc ----+-- WriteCbz: the book
 //
 // Equal input gives equal bytes on machines of one kind: fonts come from files (fonts.h), pictures are scaled in
 // integer arithmetic (resample.h), dates are fixed.

@@ -19,10 +19,9 @@
 // engine.
 //
 // What it promises:
-//  1. A result is on disk before it is sent, and leaves the disk only for ACCEPTED or STALE. Every Hello names it. (The
-//  one
-//     exception: its files are gone from the cache and the coordinator lacks them. Then the task is reported as a
-//     fault.)
+//  1. A result is on disk before it is sent, and leaves the disk only for ACCEPTED or STALE. Every Hello names it. The
+//     one exception: its files are gone from the cache and the coordinator lacks them. Then the task is reported as a
+//     fault.
 //  2. Nothing but Hello is sent before Welcome. What Welcome drops is stopped; what it wants is sent.
 //  3. Only tasks whose engine is within its deadline are renewed. An engine silent beyond what this model's steps ever
 //     took (limits.h) is stopped, and its tasks reported HUNG.

@@ -13,7 +13,7 @@ struct Token {
   uint64_t incarnation = 0;
   uint64_t number = 0;  // 0: no token
 
-  auto operator<=>(const Token&) const = default;
+  auto operator<=>(const Token&) const = default;  // NOLINT(modernize-use-nullptr): the check misreads <=>
 };
 
 inline Token FromMessage(const farm::v1::FencingToken& token) { return {token.incarnation(), token.number()}; }

@@ -110,6 +110,7 @@ std::vector<std::string> MergedEnvironment(const std::vector<std::pair<std::stri
   }
   for (const auto& [name, value] : changes) merged[name] = value;
   std::vector<std::string> lines;
+  lines.reserve(merged.size());
   for (const auto& [name, value] : merged) lines.push_back(absl::StrCat(name, "=", value));
   return lines;
 }

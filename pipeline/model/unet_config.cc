@@ -77,7 +77,8 @@ std::vector<bool> ReadBlockTypes(JsonReader& reader, const char* key, const std:
                                  const std::string& with_attention, std::vector<std::string> absent) {
   std::vector<bool> attention;
   for (const std::string& type : reader.Strings(key).value_or(std::move(absent))) {
-    if (type != plain && type != with_attention) reader.Unsupported(key, type, plain + ", " + with_attention);
+    if (type != plain && type != with_attention)
+      reader.Unsupported(key, type, absl::StrCat(plain, ", ", with_attention));
     attention.push_back(type == with_attention);
   }
   return attention;

@@ -261,7 +261,7 @@ class Finisher {
                                      " bytes with the characters' descriptions in it; the model reads some 300"));
         return;
       }
-      prompt = ReplaceAll(prompt, names_[static_cast<size_t>(i)], description + " ");
+      prompt = ReplaceAll(prompt, names_[static_cast<size_t>(i)], absl::StrCat(description, " "));
     }
     const bool marked = prompt.find(kNoCharacter) != std::string::npos;
     if (marked && panel.characters_size() > 0) {

@@ -26,19 +26,19 @@ struct Limits {
   // How long an engine may be silent. Nothing learned yet: a CPU needs minutes for one step of a write pass at
   // 1024x1024, and a cold load reads 7 GB from whatever disk there is. Then: so many times the longest silence that
   // this model ever showed in this phase, but never less than a busy machine may swap for.
-  int64_t unknown_silence_ms = 30 * 60 * 1000;
-  int64_t least_silence_ms = 60 * 1000;
+  int64_t unknown_silence_ms = int64_t{30} * 60 * 1000;
+  int64_t least_silence_ms = int64_t{60} * 1000;
   int64_t silence_factor = 8;
 
   // An upload that failed is tried again: 1 s, doubled each time, at most 30 s. Without end: the outbox is what must
   // not be lost.
   int64_t upload_first_ms = 1000;
-  int64_t upload_most_ms = 30 * 1000;
+  int64_t upload_most_ms = int64_t{30} * 1000;
 
   // An engine that ended is started again: 500 ms, doubled each time, at most 60 s. After so many ends in a row without
   // a finished task its groups are given back.
   int64_t engine_first_ms = 500;
-  int64_t engine_most_ms = 60 * 1000;
+  int64_t engine_most_ms = int64_t{60} * 1000;
   uint32_t engine_ends = 3;
 
   // Blobs that Hello lists, as the protocol says.

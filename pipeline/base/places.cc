@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/digest.h"
 #include "pipeline/base/env.h"
@@ -42,6 +44,20 @@ absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables)
   absl::StatusOr<std::string> folder = DefaultDataFolder(variables, "coordinator");
   if (!folder.ok()) return folder.status();
   return absl::StrCat("unix:", CoordinatorSocket(*folder));
+}
+
+absl::Status CheckCoordinatorTarget(const std::string& target) {
+  constexpr std::string_view kUnix = "unix:";
+  bool right = false;
+  if (target.rfind(kUnix, 0) == 0) {
+    right = target.size() > kUnix.size();
+  } else if (const size_t colon = target.rfind(':'); colon != std::string::npos && colon > 0) {
+    uint32_t port = 0;
+    right = absl::SimpleAtoi(target.substr(colon + 1), &port) && port > 0 && port <= 65535;
+  }
+  if (right) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", target, "\" is no address of a coordinator: write unix:PATH or HOST:PORT, such as 127.0.0.1:7850."));
 }
 
 }  // namespace storyfarm::base

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace storyfarm::base {
@@ -33,6 +34,10 @@ std::string CoordinatorSocket(const std::string& data_folder);
 
 // "unix:" and the socket of this user's coordinator in its default place: what gRPC takes as a target.
 absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables);
+
+// OK for what a person may name a coordinator by: "unix:" and a path, or HOST:PORT with a port from 1 to 65535.
+// INVALID_ARGUMENT says what is wrong; nobody should wait for an address at which nothing can ever answer.
+absl::Status CheckCoordinatorTarget(const std::string& target);
 
 }  // namespace storyfarm::base
 

@@ -16,6 +16,14 @@
 #include "tools/storyctl/problems.h"
 
 namespace storyfarm::storyctl {
+namespace {
+
+// A file that is larger than any story is a wrong file, not a lack of room.
+absl::Status AsFileInput(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) ? absl::InvalidArgumentError(status.message()) : AsInput(status);
+}
+
+}  // namespace
 
 bool StoryInputs::ok() const { return CountErrors(problems) == 0; }
 
@@ -24,7 +32,7 @@ absl::StatusOr<StoryInputs> ReadStoryInputs(const Context& context, const std::s
   StoryInputs inputs;
   inputs.story_name = base::FileNameOf(story_path);
   auto story_bytes = context.env.ReadFile(story_path, story::kMaxFileBytes);
-  if (!story_bytes.ok()) return AsInput(story_bytes.status());
+  if (!story_bytes.ok()) return AsFileInput(story_bytes.status());
   inputs.story_bytes = *std::move(story_bytes);
   story::ParsedStory parsed = story::ParseStory(inputs.story_bytes, inputs.story_name);
   inputs.story = std::move(parsed.story);
@@ -33,7 +41,7 @@ absl::StatusOr<StoryInputs> ReadStoryInputs(const Context& context, const std::s
 
   inputs.settings_name = base::FileNameOf(settings_path);
   auto settings_bytes = context.env.ReadFile(settings_path, story::kMaxSettingsBytes);
-  if (!settings_bytes.ok()) return AsInput(settings_bytes.status());
+  if (!settings_bytes.ok()) return AsFileInput(settings_bytes.status());
   inputs.settings_bytes = *std::move(settings_bytes);
   story::ParsedSettings settings =
       story::ParseSettings(inputs.settings_bytes, inputs.settings_name, inputs.story.settings());

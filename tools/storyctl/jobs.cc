@@ -43,9 +43,10 @@ void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {
 }  // namespace
 
 absl::StatusOr<std::string> FarmTarget(const Context& context) {
-  if (!context.farm.empty()) return context.farm;
-  if (const std::string farm = context.variables("STORYFARM_FARM"); !farm.empty()) return farm;
-  return base::DefaultCoordinatorTarget(context.variables);
+  const std::string named = context.farm.empty() ? context.variables("STORYFARM_FARM") : context.farm;
+  if (named.empty()) return base::DefaultCoordinatorTarget(context.variables);
+  if (absl::Status status = base::CheckCoordinatorTarget(named); !status.ok()) return status;
+  return named;
 }
 
 Outcome Jobs(const Context& context, const JobsOptions& options) {
@@ -135,9 +136,10 @@ Outcome Nodes(const Context& context) {
     return ExitCode::kOk;
   }
   std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "DEVICE", "MEMORY", "SPEED", "NOW", "DONE"}};
+  std::vector<std::string> notes;  // sentences, which would push the columns apart
   for (const auto& node : response->nodes()) {
     std::string state = node.connected() ? (node.leaving() ? "leaving" : "connected") : "away";
-    if (!node.note().empty()) absl::StrAppend(&state, " (", node.note(), ")");
+    if (!node.note().empty()) notes.push_back(absl::StrCat(node.name(), ": ", node.note()));
     if (node.devices().empty()) rows.push_back({node.name(), state});
     for (const auto& device : node.devices()) {
       const farm::v1::DeviceReport& report = device.report();
@@ -149,7 +151,9 @@ Outcome Nodes(const Context& context) {
                       absl::StrFormat("%.2f TFLOP/s", report.speed_tflops()), now, absl::StrCat(device.frames_done())});
     }
   }
-  context.console.out() << Table(rows) << std::flush;
+  context.console.out() << Table(rows);
+  for (const std::string& note : notes) context.console.out() << note << "\n";
+  context.console.out() << std::flush;
   return ExitCode::kOk;
 }
 

@@ -134,12 +134,19 @@ std::vector<CommandWords> CommandLine::Words() const {
   return commands;
 }
 
-void PrintError(const Context& context, const absl::Status& status) {
-  context.console.Error(std::string(status.message()));
-  if (!context.json) return;
+void PrintError(const Console& console, bool json, const absl::Status& status) {
+  console.Error(std::string(status.message()));
+  if (!json) return;
   const int code = static_cast<int>(ExitCodeOf(status));
-  context.console.out() << Print({{"error", {{"message", std::string(status.message())}, {"exit_code", code}}}})
-                        << std::endl;
+  console.out() << Print({{"error", {{"message", std::string(status.message())}, {"exit_code", code}}}}) << std::endl;
+}
+
+absl::Status UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = app.remaining();
+  if (app.get_subcommands().empty() && !unknown.empty() && unknown[0][0] != '-') {
+    return absl::InvalidArgumentError(absl::StrCat("there is no command '", unknown[0], "'; see storyctl --help"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(error.what(), "; see storyctl --help"));
 }
 
 }  // namespace
@@ -169,13 +176,17 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
     line.app.parse(std::move(reversed));
   } catch (const CLI::ParseError& error) {
-    const int code = line.app.exit(error, console.out(), console.err());
-    return code == 0 ? 0 : static_cast<int>(ExitCode::kBadInput);
+    if (error.get_exit_code() == 0) return line.app.exit(error, console.out(), console.err());  // --help, --version
+    // The flag may stand behind what could not be read.
+    const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+    const absl::Status wrong = UsageError(line.app, error);
+    PrintError(console, json, wrong);
+    return static_cast<int>(ExitCodeOf(wrong));
   }
   const Context context{console, env, variables, line.farm, line.json};
   const Outcome outcome = line.run(context);
   if (outcome.ok()) return static_cast<int>(*outcome);
-  PrintError(context, outcome.status());
+  PrintError(console, line.json, outcome.status());
   return static_cast<int>(ExitCodeOf(outcome.status()));
 }
 

@@ -5,7 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -99,8 +101,13 @@ absl::StatusOr<uint64_t> Gigabytes(const std::string& flag, const std::string& t
 absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   ProgramOptions options;
   AgentOptions& agent = options.agent;
-  agent.data_folder = values.at("data");
+  // The engine, which answers with whole paths, is given paths below it.
+  std::error_code error;
+  agent.data_folder = std::filesystem::absolute(values.at("data"), error).lexically_normal().string();
+  if (error) return absl::InvalidArgumentError(absl::StrCat("--data: ", error.message()));
+  while (agent.data_folder.size() > 1 && agent.data_folder.back() == '/') agent.data_folder.pop_back();
   agent.link.coordinator = values.at("coordinator");
+  if (absl::Status status = base::CheckCoordinatorTarget(agent.link.coordinator); !status.ok()) return status;
   agent.node_name = values.at("name");
   if (agent.node_name.empty() || agent.node_name.size() > kMaxNameBytes) {
     return absl::InvalidArgumentError(absl::StrCat("--name must have 1 to ", kMaxNameBytes, " bytes."));

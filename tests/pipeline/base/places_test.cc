@@ -42,5 +42,14 @@ TEST(Places, ALongDataFolderHasItsSocketElsewhereAndAlwaysTheSame) {
   EXPECT_NE(path, CoordinatorSocket(folder + "b"));
 }
 
+TEST(Places, AnAddressAtWhichNothingCanAnswerIsRefused) {
+  for (const char* right : {"unix:/run/farm.sock", "127.0.0.1:7850", "localhost:1", "[::1]:65535"}) {
+    EXPECT_TRUE(CheckCoordinatorTarget(right).ok()) << right;
+  }
+  for (const char* wrong : {"", "farm", "unix:", ":7850", "farm:", "farm:0", "farm:65536", "farm:-1", "farm:http"}) {
+    EXPECT_EQ(CheckCoordinatorTarget(wrong).code(), absl::StatusCode::kInvalidArgument) << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace storyfarm::base

@@ -33,10 +33,28 @@ TEST_F(Usage, HelpAndVersionAreResultsAndEndWell) {
 TEST_F(Usage, WrongUsageIsBadInput) {
   EXPECT_EQ(Run({}), 2);
   EXPECT_EQ(Run({"sumbit"}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("no command 'sumbit'"));
   EXPECT_EQ(Run({"watch"}), 2);
   EXPECT_EQ(Run({"jobs", "--limit", "none"}), 2);
   EXPECT_EQ(Run({"completion", "tcsh"}), 2);
   EXPECT_THAT(err_.str(), HasSubstr("bash, zsh, fish"));
+}
+
+TEST_F(Usage, WithJsonWrongUsageIsADocumentToo) {
+  EXPECT_EQ(Run({"--json", "jobs", "--limit", "0"}), 2);
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("\"exit_code\": 2"), HasSubstr("--limit")));
+  EXPECT_EQ(Run({"submit", "--json"}), 2);
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("\"exit_code\": 2"), HasSubstr("story is required")));
+}
+
+TEST_F(Usage, AnAddressThatIsNoneIsBadInput) {
+  EXPECT_EQ(Run({"jobs", "--farm", "farm"}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("HOST:PORT"));
+}
+
+TEST_F(Usage, AFileLargerThanAnyStoryIsBadInput) {
+  EXPECT_EQ(Run({"submit", Write("huge.txt", std::string((4 << 20) + 1, 'x')), "--farm", "unix:/nowhere"}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("huge.txt"));
 }
 
 TEST_F(Usage, AMissingFileIsBadInputAndNamesTheFile) {

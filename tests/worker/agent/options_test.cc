@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <map>
 
@@ -42,6 +43,12 @@ TEST(Options, FlagsGoBeforeVariablesBeforeTheFileBeforeDefaults) {
   EXPECT_EQ(options->agent.devices, std::vector<std::string>{"mps"});
 }
 
+TEST(Options, ADataFolderIsAWholePathWhereverTheWorkerWasStarted) {
+  const auto options = Read({"--data", "cache/../here/"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->agent.data_folder, (std::filesystem::current_path() / "here").string());
+}
+
 TEST(Options, HelpShowsEachDefault) {
   const auto options = Read({"--help"});
   ASSERT_TRUE(options.ok());
@@ -58,6 +65,7 @@ TEST(Options, NameWhatIsWrong) {
   const auto unknown = Read({"--config", folder.File("c.yaml")});
   EXPECT_NE(unknown.status().message().find("c.yaml:2"), absl::string_view::npos) << unknown.status();
   for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--threads", "many"},
+                                                {"--coordinator", "farm"},
                                                 {"--devices", "gpu"},
                                                 {"--cache-gb", "0"},
                                                 {"--limit-memory-gb", "-1"},

@@ -187,7 +187,7 @@ GroupShape BareShape(const RenderSettings& settings) {
   shape.set_width(settings.width());
   shape.set_height(settings.height());
   shape.set_steps(settings.steps());
-  shape.set_guidance(settings.guidance_scale() != 1.0);
+  shape.set_guidance(settings.guidance_scale() > 1.0);
   *shape.mutable_token_rate() = settings.token_rate();
   shape.set_dtype(settings.dtype());
   shape.set_reproducible(settings.reproducible());

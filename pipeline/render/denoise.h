@@ -40,7 +40,7 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
                                    identity::Pass* pass, const AfterStep& after_step);
 
 // Whether guidance needs the unconditional half.
-inline bool UsesGuidance(double guidance_scale) { return guidance_scale != 1.0; }
+inline bool UsesGuidance(double guidance_scale) { return guidance_scale > 1.0; }
 
 // "panel 3", or "hidden identity frame 0": counted as in requests and draws files, from 0.
 std::string FrameText(const Frame& frame);

@@ -161,6 +161,9 @@ absl::StatusOr<LocalOptions> Prepare(const Context& context, const RenderOptions
     local.engine = *std::move(engine);
   } else {
     local.engine = options.engine;
+    if (!context.env.Exists(local.engine)) {
+      return absl::InvalidArgumentError(absl::StrCat("--engine: there is no file ", options.engine));
+    }
   }
   local.device = options.device;
   local.threads = options.threads;

@@ -194,7 +194,7 @@ void Session::Parts::Fault(Group* group, const std::vector<size_t>& tasks, const
   Post(std::move(message));
 }
 
-void Session::Parts::On(Persisted event) { outbox.Persisted(event.token, event.task); }
+void Session::Parts::On(const Persisted& event) { outbox.Persisted(event.token, event.task); }
 
 void Session::Parts::On(PersistFailed event) {
   outbox.Remove(event.token, event.task);
@@ -213,9 +213,9 @@ void Session::Parts::On(PersistFailed event) {
   Post(std::move(message));
 }
 
-void Session::Parts::On(Uploaded event) { outbox.Uploaded(event.digest); }
+void Session::Parts::On(const Uploaded& event) { outbox.Uploaded(event.digest); }
 
-void Session::Parts::On(UploadFailed event) {
+void Session::Parts::On(const UploadFailed& event) {
   Say(true, absl::StrCat("an upload failed", event.lost ? " for good: " : ", to be tried again: ", event.why));
   outbox.UploadFailed(now_ms, event.digest, event.lost);
 }

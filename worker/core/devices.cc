@@ -1,5 +1,6 @@
 // Session, the side that speaks with the engines: what runs next on each device, what its engine says, and its end.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,7 @@ std::string DeviceName(const Device& device) {
   return absl::StrCat("device ", device.report.index(), " (", device.report.name(), ")");
 }
 
-double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes / 10'000'000) / 100.0; }
+double Gigabytes(uint64_t bytes) { return std::floor(static_cast<double>(bytes) / 1e7) / 100; }
 
 farm::v1::Failure MakeFailure(farm::v1::FailureKind kind, std::string message) {
   farm::v1::Failure failure;
@@ -70,11 +71,11 @@ void Session::Parts::On(Tick) {
 
 // ---- Before a run -------------------------------------------------------------------------------------------------
 
-void Session::Parts::On(Prepared event) {
+void Session::Parts::On(const Prepared& event) {
   if (Group* group = FindGroup(KeyOf(event.token))) group->prepared = true;
 }
 
-void Session::Parts::On(PrepareFailed event) {
+void Session::Parts::On(const PrepareFailed& event) {
   Group* group = FindGroup(KeyOf(event.token));
   if (group == nullptr || group->prepared) return;
   std::vector<size_t> all(group->task_count());
@@ -201,7 +202,7 @@ void Session::Parts::On(FrameStored event) {
   Finish(group, *index, std::move(result));
 }
 
-void Session::Parts::On(BankStepStored event) {
+void Session::Parts::On(const BankStepStored& event) {
   Device* device = Alive(event.run, std::nullopt);
   if (device == nullptr) return;
   Group* group = FindGroup(device->running->token);
@@ -244,7 +245,7 @@ void Session::Parts::On(RunEnded event) {
   device->running.reset();
 }
 
-void Session::Parts::On(RunFailed event) {
+void Session::Parts::On(const RunFailed& event) {
   Device* device = Alive(event.run, Phase::kFinishing);
   if (device == nullptr) return;
   Group* group = FindGroup(device->running->token);
@@ -272,7 +273,7 @@ void Session::Parts::On(EngineReady event) {
     found->second.engine = EngineState::kReady;
 }
 
-void Session::Parts::On(EngineEnded event) {
+void Session::Parts::On(const EngineEnded& event) {
   const auto found = devices.find(event.device);
   if (found == devices.end()) return;
   Device& device = found->second;

@@ -71,10 +71,10 @@ struct Session::Parts {
   void On(Connected event);
   void On(Disconnected event);
   void On(CoordinatorSaid event);
-  void On(Persisted event);
+  void On(const Persisted& event);
   void On(PersistFailed event);
-  void On(Uploaded event);
-  void On(UploadFailed event);
+  void On(const Uploaded& event);
+  void On(const UploadFailed& event);
   void On(Drain event);
   void OnWelcome(const farm::v1::Welcome& welcome);
   void OnGrant(farm::v1::Grant grant);
@@ -92,17 +92,17 @@ struct Session::Parts {
 
   // ---- devices.cc
   void On(Tick event);
-  void On(Prepared event);
-  void On(PrepareFailed event);
+  void On(const Prepared& event);
+  void On(const PrepareFailed& event);
   void On(MemoryMeasured event);
   void On(StepReached event);
   void On(FrameStored event);
-  void On(BankStepStored event);
+  void On(const BankStepStored& event);
   void On(PagesStored event);
   void On(RunEnded event);
-  void On(RunFailed event);
+  void On(const RunFailed& event);
   void On(EngineReady event);
-  void On(EngineEnded event);
+  void On(const EngineEnded& event);
   // Whether memory suffices for the group; reports it where not.
   bool CheckMemory(const Device& device, Group* group);
   void RunNext(Device* device);

@@ -189,7 +189,9 @@ bool Committer::Commit(const RecordBatch& batch) {
         if (now_ms - unresolved_since_ms >= kUnresolvedMs) {
           Fail(absl::UnavailableError(absl::StrCat("The store has not answered for ", kUnresolvedMs / 1000,
                                                    " s, and whether it kept the last ", batch.records_size(),
-                                                   " records is not known: ", result.message)));
+                                                   " records is not known: ", result.message,
+                                                   ". Nothing that was accepted is lost: see whether its disk is "
+                                                   "full, then start the coordinator again.")));
           return false;
         }
         pause_ms = std::min<int64_t>(pause_ms * 2, kRetryMs);

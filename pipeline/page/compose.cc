@@ -104,7 +104,9 @@ absl::Status DrawPdf(const Book& book, const PageStyle& style, const Fonts& font
     cairo_pdf_surface_set_metadata(surface.get(), CAIRO_PDF_METADATA_AUTHOR, book.author.c_str());
   }
   for (size_t i = 0; i < book.pages.size(); ++i) {
-    if (absl::Status drawn = DrawPdfPage(book.pages[i], style, fonts, env, surface.get()); !drawn.ok()) return drawn;
+    if (absl::Status drawn = DrawPdfPage(book.pages[i], style, fonts, env, surface.get()); !drawn.ok()) {
+      return sink.status.ok() ? drawn : sink.status;  // Cairo only knows that the sink refused
+    }
     if (!book.pages[i].chapter_title.empty()) {
       cairo_pdf_surface_add_outline(surface.get(), CAIRO_PDF_OUTLINE_ROOT, book.pages[i].chapter_title.c_str(),
                                     absl::StrCat("page=", i + 1).c_str(), CAIRO_PDF_OUTLINE_FLAG_OPEN);

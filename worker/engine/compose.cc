@@ -77,9 +77,9 @@ absl::StatusOr<farm::v1::PagesDone> ComposePages(const farm::v1::PageWork& work,
   if (work.book()) {
     done.set_pdf_path(absl::StrCat(folder, "/story.pdf"));
     done.set_cbz_path(absl::StrCat(folder, "/story.cbz"));
-    if (absl::Status written = page::WritePdf(book, style, **fonts, done.pdf_path(), env); !written.ok())
+    if (absl::Status written = FromDisk(page::WritePdf(book, style, **fonts, done.pdf_path(), env)); !written.ok())
       return written;
-    if (absl::Status written = page::WriteCbz(book, style, **fonts, done.cbz_path(), env); !written.ok())
+    if (absl::Status written = FromDisk(page::WriteCbz(book, style, **fonts, done.cbz_path(), env)); !written.ok())
       return written;
     return done;
   }

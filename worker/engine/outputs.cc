@@ -83,13 +83,6 @@ Json RecipeJson(const RecipeBase& recipe, const render::Frame& frame) {
   return json;
 }
 
-// The base library's code for a full disk is the renderer's for full memory.
-absl::Status FromDisk(const absl::Status& status) {
-  if (absl::IsResourceExhausted(status))
-    return render::Fail(render::FailureKind::kDiskFull, std::string(status.message()));
-  return status;
-}
-
 absl::Status WriteLatents(base::Env& env, const std::string& path, const render::Latents& latents) {
   const model::TensorToWrite tensor = {
       .name = "latents",
@@ -135,6 +128,12 @@ absl::StatusOr<FrameFiles> WriteFrame(base::Env& env, const std::string& folder,
   files.image_path = stem + ".png";
   if (absl::Status written = WriteOutput(env, files.image_path, *png); !written.ok()) return written;
   return files;
+}
+
+absl::Status FromDisk(const absl::Status& status) {
+  if (absl::IsResourceExhausted(status))
+    return render::Fail(render::FailureKind::kDiskFull, std::string(status.message()));
+  return status;
 }
 
 absl::Status WriteOutput(base::Env& env, const std::string& path, absl::string_view bytes) {

@@ -40,6 +40,10 @@ struct FrameFiles {
 absl::StatusOr<FrameFiles> WriteFrame(base::Env& env, const std::string& folder, const RecipeBase& recipe,
                                       const render::FinishedFrame& finished);
 
+// The same status with kind DISK_FULL where it says that there is no room: the base library's code for a full disk is
+// the renderer's for full memory.
+absl::Status FromDisk(const absl::Status& status);
+
 // The parent takes outputs into its store, which makes them durable: they are only written here. Kind DISK_FULL where
 // there is no room.
 absl::Status WriteOutput(base::Env& env, const std::string& path, absl::string_view bytes);

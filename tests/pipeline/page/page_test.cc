@@ -9,6 +9,7 @@
 #include "pipeline/page/draw.h"
 #include "pipeline/page/resample.h"
 #include "tests/pipeline/page/fixture.h"
+#include "tests/support/faulty_env.h"
 
 namespace storyfarm::page {
 namespace {
@@ -135,6 +136,19 @@ TEST_F(PageOutput, AFailedBookLeavesNoFile) {
   EXPECT_FALSE(WriteCbz(book, {}, *fonts_, folder_ + "/b.cbz", env()).ok());
   EXPECT_FALSE(env().Exists(folder_ + "/b.pdf"));
   EXPECT_FALSE(env().Exists(folder_ + "/b.cbz"));
+}
+
+TEST_F(PageOutput, AFullDiskIsSaidWhereverInABookItIsMet) {
+  testing_support::FaultyEnv faulty(env());
+  const Book book{"t", "a", {FullPage(), FullPage()}};
+  ASSERT_TRUE(WritePdf(book, {}, *fonts_, folder_ + "/whole.pdf", env()).ok());
+  const uint64_t size = env().Stat(folder_ + "/whole.pdf")->size_bytes;
+  for (const uint64_t room : {uint64_t{0}, size / 4, size / 2, size - 1}) {
+    faulty.writable_bytes = room;
+    const absl::Status written = WritePdf(book, {}, *fonts_, folder_ + "/b.pdf", faulty);
+    EXPECT_EQ(written.code(), absl::StatusCode::kResourceExhausted) << room << ": " << written;
+    EXPECT_THAT(std::string(written.message()), HasSubstr("disk is full"));
+  }
 }
 
 TEST(Resample, KeepsFlatColoursEdgesAndMeans) {

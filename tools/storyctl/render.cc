@@ -195,9 +195,13 @@ absl::StatusOr<LocalOptions> Prepare(const Context& context, const RenderOptions
   if (!local.save_draws.empty()) {
     if (absl::Status removed = context.env.RemoveTree(local.save_draws); !removed.ok()) return removed;
   }
+  // Panels need no font: they are drawn all the same, and the pages say why there are none.
   const auto fonts = FontsFor(context, story);
-  if (!fonts.ok()) return fonts.status();
-  local.fonts = fonts->files;
+  if (fonts.ok()) {
+    local.fonts = fonts->files;
+  } else {
+    context.console.Warning(absl::StrCat("fonts: ", fonts.status().message()));
+  }
   return local;
 }
 

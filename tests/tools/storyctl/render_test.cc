@@ -128,6 +128,22 @@ TEST_F(RenderTest, LeavesPanelsPagesBookAndMetadataAndNothingElse) {
   EXPECT_EQ(nlohmann::json::parse(Read(Path("out/metadata.json")))["panels"], report["panels"]);
 }
 
+TEST_F(RenderTest, PanelsAreDrawnWhereNoFontCanBeReadAndThePagesSayWhyThereAreNone) {
+  std::filesystem::create_directories(Path("share/examples/fonts"));
+  Write("share/examples/fonts/broken.otf", "no font");
+  variables_["STORYFARM_SHARE"] = Path("share");
+  const std::string story = Write("story.txt", kStory);
+  const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 2})");
+  EXPECT_EQ(
+      Run({"render", story, "--model", std::string(kData) + "tiny_sdxl", "--settings", settings, "--engine", kEngine,
+           "--device", "cpu", "--threads", "1", "--out", Path("out"), "--latents", Path("latents.safetensors")}),
+      1);
+  EXPECT_THAT(err_.str(), HasSubstr("broken.otf"));
+  EXPECT_THAT(err_.str(), HasSubstr("pages: no font was found"));
+  EXPECT_TRUE(std::filesystem::exists(Path("out/panels/003.png")));
+  EXPECT_EQ(ReadTensors(Path("latents.safetensors")).size(), 4u);
+}
+
 TEST_F(RenderTest, AStoryThatDoesNotSuitTheModelIsRefusedBeforeAnEngineStarts) {
   const std::string story = Write("story.txt", kStory);
   const std::string settings = Write("settings.json", R"({"width": 50, "steps": 2})");

@@ -32,6 +32,7 @@ void CopyDigest(const std::string& from, std::array<char, 32>& to) {
 }  // namespace
 
 Job::Job(farm::v1::JobSpec spec, uint64_t ordinal) : spec_(std::move(spec)), ordinal_(ordinal) {
+  priority = spec_.priority() > 0 ? spec_.priority() : kUsualPriority;
   LayOut();
   for (Slot& slot : slots_[TASK_IDENTITY]) slot.state = farm::v1::TASK_READY;
   for (Slot& slot : slots_[TASK_FRAME]) slot.state = farm::v1::TASK_BLOCKED;

@@ -91,6 +91,8 @@ class Job {
 
   farm::v1::JobState state = farm::v1::JOB_QUEUED;  // final states only come from JobFinished and JobCancelled
   uint64_t finished_unix_ms = 0;
+  bool paused = false;    // by JobChanged: nothing more of it is granted
+  uint32_t priority = 0;  // 1 to kMostPriority; from the spec, then by JobChanged
   uint32_t live_grants = 0;  // kept by State
 
   // ---- Only for State::Apply, which has checked the task's state. ----

@@ -52,6 +52,8 @@ void Job::Write(ByteWriter& out) const {
   out.Number(ordinal_);
   out.Number(state);
   out.Number(finished_unix_ms);
+  out.Number(paused ? 1 : 0);
+  out.Number(priority);
   out.Number(frame_grants_);
   out.Number(granted_ever_ ? 1 : 0);
   out.Number(nodes_.size());
@@ -115,6 +117,8 @@ std::optional<Job> Job::Read(ByteReader& in) {
   Job job(std::move(spec), ordinal);
   job.state = static_cast<farm::v1::JobState>(in.Number());
   job.finished_unix_ms = in.Number();
+  job.paused = in.Number() != 0;
+  job.priority = static_cast<uint32_t>(in.Number());
   job.frame_grants_ = in.Number();
   job.granted_ever_ = in.Number() != 0;
   for (uint64_t left = in.Count(); left > 0; --left) {

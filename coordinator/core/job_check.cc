@@ -13,6 +13,7 @@ absl::Status Job::Validate(const farm::v1::JobSpec& spec, const Limits& limits) 
   if (spec.idempotency_key().empty() || spec.idempotency_key().size() > 128) {
     return Bad("the idempotency key must have 1 to 128 bytes");
   }
+  if (spec.priority() > kMostPriority) return Bad(absl::StrCat("a priority is 1 to ", kMostPriority));
   if (spec.request_digest().size() != 32) return Bad("the request's digest must be a SHA-256");
   if (const size_t bytes = spec.ByteSizeLong(); bytes > limits.spec_bytes) {
     return Bad(absl::StrCat("the story expands to ", bytes, " bytes, at most ", limits.spec_bytes,

@@ -17,6 +17,10 @@ inline constexpr int64_t kTickMs = 250;
 // A piece fits a Redis value and a client buffer with room to spare, and writing one never blocks the server for long.
 inline constexpr size_t kSnapshotPieceBytes = size_t{8} << 20;
 
+// Jobs of a higher priority go first; those of one priority share the farm.
+inline constexpr uint32_t kUsualPriority = 50;
+inline constexpr uint32_t kMostPriority = 100;
+
 struct Limits {
   // A lease is many heartbeats long, so that one lost packet or one slow fsync costs nothing.
   int64_t heartbeat_ms = 2000;

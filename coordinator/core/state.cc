@@ -80,6 +80,15 @@ absl::Status State::ApplyFact(const Record& record) {
     }
     case Record::kJobArchived:
       return Archive(record.job_archived());
+    case Record::kJobChanged:
+      return Change(record.job_changed());
+    case Record::kNodeDrained:
+      if (record.node_drained().drained()) {
+        drained_.insert(record.node_drained().node_id());
+      } else {
+        drained_.erase(record.node_drained().node_id());
+      }
+      return absl::OkStatus();
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }
@@ -243,6 +252,17 @@ absl::Status State::Cancel(const farm::v1::JobCancelled& fact) {
   for (const auto& [token, number] : held) Release(*job, token, number);
   job->Cancel();
   MarkEnded(*job, farm::v1::JOB_CANCELLED, fact.unix_ms());
+  return absl::OkStatus();
+}
+
+absl::Status State::Change(const farm::v1::JobChanged& fact) {
+  Job* job = LiveJob(fact.job_id());
+  if (job == nullptr) return Damaged(absl::StrCat("job ", fact.job_id(), " was changed, but is not live"));
+  if (fact.priority() < 1 || fact.priority() > kMostPriority) {
+    return Damaged(absl::StrCat("job ", fact.job_id(), " got a priority that is none"));
+  }
+  job->paused = fact.paused();
+  job->priority = fact.priority();
   return absl::OkStatus();
 }
 

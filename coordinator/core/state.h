@@ -55,6 +55,8 @@ class State {
   const std::map<std::string, uint64_t>& archived_ordinals() const { return archived_ordinals_; }
   const std::map<std::string, std::string>& job_of_key() const { return job_of_key_; }
   const std::map<std::string, farm::v1::ModelManifest>& models() const { return models_; }
+  // Nodes that a person took out of the farm, by id.
+  const std::set<std::string>& drained() const { return drained_; }
   const std::map<Token, LiveGrant>& grants() const { return grants_; }
   // Tokens that a node may hold, oldest grant first; null: none.
   const std::set<Token>* GrantsOf(const std::string& node_id) const;
@@ -74,6 +76,7 @@ class State {
   absl::Status Return(const farm::v1::TaskReturned& fact);
   absl::Status Fail(const farm::v1::TaskFailed& fact);
   absl::Status Cancel(const farm::v1::JobCancelled& fact);
+  absl::Status Change(const farm::v1::JobChanged& fact);
   absl::Status End(const farm::v1::JobFinished& fact);
   absl::Status Archive(const farm::v1::JobArchived& fact);
 
@@ -97,6 +100,7 @@ class State {
   std::map<std::string, uint64_t> archived_ordinals_;
   std::map<std::string, std::string> job_of_key_;
   std::map<std::string, farm::v1::ModelManifest> models_;
+  std::set<std::string> drained_;
   std::map<Token, LiveGrant> grants_;
   std::map<std::string, std::set<Token>> grants_of_node_;
   std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;

@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 1;
+constexpr uint64_t kStateVersion = 2;
 
 }  // namespace
 
@@ -35,6 +35,8 @@ void State::Write(ByteWriter& out) const {
     out.String(job.idempotency_key);
     out.String(job.request_digest);
   }
+  out.Number(drained_.size());
+  for (const std::string& id : drained_) out.String(id);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
     out.Number(token.incarnation);
@@ -94,6 +96,7 @@ absl::Status State::Read(ByteReader& in) {
     archived_ordinals_[job.job_id] = ordinal;
     job_of_key_[job.idempotency_key] = job.job_id;
   }
+  for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) {
     Token token;
     token.incarnation = in.Number();

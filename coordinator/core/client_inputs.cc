@@ -20,7 +20,10 @@ void Farm::Parts::On(const Started& input) {
   // A job whose last task ended just before the coordinator did.
   std::vector<std::string> live;
   for (const auto& [ordinal, id] : state.live()) live.push_back(id);
-  for (const std::string& id : live) EndJobIfDone(id);
+  for (const std::string& id : live) {
+    touched_jobs.insert(id);
+    EndJobIfDone(id);
+  }
 }
 
 void Farm::Parts::On(SubmitJob& input) {
@@ -79,13 +82,13 @@ void Farm::Parts::On(const CancelJob& input) {
   Commit(std::move(record));
   for (const auto& [token, node_id] : held) {
     fleet.leases.erase(token);
+    touched_nodes.insert(node_id);
     const auto node = fleet.nodes.find(node_id);
     if (node == fleet.nodes.end()) continue;
     farm::v1::CoordinatorMessage message;
     *message.mutable_revoke()->mutable_token() = ToMessage(token);
     Send(node->second.session, std::move(message));
   }
-  fleet.paces.erase(input.job_id);
   changed.insert(input.job_id);
   schedule = true;
   Answer(input.request, absl::OkStatus(), input.job_id);

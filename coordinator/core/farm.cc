@@ -64,7 +64,60 @@ void Farm::Parts::Commit(farm::v1::Record record) {
     std::fprintf(stderr, "storyfarm: defect in the coordinator's core: %s\n", std::string(status.message()).c_str());
     std::abort();
   }
+  Note(record);
   out.records.push_back(std::move(record));
+}
+
+void Farm::Parts::Note(const farm::v1::Record& record) {
+  const auto touch = [this](const std::string& job_id, const std::string& node_id) {
+    touched_jobs.insert(job_id);
+    if (!node_id.empty()) touched_nodes.insert(node_id);
+  };
+  switch (record.fact_case()) {
+    case farm::v1::Record::kJobAccepted:
+      return touch(record.job_accepted().spec().job_id(), "");
+    case farm::v1::Record::kGranted:
+      return touch(record.granted().job_id(), record.granted().node_id());
+    case farm::v1::Record::kFrameFinished:
+      return touch(record.frame_finished().job_id(), record.frame_finished().node_id());
+    case farm::v1::Record::kIdentityFinished:
+      return touch(record.identity_finished().job_id(), record.identity_finished().node_id());
+    case farm::v1::Record::kPageFinished:
+      return touch(record.page_finished().job_id(), record.page_finished().node_id());
+    case farm::v1::Record::kTaskReturned:
+      return touch(record.task_returned().task().job_id(), record.task_returned().node_id());
+    case farm::v1::Record::kTaskFailed:
+      return touch(record.task_failed().task().job_id(), "");
+    case farm::v1::Record::kJobCancelled:
+      return touch(record.job_cancelled().job_id(), "");
+    case farm::v1::Record::kJobFinished:
+      return touch(record.job_finished().job_id(), "");
+    case farm::v1::Record::kJobChanged:
+      return touch(record.job_changed().job_id(), "");
+    case farm::v1::Record::kNodeDrained:
+      touched_nodes.insert(record.node_drained().node_id());
+      return;
+    case farm::v1::Record::kNeedLearned:
+      return pool.TouchAllOffers();
+    default:
+      return;
+  }
+}
+
+void Farm::Parts::Settle() {
+  for (const std::string& id : touched_nodes) {
+    if (const auto node = fleet.nodes.find(id); node != fleet.nodes.end()) pool.Touch(node->second);
+  }
+  touched_nodes.clear();
+  for (const std::string& id : touched_jobs) {
+    const Job* job = state.FindJob(id);
+    if (job == nullptr) continue;
+    const bool live = state.live().count(job->ordinal()) > 0;
+    queue.Update(*job, live);
+    changed_turns.insert(job->ordinal());
+    if (!live) fleet.Forget(job->ordinal(), id);
+  }
+  touched_jobs.clear();
 }
 
 void Farm::Parts::Send(uint64_t session, farm::v1::CoordinatorMessage message) {

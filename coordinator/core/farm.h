@@ -199,6 +199,7 @@ class Farm {
 
  private:
   struct Parts;  // parts.h
+  friend class DevicePool;
   friend class SchedulingRound;
   std::unique_ptr<Parts> parts_;
 };

@@ -39,6 +39,7 @@ void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault) {
   const std::string job_id = grant->second.job_id;
   const farm::v1::Failure& failure = fault.failure();
   const farm::v1::FailureKind kind = failure.kind();
+  touched_nodes.insert(node.id);
   schedule = true;
 
   farm::v1::Failure why = failure;
@@ -124,6 +125,8 @@ void Farm::Parts::DeviceFault(const std::string& node_id, uint32_t index, const 
   if (device == nullptr) return;
   ++device->faults_in_a_row;
   device->last_fault = why;
+  device->last_event_ms = now.monotonic_ms;
+  touched_nodes.insert(node_id);
   int64_t wait_ms = limits.set_aside_ms;
   if (device->faults_in_a_row < limits.faults_to_set_aside) {
     wait_ms = std::min(limits.backoff_most_ms, limits.backoff_first_ms << (device->faults_in_a_row - 1));
@@ -145,7 +148,6 @@ void Farm::Parts::EndJobIfDone(const std::string& job_id) {
   record.mutable_job_finished()->set_state(all ? farm::v1::JOB_DONE : farm::v1::JOB_FAILED);
   record.mutable_job_finished()->set_unix_ms(now.unix_ms);
   Commit(std::move(record));
-  fleet.paces.erase(job_id);
   changed.insert(job_id);
 }
 

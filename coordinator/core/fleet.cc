@@ -11,14 +11,20 @@ namespace {
 // plan never counts on more than there is.
 constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
 
+// Nodes remembered to have banks of one job: so many are compared beside the fastest ones.
+constexpr size_t kMostBankNodes = 16;
+
 }  // namespace
 
-void Device::UpdatePlanKey() {
+bool Device::UpdatePlanKey() {
   if (memory.free_bytes() + memory.farm_bytes() > 0) {
     report.set_free_bytes(std::min((memory.free_bytes() + memory.farm_bytes()) / kMemoryGrainBytes * kMemoryGrainBytes,
                                    report.total_bytes()));
   }
-  plan_key = report.SerializeAsString();
+  std::string key = report.SerializeAsString();
+  if (key == plan_key) return false;
+  plan_key = std::move(key);
+  return true;
 }
 
 uint64_t Node::MissingBytes(const farm::v1::ModelManifest& model) const {
@@ -30,17 +36,23 @@ uint64_t Node::MissingBytes(const farm::v1::ModelManifest& model) const {
 }
 
 uint64_t Node::MissingBytes(const farm::v1::Bank& bank) const {
+  // A bank is fetched whole: its first and last steps tell.
+  const auto has = [this](const farm::v1::BlobRef& step) { return cached.count(step.digest()) > 0; };
+  const auto read = [](const farm::v1::BlobRef& step) { return step.size_bytes() > 0; };
+  const auto first = std::find_if(bank.steps().begin(), bank.steps().end(), read);
+  const auto last = std::find_if(bank.steps().rbegin(), bank.steps().rend(), read);
+  if (first == bank.steps().end() || (has(*first) && has(*last))) return 0;
   uint64_t bytes = 0;
-  for (const auto& step : bank.steps()) {
-    if (step.size_bytes() > 0 && cached.count(step.digest()) == 0) bytes += step.size_bytes();
-  }
+  for (const auto& step : bank.steps()) bytes += step.size_bytes();
   return bytes;
 }
 
-void Node::NowCached(const farm::v1::ModelManifest& model, const Limits& limits) {
+bool Node::NowCached(const farm::v1::ModelManifest& model, const Limits& limits) {
+  bool added = false;
   for (const auto& file : model.files()) {
-    if (cached.size() < limits.cached_digests) cached.insert(file.blob().digest());
+    if (cached.size() < limits.cached_digests) added |= cached.insert(file.blob().digest()).second;
   }
+  return added;
 }
 
 void Node::NowCached(const farm::v1::Bank& bank, const Limits& limits) {
@@ -95,6 +107,21 @@ Device* Fleet::FindDevice(const std::string& node_id, uint32_t index) {
   if (node == nodes.end()) return nullptr;
   const auto device = node->second.devices.find(index);
   return device == node->second.devices.end() ? nullptr : &device->second;
+}
+
+void Fleet::OffersChanged(Node& node) {
+  for (auto& [index, device] : node.devices) device.version = ++last_version;
+}
+
+void Fleet::HasBanks(uint64_t job_ordinal, const std::string& node_id) {
+  std::set<std::string>& nodes_with = bank_nodes[job_ordinal];
+  if (nodes_with.size() < kMostBankNodes) nodes_with.insert(node_id);
+}
+
+void Fleet::Forget(uint64_t job_ordinal, const std::string& job_id) {
+  paces.erase(job_id);
+  bank_nodes.erase(job_ordinal);
+  units.erase(units.lower_bound({job_ordinal, Unit{}}), units.lower_bound({job_ordinal + 1, Unit{}}));
 }
 
 void Fleet::Prune(size_t most_nodes) {

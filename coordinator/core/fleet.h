@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "coordinator/core/job.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/core/planner.h"
 #include "coordinator/core/token.h"
@@ -31,20 +32,30 @@ struct PassProgress {
   uint32_t steps = 0;
 };
 
+// Measured seconds of a model's tasks over predicted ones, smoothed.
+struct Slowness {
+  double measured = 1;
+  double told = 1;  // as rankings know it: renewed when it moved enough to matter
+};
+
 struct Device {
   farm::v1::DeviceReport report;  // free_bytes as of the last heartbeat, the engine's own memory counted as free
   farm::v1::DeviceMemory memory;
-  std::string plan_key;                    // what plans depend on of all this
-  std::string warm_model;                  // digest of the model that its engine last worked with
-  std::map<std::string, double> slowness;  // by model digest: measured seconds over predicted ones, smoothed
+  std::string plan_key;                      // what plans depend on of all this
+  std::string warm_model;                    // digest of the model that its engine last worked with
+  std::map<std::string, Slowness> slowness;  // by model digest
   PassProgress progress;
   uint32_t frames_done = 0;  // in this process's time
   uint32_t faults_in_a_row = 0;
   int64_t not_before_ms = 0;  // gets nothing until then
   std::string last_fault;
+  int64_t last_event_ms = 0;  // when one of its tasks last ended, in whatever way
+  uint64_t version = 0;       // of what its offers depend on; no two states of any device have the same
+  bool seated = false;        // in the pool, at `seat`
+  uint32_t seat = 0;
 
-  // After report or memory changed.
-  void UpdatePlanKey();
+  // After report or memory changed; true if plans may differ now.
+  bool UpdatePlanKey();
 };
 
 struct Node {
@@ -54,12 +65,14 @@ struct Node {
   uint64_t session = 0;  // 0: not connected
   int64_t last_heard_ms = 0;
   bool leaving = false;
+  uint64_t process = 0;                // Hello.process
   std::map<uint32_t, Device> devices;  // by DeviceReport.index
   std::set<std::string> cached;        // digests of blobs in its cache, as far as known
 
   uint64_t MissingBytes(const farm::v1::ModelManifest& model) const;
   uint64_t MissingBytes(const farm::v1::Bank& bank) const;
-  void NowCached(const farm::v1::ModelManifest& model, const Limits& limits);
+  // True where some of it was not known to be there.
+  bool NowCached(const farm::v1::ModelManifest& model, const Limits& limits);
   void NowCached(const farm::v1::Bank& bank, const Limits& limits);
 };
 
@@ -69,9 +82,44 @@ struct Lease {
   int64_t last_event_ms = 0;        // granted, or the last of its tasks finished
   double planned_task_seconds = 0;  // as the plan predicts, a task; 0: not known
   double task_seconds = 0;          // as this device has shown
+  double setup_seconds = 0;         // expected before the first step, until something was heard of it
   uint32_t batch = 1;
   int64_t trim_again_ms = 0;   // not asked for frames before
   std::set<uint32_t> started;  // tasks that the worker called started
+  double stealable_s = 0;      // its key in Fleet::stealable; 0: not in it
+};
+
+// A group that a device holds and when it will be done, on the monotonic clock.
+struct Holding {
+  Token token;
+  double end_s = 0;
+  bool running = false;
+};
+
+// Why a group went where it went: what was predicted when it was granted, in seconds from then.
+struct Placement {
+  uint64_t unix_ms = 0;
+  uint32_t size = 0;      // tasks
+  double free_s = 0;      // until the device has done what it held
+  double setup_s = 0;     // fetching and loading
+  double task_s = 0;      // each task
+  double finish_s = 0;    // of the first task
+  double level_s = 0;     // of all that was waiting, spread best
+  double held_s = 0;      // above 0: the unit had waited so long that it went to a slower device
+  std::string next_node;  // the next best with room; empty: there was none
+  double next_finish_s = 0;
+  uint32_t jobs = 0;    // that had something ready
+  uint32_t groups = 0;  // that the job held already
+};
+
+// What the scheduler remembers of a unit from one round to the next.
+struct UnitMemory {
+  double level_s = 0;  // as computed at level_ms, when the pool had seen level_changes, for level_tasks; 0: never
+  int64_t level_ms = 0;
+  uint64_t level_changes = 0;
+  double level_tasks = 0;
+  double held_since_s = 0;  // since when it is held back though a device has room; 0: it is not
+  double held_until_s = 0;  // then any device will do
 };
 
 // Frames finished in the last minute, in buckets of five seconds.
@@ -108,13 +156,24 @@ struct Fleet {
 
   std::map<std::string, Node> nodes;  // by id; those that left are kept for a while, for people
   std::map<uint64_t, std::string> node_of_session;
-  std::map<Token, Lease> leases;      // one for each live grant
-  std::map<std::string, Pace> paces;  // by job
+  std::map<Token, Lease> leases;  // one for each live grant
+  // Groups that have, or may have, frames that were not begun, by when they end. May hold some that are over.
+  std::set<std::pair<double, Token>> stealable;
+  std::map<Token, Placement> placements;                  // of the last grants
+  std::map<std::pair<uint64_t, Unit>, UnitMemory> units;  // by job ordinal
+  std::map<uint64_t, std::set<std::string>> bank_nodes;   // by job ordinal: nodes that have banks of it
+  uint64_t last_version = 0;                              // the last Device::version drawn
+  std::map<std::string, Pace> paces;                      // by job
   PlanCache plans;
 
   // The node whose current session this is, or null.
   Node* OfSession(uint64_t session);
   Device* FindDevice(const std::string& node_id, uint32_t index);
+  // What the node's devices offer may differ from now on.
+  void OffersChanged(Node& node);
+  void HasBanks(uint64_t job_ordinal, const std::string& node_id);
+  // Nothing is remembered of a job that ended.
+  void Forget(uint64_t job_ordinal, const std::string& job_id);
   // Forgets nodes that left longest ago, beyond the limit.
   void Prune(size_t most_nodes);
 };

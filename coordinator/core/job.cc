@@ -68,19 +68,28 @@ void Job::LayOut() {
 void Job::Reindex() {
   counts_ = {};
   pending_ = 0;
+  ready_units_.clear();
   for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
-    for (const Slot& slot : slots_[kind]) {
+    for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
+      const Slot& slot = slots_[kind][i];
       ++counts_[kind][slot.state];
       if (!IsFinal(slot.state)) ++pending_;
+      if (kind != TASK_FRAME && slot.state == farm::v1::TASK_READY)
+        ready_units_.insert({static_cast<TaskKind>(kind), i});
     }
   }
   ready_in_set_.assign(spec_.frame_sets_size(), 0);
-  cursor_.assign(spec_.frame_sets_size(), 0);
+  ready_.clear();
   identities_missing_.assign(spec_.frame_sets_size(), 0);
   for (int set = 0; set < spec_.frame_sets_size(); ++set) {
-    for (uint32_t panel : spec_.frame_sets(set).panels()) {
-      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_READY) ++ready_in_set_[set];
+    const auto& panels = spec_.frame_sets(set).panels();
+    ready_.emplace_back(static_cast<size_t>(panels.size()));
+    for (int i = 0; i < panels.size(); ++i) {
+      if (slots_[TASK_FRAME][panels[i]].state != farm::v1::TASK_READY) continue;
+      ++ready_in_set_[set];
+      ready_[set].Insert(static_cast<size_t>(i));
     }
+    if (ready_in_set_[set] > 0) ready_units_.insert({TASK_FRAME, static_cast<uint32_t>(set)});
     for (uint32_t identity : spec_.frame_sets(set).identities()) {
       if (slots_[TASK_IDENTITY][identity].state != farm::v1::TASK_DONE) ++identities_missing_[set];
     }
@@ -111,24 +120,42 @@ void Job::SetState(const TaskKey& task, TaskState state) {
   --counts_[task.first][before];
   ++counts_[task.first][state];
   if (!IsFinal(before) && IsFinal(state)) --pending_;
+  if (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY) MarkReady(task, state == farm::v1::TASK_READY);
   if (task.first != TASK_FRAME) return;
-  const int32_t set = owner_[task.second];
-  if (set >= 0 && (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY)) {
+  if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
+}
+
+void Job::MarkReady(const TaskKey& task, bool ready) {
+  Unit unit{task.first, task.second};
+  if (task.first == TASK_FRAME) {
+    const int32_t set = owner_[task.second];
+    if (set < 0) return;
+    unit.number = static_cast<uint32_t>(set);
     const auto& panels = spec_.frame_sets(set).panels();
-    if (state == farm::v1::TASK_READY) {
-      const auto at = std::lower_bound(panels.begin(), panels.end(), task.second) - panels.begin();
-      cursor_[set] = std::min(cursor_[set], static_cast<uint32_t>(at));
-      ++ready_in_set_[set];
+    const auto at = std::lower_bound(panels.begin(), panels.end(), task.second) - panels.begin();
+    if (ready) {
+      ready_[unit.number].Insert(static_cast<size_t>(at));
+      if (++ready_in_set_[unit.number] > 1) return;
     } else {
-      --ready_in_set_[set];
-      uint32_t& cursor = cursor_[set];
-      while (cursor < static_cast<uint32_t>(panels.size()) &&
-             slots_[TASK_FRAME][panels[cursor]].state != farm::v1::TASK_READY) {
-        ++cursor;
-      }
+      ready_[unit.number].Erase(static_cast<size_t>(at));
+      if (--ready_in_set_[unit.number] > 0) return;
     }
   }
-  if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
+  if (ready) {
+    ready_units_.insert(unit);
+  } else {
+    ready_units_.erase(unit);
+  }
+}
+
+std::vector<uint32_t> Job::FirstReady(const Unit& unit, size_t most) const {
+  std::vector<uint32_t> tasks;
+  if (unit.kind != TASK_FRAME) return {unit.number};
+  VisitReady(unit.number, [&tasks, most](uint32_t panel) {
+    tasks.push_back(panel);
+    return tasks.size() < most;
+  });
+  return tasks;
 }
 
 void Job::FrameFinal(uint32_t panel) {

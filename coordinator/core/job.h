@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "coordinator/core/bitmap.h"
 #include "coordinator/core/bytes.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/core/token.h"
@@ -49,6 +50,14 @@ struct TaskProblem {
 
 using TaskKey = std::pair<farm::v1::TaskKind, uint32_t>;
 
+// What can be granted in one go: an identity task, a page task, or the ready frames of one frame set.
+struct Unit {
+  farm::v1::TaskKind kind = farm::v1::TASK_KIND_UNSPECIFIED;
+  uint32_t number = 0;  // task; frames: frame set
+
+  auto operator<=>(const Unit&) const = default;  // NOLINT(modernize-use-nullptr): the check misreads <=>
+};
+
 inline bool IsFinal(uint8_t state) { return state >= farm::v1::TASK_DONE; }
 
 class Job {
@@ -72,10 +81,14 @@ class Job {
   uint64_t frame_grants() const { return frame_grants_; }
   bool granted_ever() const { return granted_ever_; }
 
+  // What is ready, by kind and number.
+  const std::set<Unit>& ready_units() const { return ready_units_; }
   // Frames ready in a frame set; and the ready ones from the lowest panel up: `visit` returns false to stop.
   uint32_t ready_in_set(uint32_t set) const { return ready_in_set_[set]; }
   template <typename Visit>
   void VisitReady(uint32_t set, Visit visit) const;
+  // The unit's first ready tasks, at most `most`.
+  std::vector<uint32_t> FirstReady(const Unit& unit, size_t most) const;
   // Position in frame_sets, or -1 - the identity task that renders the panel.
   int32_t owner(uint32_t panel) const { return owner_[panel]; }
 
@@ -91,8 +104,8 @@ class Job {
 
   farm::v1::JobState state = farm::v1::JOB_QUEUED;  // final states only come from JobFinished and JobCancelled
   uint64_t finished_unix_ms = 0;
-  bool paused = false;    // by JobChanged: nothing more of it is granted
-  uint32_t priority = 0;  // 1 to kMostPriority; from the spec, then by JobChanged
+  bool paused = false;       // by JobChanged: nothing more of it is granted
+  uint32_t priority = 0;     // 1 to kMostPriority; from the spec, then by JobChanged
   uint32_t live_grants = 0;  // kept by State
 
   // ---- Only for State::Apply, which has checked the task's state. ----
@@ -121,6 +134,7 @@ class Job {
 
   Slot& mutable_slot(const TaskKey& task) { return slots_[task.first][task.second]; }
   void SetState(const TaskKey& task, farm::v1::TaskState state);
+  void MarkReady(const TaskKey& task, bool ready);
   void FrameFinal(uint32_t panel);
   void UpdateBook();
   void Reindex();
@@ -145,8 +159,9 @@ class Job {
   std::vector<uint32_t> page_of_;  // by panel: position of its page, or size of pages: none
   std::array<std::array<uint32_t, 8>, 4> counts_{};
   uint32_t pending_ = 0;
+  std::set<Unit> ready_units_;
   std::vector<uint32_t> ready_in_set_;
-  std::vector<uint32_t> cursor_;              // by set: no frame before this position is ready
+  std::vector<Bitmap> ready_;                 // by set: positions of its ready frames
   std::vector<uint32_t> identities_missing_;  // by set: banks not there yet
   std::vector<uint32_t> panels_missing_;      // by page but the book: panels not final yet
 };
@@ -154,11 +169,9 @@ class Job {
 template <typename Visit>
 void Job::VisitReady(uint32_t set, Visit visit) const {
   const auto& panels = spec_.frame_sets(static_cast<int>(set)).panels();
-  uint32_t left = ready_in_set_[set];
-  for (int i = static_cast<int>(cursor_[set]); i < panels.size() && left > 0; ++i) {
-    if (slots_[farm::v1::TASK_FRAME][panels[i]].state != farm::v1::TASK_READY) continue;
-    --left;
-    if (!visit(panels[i])) return;
+  const auto size = static_cast<size_t>(panels.size());
+  for (size_t i = ready_[set].Next(0); i < size; i = ready_[set].Next(i + 1)) {
+    if (!visit(panels[static_cast<int>(i)])) return;
   }
 }
 

@@ -8,20 +8,24 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/core/device_pool.h"
 #include "coordinator/core/farm.h"
 #include "coordinator/core/fleet.h"
+#include "coordinator/core/job_queue.h"
 #include "coordinator/core/state.h"
 
 namespace storyfarm::coordinator {
 
 struct Farm::Parts {
   Parts(const Planner* planner, const Limits& limits)
-      : planner(planner), limits(limits), state(limits), fleet(planner) {}
+      : planner(planner), limits(limits), state(limits), fleet(planner), pool(this) {}
 
   const Planner* planner;
   const Limits limits;
   State state;
   Fleet fleet;
+  DevicePool pool;
+  JobQueue queue;
   bool started = false;
   uint64_t random = 0;  // state of the generator that spreads back-offs
 
@@ -30,6 +34,11 @@ struct Farm::Parts {
   Decisions out;
   std::set<std::string> changed;
   bool schedule = false;  // something changed that grants may follow from
+  // What the pool and the queue have not been told of yet.
+  std::set<std::string> touched_nodes;
+  std::set<std::string> touched_jobs;
+  std::set<uint64_t> changed_turns;  // ordinals: jobs that may get more than when they were asked last
+  int64_t full_round_ms = 0;         // when all jobs were asked last
   std::set<std::string> archives_offered;
 
   // ---- farm.cc
@@ -75,12 +84,20 @@ struct Farm::Parts {
   void CheckPoison(const farm::v1::TaskId& task, const std::string& why);
   uint32_t CapableNodes(const Job& job, farm::v1::TaskKind kind, uint32_t number);
 
-  // ---- scheduler.cc
+  // Notes what a record changed; Settle tells pool and queue.
+  void Note(const farm::v1::Record& record);
+  void Settle();
+
+  // ---- scheduler.cc, stealing.cc, holdings.cc
   void Schedule();
+  // Puts the group where stealing looks for it, or takes it away from there.
+  void NoteStealable(const Holding& holding);
+  // Asks the worker to give back tasks that it has not begun.
+  void AskBack(const Token& token, const std::vector<uint32_t>& numbers);
   // Why a device gets nothing at all just now; empty: it may.
   std::string WhyIdle(const Node& node, const Device& device) const;
-  // Seconds until the device has done all that it holds, as far as is known.
-  double BusySeconds(const Node& node, uint32_t device_index) const;
+  // All that the device holds, oldest first, and when each will be done, as far as is known.
+  std::vector<Holding> HoldingsOf(const Node& node, uint32_t device_index) const;
 
   // ---- status.cc
   farm::v1::JobStatus StatusOf(const Job& job, bool with_tasks);

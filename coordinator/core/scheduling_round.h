@@ -1,21 +1,24 @@
-// Who gets what. A greedy list scheduler over predicted times:
+// Who gets what. A greedy list scheduler over predicted finishes:
 //
-//   until no device has room: of the jobs, take the one that holds the fewest groups now (then the oldest). Of its
-//   units (an identity task, a page task, the ready frames of one frame set) ask how they would best be spread over all
-//   devices, busy ones too: fill up to the level of time T at which all would be done (Spread). A device with room that
-//   gets a share at that level is granted about half of it, so that groups shrink towards the end and the tail spreads;
-//   a slow device whose share is nothing waits, as a fast one will be done sooner. What a job leaves to busy devices is
-//   booked on them, so that the next job sees them as busy. A device that is left with nothing to do asks for frames
-//   that the busiest one has not begun (Trim): only what that one gives back moves.
+//   The jobs are asked in order (job_queue.h) for their units: an identity task, a page task, the ready frames of one
+//   frame set. Of the devices with room the one that would finish the unit's next task first is offered it
+//   (ranking.h). It takes it if it is worth waiting no longer: if it finishes a task by the *level*, the time at which
+//   the work at hand would be done if it were spread best over all devices, busy ones too (spread.h). A device that
+//   would finish later than that waits, as a faster one will be done sooner; but a unit is held back only for so long.
+//   A device is granted about half of what it would do by the level, so that groups shrink towards the end and the tail
+//   spreads. Where nothing is left to grant, an idle device gets frames that a busy one has not begun (Trim): only what
+//   that one gives back moves.
+//
+// What one decision costs: the device is the first of an ordered set, the job too; the level, which looks at every
+// device, is computed where a bound does not decide already, and kept until a sixteenth of the devices changed or a
+// tick has passed. So a decision takes the logarithm of the devices, and of the frames (ready frames are bitmaps).
 #ifndef STORYFARM_COORDINATOR_CORE_SCHEDULING_ROUND_H_
 #define STORYFARM_COORDINATOR_CORE_SCHEDULING_ROUND_H_
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "coordinator/core/parts.h"
@@ -24,65 +27,48 @@ namespace storyfarm::coordinator {
 
 class SchedulingRound {
  public:
-  explicit SchedulingRound(Farm::Parts* farm) : farm_(*farm) {}
+  explicit SchedulingRound(Farm::Parts* farm);
 
   void Run();
 
+  // The candidates for a unit, soonest finish first, and how much each would do by the level. For explain, too.
+  struct Question {
+    const Job* job = nullptr;
+    Unit unit;
+    Ranking* ranking = nullptr;
+    double tasks = 1;                          // of this unit's size that are to be done first or with it
+    std::vector<const farm::v1::Bank*> banks;  // that the unit reads
+  };
+  std::optional<Question> Ask(const Job& job, const Unit& unit);
+  std::vector<Candidate> CandidatesFor(const Question& question);
+  // When all of the question's tasks would be done, spread best over all devices.
+  double LevelOf(const Question& question);
+  double now_s() const { return now_s_; }
+
  private:
-  struct Place {
-    Node* node = nullptr;
-    Device* device = nullptr;
-    uint32_t index = 0;
-    double free_s = 0;  // until it has done all it holds, and what this round booked on it
-    bool room = false;
-    bool idle = false;  // holds nothing
-  };
-
-  struct Offer {
-    size_t place = 0;
-    double setup_s = 0;  // fetching, loading
-    double task_s = 0;   // each task after that
-    uint32_t batch = 1;
-    bool usable = true;
-    uint32_t share = 0;
-  };
-
-  struct Unit {
-    farm::v1::TaskKind kind = farm::v1::TASK_KIND_UNSPECIFIED;
-    uint32_t number = 0;  // task; frames: frame set
-  };
-  struct JobTurn {
-    uint32_t groups = 0;
-    uint64_t ordinal = 0;
-    std::string id;
-    bool operator<(const JobTurn& other) const {
-      return groups != other.groups ? groups < other.groups : ordinal < other.ordinal;
-    }
-  };
-
-  void CollectPlaces();
-  // Shares of `tasks` for the usable offers; 0 for the others.
-  void Share(std::vector<Offer>& offers, uint32_t tasks) const;
-  std::vector<Unit> UnitsOf(const Job& job) const;
-  std::vector<Offer>& OffersFor(const Job& job, const Unit& unit);
-  // Nothing where the device can't take groups of this shape.
-  std::optional<Offer> OfferOf(const Job& job, const Unit& unit, const farm::v1::GroupShape& shape, size_t place_index);
   // Grants one group of the job; false if there is none that should go now.
   bool GrantOne(const Job& job);
   bool GrantUnit(const Job& job, const Unit& unit);
-  std::vector<uint32_t> Cut(const Job& job, const Unit& unit, const Place& place, uint32_t most) const;
-  bool Grant(const Job& job, const Unit& unit, Offer& offer, std::vector<uint32_t> numbers);
-  // Asks a busy device to give back frames that it has not begun, where an idle one would finish them sooner.
+  // Tasks of the unit that the candidate would do by the level, 0 where others are sooner done.
+  double ShareOf(const Question& question, const Candidate& candidate, double* level_s);
+  // Notes that the unit was held back; true where it was for long enough.
+  bool HeldLongEnough(const Question& question, double level_s);
+  std::vector<uint32_t> Cut(const Job& job, const Unit& unit, const Node& node, size_t most) const;
+  bool Grant(const Question& question, const Candidate& candidate, std::vector<uint32_t> numbers, Placement placement);
+  void SendGrant(const Question& question, const Candidate& candidate, const std::vector<uint32_t>& numbers,
+                 const farm::v1::MemoryPlan& plan, farm::v1::Work work, Placement placement);
+  // What a group may take: less where several jobs want the device.
+  double GroupSeconds() const;
+  double BankSeconds(const Question& question, Seat seat) const;
+  // Asks busy devices to give back frames that they have not begun, where an idle one would finish them sooner.
   void Steal();
-  void StealFor(size_t idle);
-  // Whether some other connected node may take a task that aborted an engine on this one.
+  void StealFrom(const Token& token);
+  // Whether some other node may take a task that aborted an engine on these.
   bool OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const;
 
   Farm::Parts& farm_;
-  std::vector<Place> places_;
-  size_t rooms_ = 0;
-  int64_t group_seconds_ = 0;  // longest group of this round
-  std::map<std::tuple<std::string, int, uint32_t>, std::vector<Offer>> offers_;
+  double now_s_ = 0;
+  std::set<Seat> promised_;  // idle ones for which frames were asked back in this round
 };
 
 }  // namespace storyfarm::coordinator

@@ -10,20 +10,20 @@ namespace {
 // Rounds of halving: the level of time is then known to a billionth of the range.
 constexpr int kRounds = 30;
 
-double FinishedBy(const Runner& runner, double time_s) {
-  const double left_s = time_s - runner.start_s;
-  // A rounding error must not cost a runner its last task.
-  return left_s <= 0 ? 0 : std::floor(left_s / runner.task_s * (1 + 1e-9) + 1e-9);
-}
-
 }  // namespace
 
-std::vector<uint32_t> Spread(const std::vector<Runner>& runners, uint32_t tasks) {
+double FinishedBy(const Runner& runner, double level_s) {
+  const double left_s = level_s - runner.start_s;
+  // A rounding error must not cost a runner its last task.
+  return left_s <= 0 ? 0 : std::floor(left_s / runner.task_s * (1 + 1e-9) + 1e-6);
+}
+
+double LevelFor(const std::vector<Runner>& runners, double tasks) {
   double low = std::numeric_limits<double>::infinity();   // the first task is finished
   double high = std::numeric_limits<double>::infinity();  // the best runner alone has finished all
   for (const Runner& runner : runners) {
     low = std::min(low, runner.start_s + runner.task_s);
-    high = std::min(high, runner.start_s + runner.task_s * tasks);
+    high = std::min(high, runner.start_s + runner.task_s * std::max(tasks, 1.0));
   }
   for (int round = 0; round < kRounds && low < high; ++round) {
     const double level = (low + high) / 2;
@@ -31,11 +31,7 @@ std::vector<uint32_t> Spread(const std::vector<Runner>& runners, uint32_t tasks)
     for (const Runner& runner : runners) sum += FinishedBy(runner, level);
     (sum >= tasks ? high : low) = level;
   }
-  std::vector<uint32_t> shares;
-  for (const Runner& runner : runners) {
-    shares.push_back(static_cast<uint32_t>(std::min<double>(FinishedBy(runner, high), tasks)));
-  }
-  return shares;
+  return high;
 }
 
 }  // namespace storyfarm::coordinator

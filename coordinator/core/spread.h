@@ -1,4 +1,7 @@
 // How tasks of one kind are best spread over devices of different speeds: arithmetic alone.
+//
+// Filling every device up to one level of time is optimal for equal tasks: what a device has finished by the level is
+// its share, and a device that could not finish one task by then gets none.
 #ifndef STORYFARM_COORDINATOR_CORE_SPREAD_H_
 #define STORYFARM_COORDINATOR_CORE_SPREAD_H_
 
@@ -7,15 +10,18 @@
 
 namespace storyfarm::coordinator {
 
-// One device: it may begin after `start_s` seconds and then takes `task_s` (above 0) for each task.
+// One device: it may begin at `start_s` and then takes `task_s` seconds (above 0) for each task.
 struct Runner {
   double start_s = 0;
   double task_s = 1;
 };
 
-// How many tasks each runner has finished by the least time at which all together have finished `tasks`. The sum is at
-// least `tasks`, and more only where several finish one at that very time. Empty for no runners.
-std::vector<uint32_t> Spread(const std::vector<Runner>& runners, uint32_t tasks);
+// The least time by which the runners together can have finished `tasks` (at least 1), to a billionth of its range.
+// Infinite for no runners.
+double LevelFor(const std::vector<Runner>& runners, double tasks);
+
+// Whole tasks that the runner has finished by the level.
+double FinishedBy(const Runner& runner, double level_s);
 
 }  // namespace storyfarm::coordinator
 

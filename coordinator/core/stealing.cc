@@ -10,60 +10,92 @@ namespace {
 constexpr double kLeastStealGainSeconds = 0.5;
 // A device that was asked to give back frames answers within a round trip; it is not asked again meanwhile.
 constexpr int64_t kTrimAgainMs = 3000;
+// Groups looked at in a round, those that end last first.
+constexpr int kMostVictims = 8;
+
+// Frames of the group that its worker has not begun, from the last down; the first frame of a group that is about to
+// begin stays.
+std::vector<uint32_t> Unstarted(const LiveGrant& grant, const Lease& lease, bool running) {
+  std::vector<uint32_t> unstarted;
+  for (auto number = grant.numbers.rbegin(); number != grant.numbers.rend(); ++number) {
+    if (lease.started.count(*number) == 0) unstarted.push_back(*number);
+  }
+  if (running && unstarted.size() == grant.numbers.size()) unstarted.pop_back();
+  return unstarted;
+}
+
 }  // namespace
 
+void Farm::Parts::NoteStealable(const Holding& holding) {
+  const LiveGrant& grant = state.grants().at(holding.token);
+  Lease& lease = fleet.leases[holding.token];
+  const bool can =
+      grant.kind == farm::v1::TASK_FRAME && lease.task_seconds > 0 && (!holding.running || grant.numbers.size() > 1);
+  const double end_s = can ? holding.end_s : 0;
+  if (end_s == lease.stealable_s) return;
+  if (lease.stealable_s > 0) fleet.stealable.erase({lease.stealable_s, holding.token});
+  if (end_s > 0) fleet.stealable.emplace(end_s, holding.token);
+  lease.stealable_s = end_s;
+}
+
 void SchedulingRound::Steal() {
-  for (size_t i = 0; i < places_.size(); ++i) {
-    if (places_[i].idle) StealFor(i);
+  promised_.clear();
+  std::vector<Token> victims;
+  auto& stealable = farm_.fleet.stealable;
+  for (auto at = stealable.end(); at != stealable.begin() && farm_.pool.idle() > promised_.size();) {
+    --at;
+    if (farm_.state.grants().count(at->second) == 0) {
+      at = stealable.erase(at);  // over
+      continue;
+    }
+    if (farm_.now.monotonic_ms < farm_.fleet.leases[at->second].trim_again_ms) continue;
+    victims.push_back(at->second);
+    if (victims.size() == kMostVictims) break;
+  }
+  for (const Token& token : victims) {
+    if (farm_.pool.idle() > promised_.size()) StealFrom(token);
   }
 }
 
-void SchedulingRound::StealFor(size_t idle) {
-  const Token* victim = nullptr;
-  size_t take = 0;
-  double most_gain_s = kLeastStealGainSeconds;
-  for (size_t i = 0; i < places_.size(); ++i) {
-    const Place& busy = places_[i];
-    const std::set<Token>* tokens = farm_.state.GrantsOf(busy.node->id);
-    if (i == idle || busy.idle || tokens == nullptr) continue;
-    const double left_s = farm_.BusySeconds(*busy.node, busy.index);
-    for (const Token& token : *tokens) {
-      const LiveGrant& grant = farm_.state.grants().at(token);
-      const Lease& lease = farm_.fleet.leases[token];
-      if (grant.device != busy.index || grant.kind != farm::v1::TASK_FRAME) continue;
-      if (farm_.now.monotonic_ms < lease.trim_again_ms || lease.task_seconds <= 0) continue;
-      const Job& job = *farm_.state.FindJob(grant.job_id);
-      const Unit unit{grant.kind, static_cast<uint32_t>(job.owner(*grant.numbers.begin()))};
-      const uint32_t sample[] = {*grant.numbers.begin()};
-      const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, sample);
-      const std::optional<Offer> offer = shape.ok() ? OfferOf(job, unit, *shape, idle) : std::nullopt;
-      if (!offer.has_value()) continue;
-      // So many that both are done at the same time.
-      const double even = (left_s - offer->setup_s) / (offer->task_s + lease.task_seconds);
-      size_t unstarted = 0;
-      for (uint32_t number : grant.numbers) unstarted += lease.started.count(number) == 0 ? 1 : 0;
-      const bool running = token == *tokens->begin();
-      if (running && unstarted == grant.numbers.size()) --unstarted;  // its first frame is about to begin
-      const size_t can = std::min(unstarted, static_cast<size_t>(std::max(0.0, std::floor(even))));
-      const double gain_s = static_cast<double>(can) * lease.task_seconds;
-      if (can == 0 || gain_s <= most_gain_s) continue;
-      most_gain_s = gain_s;
-      victim = &token;
-      take = can;
-    }
+void SchedulingRound::StealFrom(const Token& token) {
+  const LiveGrant& grant = farm_.state.grants().at(token);
+  Lease& lease = farm_.fleet.leases[token];
+  const Job& job = *farm_.state.FindJob(grant.job_id);
+  const auto victim = farm_.fleet.nodes.find(grant.node_id);
+  if (victim == farm_.fleet.nodes.end() || victim->second.session == 0) return;
+  const std::vector<Holding> holdings = farm_.HoldingsOf(victim->second, grant.device);
+  const bool running = !holdings.empty() && holdings.front().token == token;
+  const std::vector<uint32_t> unstarted = Unstarted(grant, lease, running);
+  if (unstarted.empty()) return;
+  Question question;
+  question.job = &job;
+  question.unit = {grant.kind, static_cast<uint32_t>(job.owner(*grant.numbers.begin()))};
+  question.ranking = farm_.pool.RankingFor(job, question.unit, {unstarted.front()});
+  if (question.ranking == nullptr) return;
+  for (uint32_t identity : job.spec().frame_sets(static_cast<int>(question.unit.number)).identities()) {
+    if (const farm::v1::Bank* bank = job.BankOf(identity)) question.banks.push_back(bank);
   }
-  if (victim == nullptr) return;
-  const LiveGrant& grant = farm_.state.grants().at(*victim);
-  Lease& lease = farm_.fleet.leases[*victim];
-  lease.trim_again_ms = farm_.now.monotonic_ms + kTrimAgainMs;
+  for (const Candidate& thief : CandidatesFor(question)) {
+    if (farm_.pool.seats()[thief.seat].room != Room::kIdle || promised_.count(thief.seat) > 0) continue;
+    // So many that both are done at the same time.
+    const double left_s = holdings.back().end_s - now_s_;
+    const double even = std::floor((left_s - thief.offer.setup_s) / (thief.offer.task_s + lease.task_seconds));
+    const size_t take = std::min(unstarted.size(), static_cast<size_t>(std::max(0.0, even)));
+    if (take == 0 || static_cast<double>(take) * lease.task_seconds <= kLeastStealGainSeconds) return;
+    promised_.insert(thief.seat);
+    lease.trim_again_ms = farm_.now.monotonic_ms + kTrimAgainMs;
+    return farm_.AskBack(token, {unstarted.begin(), unstarted.begin() + static_cast<long>(take)});
+  }
+}
+
+void Farm::Parts::AskBack(const Token& token, const std::vector<uint32_t>& numbers) {
+  const LiveGrant& grant = state.grants().at(token);
+  const auto node = fleet.nodes.find(grant.node_id);
+  if (node == fleet.nodes.end() || numbers.empty()) return;
   farm::v1::CoordinatorMessage message;
-  *message.mutable_trim()->mutable_token() = ToMessage(*victim);
-  for (auto number = grant.numbers.rbegin(); number != grant.numbers.rend() && take > 0; ++number) {
-    if (lease.started.count(*number) > 0) continue;
-    *message.mutable_trim()->add_tasks() = MakeTask(grant.job_id, grant.kind, *number);
-    --take;
-  }
-  farm_.Send(farm_.fleet.nodes.at(grant.node_id).session, std::move(message));
+  *message.mutable_trim()->mutable_token() = ToMessage(token);
+  for (uint32_t number : numbers) *message.mutable_trim()->add_tasks() = MakeTask(grant.job_id, grant.kind, number);
+  Send(node->second.session, std::move(message));
 }
 
 }  // namespace storyfarm::coordinator

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -10,6 +11,8 @@ namespace {
 
 // Longest id, name or version that is taken from a worker.
 constexpr size_t kNameBytes = 128;
+// A device's speed is ranked anew when it moved by this share: less does not change who is faster.
+constexpr double kSlownessGrain = 0.02;
 
 farm::v1::Failure Lost(const std::string& message) {
   farm::v1::Failure failure;
@@ -162,6 +165,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
                                         absl::StrCat("the farm already has ", limits.nodes, " nodes connected")));
   }
   Node& node = fleet.nodes[hello.node_id()];
+  pool.Leave(node);
   if (node.session != 0) {
     fleet.node_of_session.erase(node.session);
     CloseWith(node.session, absl::AbortedError("the same node opened another stream, which replaces this one"));
@@ -186,6 +190,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
     device.progress = PassProgress();
     device.UpdatePlanKey();
   }
+  pool.Join(node);
   Welcome(node, hello);
   fleet.Prune(limits.nodes);
   schedule = true;
@@ -238,6 +243,7 @@ void Farm::Parts::On(const WorkerGone& input) {
   Node* node = fleet.OfSession(input.session);
   if (node == nullptr) return;
   // Its leases go on: a stream that broke is opened again within a second or two, and the node tells what it holds.
+  pool.Leave(*node);
   node->session = 0;
   fleet.node_of_session.erase(input.session);
   schedule = true;
@@ -246,6 +252,9 @@ void Farm::Parts::On(const WorkerGone& input) {
 void Farm::Parts::On(WorkerSaid& input) {
   Node* node = fleet.OfSession(input.session);
   if (node == nullptr) return;  // a stream that was replaced: it renews nothing and is not believed
+  // One that was silent for a while may work again.
+  schedule |= now.monotonic_ms - node->last_heard_ms > limits.lease_ms / 2;
+  touched_nodes.insert(node->id);
   node->last_heard_ms = now.monotonic_ms;
   farm::v1::WorkerMessage& message = input.message;
   switch (message.kind_case()) {
@@ -267,6 +276,7 @@ void Farm::Parts::On(WorkerSaid& input) {
   }
   CloseWith(input.session, absl::FailedPreconditionError("a message that this coordinator does not know, or a second "
                                                          "Hello: install the same version of storyfarm on both"));
+  pool.Leave(*node);
   node->session = 0;
   fleet.node_of_session.erase(input.session);
 }
@@ -276,7 +286,7 @@ void Farm::Parts::OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat) 
     const auto device = node.devices.find(memory.index());
     if (device == node.devices.end()) continue;
     device->second.memory = memory;
-    device->second.UpdatePlanKey();
+    if (device->second.UpdatePlanKey()) device->second.version = ++fleet.last_version;
   }
   std::map<Token, farm::v1::CoordinatorMessage> revokes;
   for (const auto& held : heartbeat.held()) {
@@ -309,6 +319,7 @@ void Farm::Parts::OnProgress(Node& node, const farm::v1::Progress& progress) {
   pass.steps = progress.steps();
   Lease& lease = fleet.leases[token];
   lease.started.insert(progress.task().number());
+  if (pass.step > 0) lease.setup_seconds = 0;
   if (pass.step > pass.first_step && now.monotonic_ms > pass.first_step_ms) {
     const double step_seconds = static_cast<double>(now.monotonic_ms - pass.first_step_ms) / 1000.0 /
                                 static_cast<double>(pass.step - pass.first_step);
@@ -356,21 +367,31 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   const uint32_t device_index = grant != state.grants().end() ? grant->second.device : slot->device;
   const uint64_t render_ms = result.has_identity() ? result.identity().render_ms() : result.frame().render_ms();
   const uint32_t frames = result.has_identity() ? result.identity().frames_size() : result.has_frame() ? 1 : 0;
-  if (result.has_identity()) node.NowCached(result.identity().bank(), limits);
+  if (result.has_identity()) {
+    node.NowCached(result.identity().bank(), limits);
+    fleet.HasBanks(job->ordinal(), node.id);
+  }
   Commit(MakeFact(std::move(result), node.id, now.unix_ms));
   Renew(token);
   Lease& lease = fleet.leases[token];
   lease.last_event_ms = now.monotonic_ms;
+  lease.setup_seconds = 0;
   if (Device* device = fleet.FindDevice(node.id, device_index)) {
+    device->last_event_ms = now.monotonic_ms;
     device->faults_in_a_row = 0;
     device->last_fault.clear();
     device->frames_done += frames;
     if (render_ms > 0 && lease.planned_task_seconds > 0) {
       // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
       const double seen = std::clamp(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds, 0.001, 1e5);
-      const auto [known, first] = device->slowness.emplace(job->spec().model().digest(), seen);
-      if (!first) known->second = 0.7 * known->second + 0.3 * seen;
-      lease.task_seconds = lease.planned_task_seconds * known->second;
+      const auto [known, first] = device->slowness.emplace(job->spec().model().digest(), Slowness{seen, 0});
+      Slowness& slowness = known->second;
+      if (!first) slowness.measured = 0.7 * slowness.measured + 0.3 * seen;
+      lease.task_seconds = lease.planned_task_seconds * slowness.measured;
+      if (std::abs(slowness.measured - slowness.told) > kSlownessGrain * slowness.measured) {
+        slowness.told = slowness.measured;
+        device->version = ++fleet.last_version;
+      }
     }
   }
   for (uint32_t i = 0; i < frames; ++i) fleet.paces[task.job_id()].Add(now.monotonic_ms);

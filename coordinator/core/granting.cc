@@ -1,0 +1,104 @@
+// The grant itself: the plan for just this group, the record, the lease and the message.
+#include <algorithm>
+#include <variant>
+
+#include "coordinator/core/scheduling_round.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using farm::v1::TASK_PAGE;
+
+// Reasons of so many grants are kept: about 3 MB.
+constexpr size_t kMostPlacements = 10000;
+
+}  // namespace
+
+bool SchedulingRound::Grant(const Question& question, const Candidate& candidate, std::vector<uint32_t> numbers,
+                            Placement placement) {
+  const Job& job = *question.job;
+  const Unit& unit = question.unit;
+  const Seated& seated = farm_.pool.seats()[candidate.seat];
+  const farm::v1::ModelManifest& model = job.spec().model();
+  OfferSource source(&farm_.state, &farm_.fleet.plans);
+  farm::v1::MemoryPlan plan;
+  while (unit.kind != TASK_PAGE) {
+    const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, numbers);
+    if (!shape.ok()) return false;
+    const auto& answer = source.Plan(model, *shape, *seated.device);
+    if (const auto* fits = std::get_if<farm::v1::MemoryPlan>(&answer)) {
+      plan = *fits;
+      break;
+    }
+    if (numbers.size() == 1) return false;
+    numbers.resize(numbers.size() / 2);
+  }
+  auto work = farm_.planner->WorkFor(job.spec(), unit.kind, numbers, plan, job.InputsFor(unit.kind, numbers));
+  if (!work.ok()) {
+    const std::string id = job.spec().job_id();
+    for (uint32_t number : numbers) {
+      farm_.FailTask(MakeTask(id, unit.kind, number), farm::v1::BAD_INPUT, std::string(work.status().message()));
+    }
+    farm_.EndJobIfDone(id);
+    return true;
+  }
+  SendGrant(question, candidate, numbers, plan, *std::move(work), std::move(placement));
+  return true;
+}
+
+void SchedulingRound::SendGrant(const Question& question, const Candidate& candidate,
+                                const std::vector<uint32_t>& numbers, const farm::v1::MemoryPlan& plan,
+                                farm::v1::Work work, Placement placement) {
+  const Job& job = *question.job;
+  const Unit& unit = question.unit;
+  const Seated& seated = farm_.pool.seats()[candidate.seat];
+  Node& node = *seated.node;
+  Device& device = *seated.device;
+  const Token token = farm_.state.next_token();
+  farm::v1::Record record;
+  farm::v1::Granted& fact = *record.mutable_granted();
+  fact.set_job_id(job.spec().job_id());
+  fact.set_kind(unit.kind);
+  for (uint32_t number : numbers) fact.add_numbers(number);
+  *fact.mutable_token() = ToMessage(token);
+  fact.set_node_id(node.id);
+  fact.set_node_name(node.name);
+  fact.set_device(seated.index);
+  fact.set_planned_bytes(plan.predicted_peak_bytes());
+  farm_.Commit(std::move(record));
+  farm_.changed.insert(job.spec().job_id());
+
+  Lease& lease = farm_.fleet.leases[token];
+  lease.deadline_ms = farm_.now.monotonic_ms + farm_.limits.lease_ms;
+  lease.last_event_ms = farm_.now.monotonic_ms;
+  lease.planned_task_seconds = plan.predicted_seconds() / static_cast<double>(numbers.size());
+  lease.task_seconds = candidate.offer.task_s;
+  lease.setup_seconds = candidate.offer.setup_s;
+  lease.batch = std::max(1u, plan.batch());
+
+  placement.size = static_cast<uint32_t>(numbers.size());
+  placement.unix_ms = farm_.now.unix_ms;
+  std::map<Token, Placement>& placements = farm_.fleet.placements;
+  placements[token] = std::move(placement);
+  if (placements.size() > kMostPlacements) placements.erase(placements.begin());
+
+  farm::v1::CoordinatorMessage message;
+  farm::v1::Grant& grant = *message.mutable_grant();
+  *grant.mutable_token() = ToMessage(token);
+  grant.set_device(seated.index);
+  for (uint32_t number : numbers) *grant.add_tasks() = MakeTask(job.spec().job_id(), unit.kind, number);
+  *grant.mutable_work() = std::move(work);
+  farm_.Send(node.session, std::move(message));
+
+  if (unit.kind == TASK_PAGE) return;
+  bool offers_more = device.warm_model != job.spec().model().digest();
+  device.warm_model = job.spec().model().digest();
+  offers_more |= node.NowCached(job.spec().model(), farm_.limits);
+  if (offers_more) farm_.fleet.OffersChanged(node);
+  for (const farm::v1::Bank* bank : question.banks) {
+    node.NowCached(*bank, farm_.limits);
+    farm_.fleet.HasBanks(job.ordinal(), node.id);
+  }
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,12 +1,15 @@
 #include "coordinator/rpc/submit.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "coordinator/rpc/status.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/model/word_list.h"
 #include "pipeline/plan/plan.h"
+#include "pipeline/story/prompt_texts.h"
 #include "pipeline/story/settings.h"
 #include "pipeline/story/story.h"
 
@@ -15,6 +18,8 @@ namespace {
 
 using farm::v1::Problem;
 using farm::v1::SubmitRequest;
+
+constexpr char kSettingsName[] = "the submission's settings";  // for messages
 
 // Each part with its length before it, so that no two requests read alike.
 std::string RequestDigest(const SubmitRequest& request) {
@@ -74,6 +79,27 @@ absl::Status CheckFonts(const SubmitRequest& request, BlobStore& blobs) {
   return absl::OkStatus();
 }
 
+// Words of the prompts that the model was not taught, where its files say which it was.
+absl::Status WarnOfUnknownWords(const SubmitRequest& request, const farm::v1::ModelManifest& model, BlobStore& blobs,
+                                std::vector<Problem>& warnings) {
+  const auto is_list = [](const farm::v1::ModelFile& file) { return file.path() == model::kWordsFile; };
+  const auto file = std::find_if(model.files().begin(), model.files().end(), is_list);
+  if (file == model.files().end()) return absl::OkStatus();
+  const absl::StatusOr<base::FilePin> pin = blobs.Pin(file->blob().digest());
+  if (!pin.ok()) return pin.status();
+  const absl::StatusOr<std::string> bytes = blobs.env().ReadFile(pin->path(), model::kMaxWordsFileBytes);
+  if (!bytes.ok()) return bytes.status();
+  const absl::StatusOr<model::WordList> list = model::WordList::Parse(*bytes, model::kWordsFile);
+  if (!list.ok()) return list.status();
+  const story::PromptTexts texts(request.story(), request.file_name(), request.settings(), kSettingsName);
+  const model::UnknownWords unknown = list->FindUnknown(texts.texts(), story::kMaxUnknownWords);
+  for (const model::UnknownWord& word : unknown.words) {
+    warnings.push_back(texts.UnknownWord(word.text, word.byte, word.byte_count, word.nearest));
+  }
+  if (unknown.left_out > 0) warnings.push_back(texts.MoreUnknownWords(unknown.left_out));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Submission> ReadSubmission(const SubmitRequest& request) {
@@ -90,8 +116,7 @@ absl::StatusOr<Submission> ReadSubmission(const SubmitRequest& request) {
   Submission submission;
   submission.request_digest = RequestDigest(request);
   story::ParsedStory parsed = story::ParseStory(request.story(), request.file_name());
-  story::ParsedSettings settings =
-      story::ParseSettings(request.settings(), "the submission's settings", parsed.story.settings());
+  story::ParsedSettings settings = story::ParseSettings(request.settings(), kSettingsName, parsed.story.settings());
   MoveTo(submission.warnings, std::move(parsed.problems));
   MoveTo(submission.warnings, std::move(settings.problems));
   submission.model = request.model().empty() ? parsed.story.model() : request.model();
@@ -119,6 +144,7 @@ absl::StatusOr<farm::v1::JobSpec> PlanSubmission(const SubmitRequest& request, c
   MoveTo(submission.warnings, std::move(expansion.problems));
   if (!ok) return BadStory(submission.warnings);
   if (absl::Status status = CheckFonts(request, blobs); !status.ok()) return status;
+  if (absl::Status status = WarnOfUnknownWords(request, model, blobs, submission.warnings); !status.ok()) return status;
   farm::v1::JobSpec job = std::move(expansion.job);
   job.set_idempotency_key(request.idempotency_key());
   job.set_request_digest(submission.request_digest);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "pipeline/model/json_reader.h"
 #include "pipeline/model/tokenizer.h"
+#include "pipeline/model/word_list.h"
 
 namespace storyfarm::model {
 namespace {
@@ -158,6 +159,7 @@ absl::StatusOr<ModelFolder> ModelFolder::Open(base::Env& env, const std::string&
     return absl::NotFoundError(absl::StrCat(path, " is no model: expected a folder in diffusers' layout, with ",
                                             kIndexFile, ", unet/, vae/, text_encoder/ and so on."));
   }
+  if (const std::string words = base::JoinPath(path, kWordsFile); env.Exists(words)) files[kWordsFile] = words;
   return ModelFolder(env, path, std::move(files), variant);
 }
 
@@ -248,6 +250,7 @@ absl::StatusOr<std::vector<std::shared_ptr<const SafetensorsFile>>> ModelFolder:
 
 absl::StatusOr<std::vector<std::string>> ModelFolder::Files() const {
   std::set<std::string> all = {kIndexFile, "scheduler/scheduler_config.json"};
+  if (Has(kWordsFile)) all.insert(kWordsFile);
   for (const char* folder : kWeightFolders) {
     all.insert(In(folder, "config.json"));
     absl::StatusOr<Chosen> chosen = ChooseWeights(*this, folder, variant_, files_);
@@ -286,6 +289,7 @@ absl::Status ModelFolder::Check() const {
   for (const char* folder : kTokenizerFolders) {
     if (absl::Status s = ClipTokenizer::Load(*this, folder).status(); !s.ok()) return s;
   }
+  if (absl::Status s = WordList::Load(*this).status(); !s.ok()) return s;
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 //   diffusers directory (or blobs under its paths) --> ModelFolder --+--> config.h       shapes and options
 //                                                                    +--> safetensors.h  tensors, memory-mapped
 //                                                                    +--> tokenizer.h    text -> ids
+//                                                                    +--> word_list.h    the words it was taught
 //                                                                    +--> profile.h      what planning needs to know
 #ifndef STORYFARM_PIPELINE_MODEL_MODEL_FOLDER_H_
 #define STORYFARM_PIPELINE_MODEL_MODEL_FOLDER_H_
@@ -45,8 +46,8 @@ class ModelFolder {
   static absl::StatusOr<ModelFolder> FromFiles(base::Env& env, std::map<std::string, std::string> files,
                                                WeightVariant variant = WeightVariant::kDefault);
 
-  // Reads every config, opens every weight file's header and both tokenizers: OK where the model can be loaded as far
-  // as headers tell. The first error otherwise.
+  // Reads every config, opens every weight file's header, both tokenizers and the word list: OK where the model can be
+  // loaded as far as headers tell. The first error otherwise.
   absl::Status Check() const;
 
   absl::StatusOr<ModelIndex> Index() const;  // model_index.json
@@ -64,8 +65,8 @@ class ModelFolder {
   absl::StatusOr<std::vector<std::shared_ptr<const SafetensorsFile>>> OpenWeights(std::string_view component) const;
 
   // Every file that belongs to the model as this farm uses it, as paths in the model, sorted bytewise:
-  // model_index.json, configs, tokenizers' files, the chosen weight files with their index. Nothing else that lies in
-  // the folder.
+  // model_index.json, configs, tokenizers' files, the chosen weight files with their index, words.txt where there is
+  // one. Nothing else that lies in the folder.
   absl::StatusOr<std::vector<std::string>> Files() const;
 
   bool Has(std::string_view model_path) const;

@@ -8,27 +8,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/model/pieces.h"
 #include "pipeline/model/tokenizer_files.h"
 #include "pipeline/model/unicode.h"
 
 namespace storyfarm::model {
 namespace {
 
-constexpr char32_t kStartText[] = U"<|startoftext|>";
-constexpr char32_t kEndText[] = U"<|endoftext|>";
 constexpr char kEndOfWord[] = "</w>";
-
-std::u32string Normalize(const std::u32string& text) {
-  std::u32string collapsed;
-  bool in_space = false;
-  for (char32_t c : ComposeNfc(text)) {
-    const bool space = ClassOf(c) == CharClass::kSpace;
-    if (!space) collapsed.push_back(c);
-    if (space && !in_space) collapsed.push_back(U' ');
-    in_space = space;
-  }
-  return LowerCase(collapsed);
-}
 
 // GPT-2's alphabet: every byte as one printable character, in UTF-8.
 std::array<std::string, 256> ByteAlphabet() {
@@ -39,44 +26,6 @@ std::array<std::string, 256> ByteAlphabet() {
     AppendUtf8(printable ? static_cast<char32_t>(byte) : next++, alphabet[byte]);
   }
   return alphabet;
-}
-
-// The pieces of CLIP's pattern, in text that is normalised:
-//   <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | \p{L}+ | \p{N} | [^\s\p{L}\p{N}]+
-// What lies between them is white space. Calls emit(begin, end).
-template <typename Emit>
-void SplitPieces(std::u32string_view text, Emit emit) {
-  static constexpr std::u32string_view kContractions[] = {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"};
-  const auto starts = [&](size_t at, std::u32string_view prefix) { return text.substr(at, prefix.size()) == prefix; };
-  for (size_t at = 0; at < text.size();) {
-    bool found = false;
-    for (std::u32string_view special : {std::u32string_view(kStartText), std::u32string_view(kEndText)}) {
-      if (!starts(at, special)) continue;
-      // The byte-level step splits it again by GPT-2's own pattern: "<|", the word, "|>".
-      emit(at, at + 2);
-      emit(at + 2, at + special.size() - 2);
-      emit(at + special.size() - 2, at + special.size());
-      at += special.size();
-      found = true;
-      break;
-    }
-    if (found) continue;
-    for (std::u32string_view contraction : kContractions) {
-      if (!starts(at, contraction)) continue;
-      emit(at, at + contraction.size());
-      at += contraction.size();
-      found = true;
-      break;
-    }
-    if (found) continue;
-    const CharClass kind = ClassOf(text[at]);
-    size_t end = at + 1;
-    if (kind == CharClass::kLetter || kind == CharClass::kOther) {
-      while (end < text.size() && ClassOf(text[end]) == kind) ++end;
-    }
-    if (kind != CharClass::kSpace) emit(at, end);
-    at = end;
-  }
 }
 
 // Byte-pair merging of one word: the pair of lowest rank first, of equal ones the leftmost.
@@ -192,15 +141,15 @@ struct ClipTokenizer::Tables {
     SplitAt(
         raw, decoded,
         [&](std::u32string_view part) {
-          const std::u32string normal = Normalize(std::u32string(part));
+          const std::u32string normal = NormalizePrompt(std::u32string(part));
           SplitAt(
               normalized, normal,
               [&](std::u32string_view plain) {
                 const size_t base = run.text.size();
                 run.text += plain;
-                SplitPieces(plain, [&](size_t begin, size_t end) {
-                  AppendWord(plain.substr(begin, end - begin), base + begin, run);
-                });
+                for (const Piece& piece : SplitPieces(plain)) {
+                  AppendWord(plain.substr(piece.begin, piece.end - piece.begin), base + piece.begin, run);
+                }
               },
               on_special);
         },
@@ -246,7 +195,7 @@ absl::StatusOr<ClipTokenizer> ClipTokenizer::Create(const TokenizerFiles& files)
   for (const AddedToken& token : tables->files.added) {
     const std::u32string content = DecodeUtf8(token.content);
     if (token.normalized) {
-      tables->normalized.push_back({Normalize(content), token.id});
+      tables->normalized.push_back({NormalizePrompt(content), token.id});
     } else {
       tables->raw.push_back({content, token.id});
     }

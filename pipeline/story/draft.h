@@ -44,6 +44,13 @@ struct DraftChapter {
   std::vector<DraftPanel> panels;
 };
 
+// The texts among settings. Absent: the key was not given; empty: it was given as null or holds no such text.
+struct SettingsTexts {
+  std::optional<Text> style;
+  std::optional<Text> style_negative;
+  std::optional<Text> negative_prompt;
+};
+
 struct Draft {
   Text title;
   Text author;
@@ -51,6 +58,7 @@ struct Draft {
   std::vector<DraftCharacter> characters;
   std::vector<DraftChapter> chapters;
   farm::v1::RenderSettings settings;
+  SettingsTexts settings_texts;
   farm::v1::PageSettings page;
   bool unreadable = false;  // panels or chapters were of a wrong type: "no panels" need not be said
 };
@@ -68,6 +76,9 @@ Draft ReadLineForm(const Source& source, ProblemList& problems);
 
 // YAML (yaml_form.cc). Nothing where the file is no YAML at all, which is then a problem.
 std::optional<Draft> ReadYamlForm(const Source& source, bool json, ProblemList& problems);
+
+// Either of them, as the file's name says. Nothing where the file is no YAML at all.
+std::optional<Draft> ReadDraft(const Source& source, const std::string& file_name, ProblemList& problems);
 
 // Works out names, ids and keys, checks what does not depend on the form (finish.cc). `file_name` gives the title where
 // the author gave none.

@@ -22,7 +22,7 @@ class SettingsReader {
   SettingsReader(const Node& node, const std::string& path, RenderSettings& settings, ProblemList& problems)
       : map_(node, path, "the settings", problems), settings_(settings), problems_(problems) {}
 
-  void Read() {
+  SettingsTexts Read() {
     ReadWholes();
     ReadNames();
     ReadTruths();
@@ -45,16 +45,26 @@ class SettingsReader {
         "freeu", [&] { settings_.clear_freeu(); },
         [&](const Node& node, const std::string& field) { ReadFreeU(node, field); });
     Key(
-        "style", [&] { settings_.clear_style(); },
+        "style",
+        [&] {
+          settings_.clear_style();
+          texts_.style = texts_.style_negative = Text();
+        },
         [&](const Node& node, const std::string& field) { ReadStyle(node, field); });
     Key(
-        "negative_prompt", [&] { settings_.clear_negative_prompt(); },
+        "negative_prompt",
+        [&] {
+          settings_.clear_negative_prompt();
+          texts_.negative_prompt = Text();
+        },
         [&](const Node& node, const std::string& field) {
           if (auto text = ReadText(node, field, kMaxLineCharacters, problems_)) {
             settings_.set_negative_prompt(CollapseSpace(text->text));
+            texts_.negative_prompt = *std::move(text);
           }
         });
     map_.RefuseUnknown();
+    return std::move(texts_);
   }
 
  private:
@@ -228,6 +238,7 @@ class SettingsReader {
       style = std::string(kPromptMark) + ", " + style;
     }
     settings_.mutable_style()->set_prompt(std::move(style));
+    texts_.style = text;
   }
 
   void ReadStyle(const Node& node, const std::string& field) {
@@ -242,6 +253,7 @@ class SettingsReader {
     if (const Node* negative = map.Get("negative")) {
       if (auto text = ReadText(*negative, map.Field("negative"), kMaxLineCharacters, problems_)) {
         settings_.mutable_style()->set_negative(CollapseSpace(text->text));
+        texts_.style_negative = *std::move(text);
       }
     }
     map.RefuseUnknown();
@@ -250,12 +262,23 @@ class SettingsReader {
   MapReader map_;
   RenderSettings& settings_;
   ProblemList& problems_;
+  SettingsTexts texts_;
 };
 
 }  // namespace
 
-void ReadSettings(const Node& node, const std::string& path, RenderSettings& settings, ProblemList& problems) {
-  SettingsReader(node, path, settings, problems).Read();
+SettingsTexts ReadSettings(const Node& node, const std::string& path, RenderSettings& settings, ProblemList& problems) {
+  return SettingsReader(node, path, settings, problems).Read();
+}
+
+SettingsTexts ReadSettingsFile(std::string_view bytes, Source& source, RenderSettings& settings,
+                               ProblemList& problems) {
+  Document document;
+  if (!Source::Read(bytes, kMaxSettingsBytes, problems, source) ||
+      !document.Parse(source, Trim(source.text()).starts_with('{'), problems)) {
+    return {};
+  }
+  return ReadSettings(document.root(), "settings", settings, problems);
 }
 
 bool ParsedSettings::ok() const {
@@ -267,11 +290,7 @@ ParsedSettings ParseSettings(std::string_view bytes, const std::string& file_nam
   parsed.settings = base;
   ProblemList problems(file_name);
   Source source;
-  Document document;
-  if (Source::Read(bytes, kMaxSettingsBytes, problems, source) &&
-      document.Parse(source, Trim(source.text()).starts_with('{'), problems)) {
-    ReadSettings(document.root(), "settings", parsed.settings, problems);
-  }
+  ReadSettingsFile(bytes, source, parsed.settings, problems);
   parsed.problems = problems.Take();
   return parsed;
 }

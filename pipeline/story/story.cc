@@ -27,17 +27,17 @@ bool IsYamlName(std::string_view file_name) {
   return HasEnding(file_name, ".yaml") || HasEnding(file_name, ".yml") || HasEnding(file_name, ".json");
 }
 
+std::optional<Draft> ReadDraft(const Source& source, const std::string& file_name, ProblemList& problems) {
+  if (!IsYamlName(file_name)) return ReadLineForm(source, problems);
+  return ReadYamlForm(source, HasEnding(file_name, ".json"), problems);
+}
+
 ParsedStory ParseStory(std::string_view bytes, const std::string& file_name) {
   ParsedStory parsed;
   ProblemList problems(file_name);
   Source source;
   if (Source::Read(bytes, kMaxFileBytes, problems, source)) {
-    std::optional<Draft> draft;
-    if (IsYamlName(file_name)) {
-      draft = ReadYamlForm(source, HasEnding(file_name, ".json"), problems);
-    } else {
-      draft = ReadLineForm(source, problems);
-    }
+    const std::optional<Draft> draft = ReadDraft(source, file_name, problems);
     if (draft.has_value()) parsed.story = FinishStory(*draft, source, file_name, problems);
   }
   parsed.problems = problems.Take();

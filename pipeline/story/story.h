@@ -9,7 +9,7 @@
 //
 // Both forms yield one Draft; names in brackets, ids, keys and limits are worked out once, from that. Nothing here
 // knows the model: sizes are checked against it, and every setting that the author left out is filled in, by
-// pipeline/plan.
+// pipeline/plan. For warnings about words that a model was not taught, prompt_texts.h says what the author wrote where.
 #ifndef STORYFARM_PIPELINE_STORY_STORY_H_
 #define STORYFARM_PIPELINE_STORY_STORY_H_
 

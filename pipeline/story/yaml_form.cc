@@ -38,7 +38,9 @@ class YamlFormReader {
         ReadPanels(*panels, "panels", chapter);
       }
     }
-    if (const Node* node = map.Get("settings")) ReadSettings(*node, "settings", draft_.settings, problems_);
+    if (const Node* node = map.Get("settings")) {
+      draft_.settings_texts = ReadSettings(*node, "settings", draft_.settings, problems_);
+    }
     if (const Node* node = map.Get("page")) ReadPage(*node);
     map.RefuseUnknown(&ExplainTopKey);
     return std::move(draft_);

@@ -1,15 +1,19 @@
 // render: the whole way from a story to pages on this machine, and what is left of it for tools and checks.
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/model/model_folder.h"
 #include "pipeline/model/profile.h"
+#include "pipeline/model/word_list.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
 #include "pipeline/plan/profile.h"
+#include "pipeline/story/prompt_texts.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/fonts.h"
 #include "tools/storyctl/inputs.h"
@@ -23,19 +27,37 @@ namespace {
 
 constexpr char kWorkName[] = ".storyctl-render";
 
-absl::StatusOr<farm::v1::ModelManifest> ReadModel(const Context& context, const RenderOptions& options) {
+struct LocalModel {
+  farm::v1::ModelManifest manifest;
+  std::optional<model::WordList> words;  // that it was taught; nothing: all
+};
+
+absl::StatusOr<LocalModel> ReadModel(const Context& context, const RenderOptions& options) {
   const auto folder = model::ModelFolder::Open(
       context.env, options.model, options.fp16 ? model::WeightVariant::kFp16 : model::WeightVariant::kDefault);
   if (!folder.ok()) return AsInput(folder.status());
   if (absl::Status checked = folder->Check(); !checked.ok()) return AsInput(checked);
   const auto profile = model::ProfileModel(*folder);
   if (!profile.ok()) return AsInput(profile.status());
-  farm::v1::ModelManifest manifest;
+  auto words = model::WordList::Load(*folder);
+  if (!words.ok()) return AsInput(words.status());
+  LocalModel local;
+  local.words = *std::move(words);
   std::filesystem::path path = std::filesystem::path(options.model).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
-  manifest.set_name(path.filename().string());
-  *manifest.mutable_profile() = plan::ToMessage(*profile);
-  return manifest;
+  local.manifest.set_name(path.filename().string());
+  *local.manifest.mutable_profile() = plan::ToMessage(*profile);
+  return local;
+}
+
+void WarnOfUnknownWords(const StoryInputs& inputs, const model::WordList& list,
+                        std::vector<farm::v1::Problem>& problems) {
+  const story::PromptTexts texts(inputs.story_bytes, inputs.story_name, inputs.settings_bytes, inputs.settings_name);
+  const model::UnknownWords unknown = list.FindUnknown(texts.texts(), story::kMaxUnknownWords);
+  for (const model::UnknownWord& word : unknown.words) {
+    problems.push_back(texts.UnknownWord(word.text, word.byte, word.byte_count, word.nearest));
+  }
+  if (unknown.left_out > 0) problems.push_back(texts.MoreUnknownWords(unknown.left_out));
 }
 
 // Absolute, with the folder above it made where it is missing; empty stays empty.
@@ -213,10 +235,11 @@ Outcome Render(const Context& context, const RenderOptions& options) {
   if (!inputs->ok()) return ReportProblems(context, *inputs, inputs->problems);
   const auto model = ReadModel(context, options);
   if (!model.ok()) return model.status();
-  plan::Expansion expansion = plan::ExpandStory(inputs->story, *model);
+  plan::Expansion expansion = plan::ExpandStory(inputs->story, model->manifest);
   std::vector<farm::v1::Problem> problems = inputs->problems;
   problems.insert(problems.end(), expansion.problems.begin(), expansion.problems.end());
   if (!expansion.ok()) return ReportProblems(context, *inputs, problems);
+  if (model->words.has_value()) WarnOfUnknownWords(*inputs, *model->words, problems);
   PrintProblems(context.console, problems, inputs->story_bytes, inputs->story_name);
   expansion.job.set_job_id("render");
 

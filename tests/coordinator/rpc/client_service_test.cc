@@ -1,7 +1,10 @@
 // What storyctl asks for, over a real socket.
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "farm/v1/problem.pb.h"
 #include "gmock/gmock.h"
@@ -9,6 +12,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/coordinator/rpc/scripted_worker.h"
 #include "tests/coordinator/rpc/test_farm.h"
+#include "tests/support/temp_folder.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -221,6 +225,66 @@ TEST_F(ClientServiceTest, AModelIsAddedOnlyWholeAndUnderANameOfItsOwn) {
   ASSERT_TRUE(client_->farm->ListModels(&context, {}, &models).ok());
   ASSERT_EQ(models.models_size(), 1);
   EXPECT_EQ(models.models(0).digest(), model.digest());
+}
+
+TEST_F(ClientServiceTest, WordsThatTheModelWasNotTaughtAreWarningsOfTheSubmission) {
+  testing_support::TempFolder folder;
+  const std::string model = folder.File("model");
+  std::filesystem::copy(std::string(STORYFARM_SOURCE_DIR) + "/tests/data/tiny_sdxl", model,
+                        std::filesystem::copy_options::recursive);
+  std::ofstream(model + "/words.txt") << "a\nand\ncoat\ndog\ngirl\ngrey\nin\nplay\nred\nsit\nsmall\ntree\nwalk\n";
+  farm::v1::AddModelRequest add;
+  *add.mutable_model() = client_->UploadModel("taught", model);
+  grpc::ClientContext added;
+  farm::v1::ModelManifest answer;
+  const grpc::Status accepted = client_->farm->AddModel(&added, add, &answer);
+  ASSERT_TRUE(accepted.ok()) << accepted.error_message();
+
+  farm::v1::SubmitRequest request;
+  request.set_idempotency_key("k1");
+  request.set_story(kStory);
+  request.set_file_name("story.yaml");
+  request.set_model("taught");
+  request.set_settings("negative_prompt: trees, fog");
+  farm::v1::SubmitResponse response;
+  grpc::ClientContext submitted;
+  const grpc::Status status = client_->farm->Submit(&submitted, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  std::vector<std::string> said;
+  for (const farm::v1::Problem& warning : response.warnings()) {
+    EXPECT_TRUE(warning.warning());
+    said.push_back(warning.file() + ":" + std::to_string(warning.line()) + ":" + std::to_string(warning.column()) +
+                   ": " + warning.message());
+  }
+  const std::string why = ", which this model was not taught";
+  EXPECT_THAT(said,
+              testing::ElementsAre(
+                  "story.yaml:8:16: panel 0 says 'walks'" + why + " (did you mean 'walk'?)",
+                  "story.yaml:9:16: panel 1 says 'sits'" + why + " (did you mean 'sit'?)",
+                  "story.yaml:9:21: panel 1 says 'down'" + why,
+                  "the submission's settings:1:18: the negative prompt says 'trees'" + why + " (did you mean 'tree'?)",
+                  "the submission's settings:1:25: the negative prompt says 'fog'" + why + " (did you mean 'dog'?)"));
+  farm::v1::JobStatus job;
+  EXPECT_TRUE(client_->GetJob(response.job_id(), &job).ok()) << "it is a job all the same";
+
+  farm::v1::SubmitResponse all_known;
+  ASSERT_TRUE(client_->Submit("k2", kStory, &all_known).ok());
+  EXPECT_EQ(all_known.warnings_size(), 0) << "a model without the list knows every word";
+}
+
+TEST_F(ClientServiceTest, AModelWhoseWordListIsNoneIsRefused) {
+  testing_support::TempFolder folder;
+  const std::string model = folder.File("model");
+  std::filesystem::copy(std::string(STORYFARM_SOURCE_DIR) + "/tests/data/tiny_sdxl", model,
+                        std::filesystem::copy_options::recursive);
+  std::ofstream(model + "/words.txt") << "red\nblue\n";
+  farm::v1::AddModelRequest request;
+  *request.mutable_model() = client_->UploadModel("unsorted", model);
+  grpc::ClientContext context;
+  farm::v1::ModelManifest answer;
+  const grpc::Status status = client_->farm->AddModel(&context, request, &answer);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("words.txt:2: 'blue' comes after red"));
 }
 
 TEST_F(ClientServiceTest, ABlobIsKeptOnlyUnderTheDigestOfItsBytes) {

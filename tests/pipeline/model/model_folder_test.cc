@@ -13,6 +13,7 @@
 
 #include "nlohmann/json.hpp"
 #include "pipeline/model/profile.h"
+#include "pipeline/model/word_list.h"
 #include "tests/support/temp_folder.h"
 
 namespace storyfarm::model {
@@ -88,6 +89,18 @@ TEST_F(ModelFolderTest, ListsTheFilesThatBelongToItInOneOrderAndNoOthers) {
               AllOf(Contains("model_index.json"), Contains("unet/config.json"), Contains("tokenizer_2/vocab.json"),
                     Contains("scheduler/scheduler_config.json"), Contains("vae/diffusion_pytorch_model.safetensors")));
   EXPECT_THAT(*files, AllOf(Not(Contains("README.md")), Not(Contains("unet/diffusion_pytorch_model.bin"))));
+}
+
+TEST_F(ModelFolderTest, AWordListBelongsToTheModelAndIsCheckedWithIt) {
+  EXPECT_FALSE(WordList::Load(*Open())->has_value()) << "it knows every word";
+  Write("words.txt", "bear\nfox\n");
+  EXPECT_THAT(*Open()->Files(), Contains("words.txt"));
+  EXPECT_EQ(CheckMessage(), "");
+  const auto list = WordList::Load(*Open());
+  ASSERT_TRUE(list.ok() && list->has_value()) << list.status();
+  EXPECT_EQ((*list)->size(), 2u);
+  Write("words.txt", "fox\nbear\n");
+  EXPECT_THAT(CheckMessage(), HasSubstr("words.txt:2: 'bear' comes after fox"));
 }
 
 TEST_F(ModelFolderTest, Fp16FilesAreTakenWhereTheyAreAskedForOrAlone) {

@@ -33,6 +33,7 @@ struct FakeFarm::Client final : farm::v1::ClientService::Service {
         farm->job_of_key.try_emplace(request->idempotency_key(), "j-" + std::to_string(farm->job_of_key.size()));
     response->set_job_id(job->second);
     response->set_existed(!is_new);
+    response->mutable_warnings()->Assign(farm->submit_warnings.begin(), farm->submit_warnings.end());
     return grpc::Status::OK;
   }
 

@@ -38,6 +38,7 @@ class FakeFarm {
   std::vector<farm::v1::SubmitRequest> submitted;
   std::map<std::string, std::string> job_of_key;
   grpc::Status submit_answer = grpc::Status::OK;
+  std::vector<farm::v1::Problem> submit_warnings;
   int refuse_submits = 0;  // so many answer UNAVAILABLE first
   int broken_watches = 0;  // so many end after their first status
   int reads = 0;           // of blobs

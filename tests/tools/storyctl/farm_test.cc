@@ -92,6 +92,19 @@ TEST_F(FarmCommands, ProblemsThatOnlyTheCoordinatorKnowsAreShownLikewise) {
   EXPECT_THAT(err_.str(), HasSubstr("settings.width: width 100 is not a multiple"));
 }
 
+TEST_F(FarmCommands, WarningsOfTheCoordinatorAreShownWithTheirLineAndStopNothing) {
+  farm::v1::Problem& warning = farm_->submit_warnings.emplace_back();
+  warning.set_file("bear.txt");
+  warning.set_line(1);
+  warning.set_column(10);
+  warning.set_message("panel 0 says 'fluffy', which this model was not taught");
+  warning.set_warning(true);
+  EXPECT_EQ(Run({"submit", Write("bear.txt", kStory)}, /*live=*/true), 0);
+  EXPECT_EQ(out_.str(), "j-0\n");
+  EXPECT_THAT(err_.str(), HasSubstr("bear.txt:1:10: warning: panel 0 says 'fluffy', which this model was not taught\n"
+                                    "  1 | "));
+}
+
 TEST_F(FarmCommands, AKeyUsedForAnotherStoryIsAConflict) {
   farm_->submit_answer = grpc::Status(grpc::StatusCode::ALREADY_EXISTS, "the key stands for another story");
   EXPECT_EQ(Run({"submit", Write("bear.txt", kStory), "--key", "k"}), 5);

@@ -156,6 +156,31 @@ TEST_F(RenderTest, AStoryThatDoesNotSuitTheModelIsRefusedBeforeAnEngineStarts) {
   EXPECT_THAT(err_.str(), HasSubstr("no-model"));
 }
 
+TEST_F(RenderTest, WordsThatTheModelWasNotTaughtAreWarnings) {
+  std::filesystem::copy(std::string(kData) + "tiny_sdxl", Path("model"), std::filesystem::copy_options::recursive);
+  Write("model/words.txt", "a\nand\nblue\ncat\nforest\ngirl\nhat\nrun\nsit\nwith\n");
+  const std::string story = Write("story.txt", kStory);
+  const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 1, "style": "sketch"})");
+  ASSERT_EQ(Run({"render", story, "--model", Path("model"), "--settings", settings, "--engine", kEngine, "--device",
+                 "cpu", "--threads", "1", "--out", Path("out")}),
+            0)
+      << err_.str();
+  const std::string said = err_.str();
+  EXPECT_THAT(said, HasSubstr("story.txt:4:7: warning: chapters[0].panels[0].text: panel 0 says 'sitting', which this "
+                              "model was not taught (did you mean 'sit'?)\n"));
+  EXPECT_THAT(said, HasSubstr("story.txt:5:7: warning: chapters[0].panels[1].text: panel 1 says 'walking', which this "
+                              "model was not taught\n"));
+  EXPECT_THAT(said, HasSubstr("settings.json:1:51: warning: settings.style: the style says 'sketch', which"));
+  EXPECT_THAT(said, HasSubstr("(did you mean 'run'?)"));
+  size_t warnings = 0;
+  for (size_t at = said.find("not taught"); at != std::string::npos; at = said.find("not taught", at + 1)) ++warnings;
+  EXPECT_EQ(warnings, 4u) << said;
+
+  Write("model/words.txt", "Cat\n");
+  EXPECT_EQ(Run({"render", story, "--model", Path("model"), "--out", Path("out")}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("words.txt:1: 'Cat'"));
+}
+
 TEST_F(RenderTest, ADrawsFileOfAnotherStoryFailsWithAReason) {
   const std::string story = Write("story.txt", kStory);
   const std::string settings = Write("settings.json", R"({"width": 48, "height": 48, "steps": 3})");

@@ -7,8 +7,11 @@
 
 namespace storyfarm::coordinator {
 
-absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(base::Env& env, const std::string& root) {
-  auto files = base::FileStore::Open(env, root);
+absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(base::Env& env, const std::string& root,
+                                                           const BlobStoreOptions& options) {
+  base::FileStoreOptions store;
+  store.writer = options.writer;
+  auto files = base::FileStore::Open(env, root, store);
   if (!files.ok()) return files.status();
   return std::unique_ptr<BlobStore>(new BlobStore(*std::move(files)));
 }

@@ -24,11 +24,18 @@ namespace storyfarm::coordinator {
 // The largest file of a model that the farm takes: SDXL's UNet in fp32 has 10.3 GB.
 inline constexpr uint64_t kMaxBlobBytes = uint64_t{64} << 30;
 
+struct BlobStoreOptions {
+  // Where other processes may write below the same root: a name of this one's own, so that one that was believed dead
+  // and wakes touches no upload of this one's. Uploads that it began are then not resumed by others.
+  std::string writer;
+};
+
 // Thread-safe.
 class BlobStore {
  public:
   // Creates the folder where it is missing. Errors as Env says.
-  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(base::Env& env, const std::string& root);
+  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(base::Env& env, const std::string& root,
+                                                         const BlobStoreOptions& options = {});
 
   // `digest`: the 32 bytes that messages carry; anything else is absent.
   bool Has(const std::string& digest);

@@ -13,7 +13,7 @@ using farm::v1::JobArchive;
 using farm::v1::Record;
 using farm::v1::RecordBatch;
 
-Committer::Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequence, uint64_t last_record,
+Committer::Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequence, uint64_t last_record, bool beats,
                      Events events)
     : store_(store),
       env_(env),
@@ -21,6 +21,7 @@ Committer::Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequ
       events_(std::move(events)),
       sequence_(sequence),
       last_record_(last_record),
+      beats_(beats),
       thread_([this] { Main(); }) {}
 
 void Committer::Stop() {
@@ -67,46 +68,57 @@ void Committer::PutArchive(std::string job_id, JobArchive body, uint64_t after_r
   chore.after_record = after_record;
   chore.run = [this, job_id = std::move(job_id), body = std::move(body), stored = std::move(stored)] {
     const absl::Status status = store_->PutArchive(job_id, body);
-    if (status.ok()) {
-      stored();
-      return true;
-    }
-    if (absl::IsAborted(status)) {
-      Fail(status);
-      return true;
-    }
-    log_->Warning("a finished job could not be archived, tried again",
-                  {{"job", job_id}, {"why", std::string(status.message())}});
-    return false;
+    if (status.ok()) stored();
+    return Judge(status, "a finished job could not be archived, tried again", job_id);
   };
   AddChore(std::move(chore));
+}
+
+Committer::After Committer::Judge(const absl::Status& status, const char* complaint, const std::string& job_id) {
+  if (status.ok()) return After::kDone;
+  if (absl::IsAborted(status)) {
+    Fail(status);
+    return After::kDone;
+  }
+  log_->Warning(complaint, {{"job", job_id}, {"why", std::string(status.message())}});
+  return After::kTryAgain;
 }
 
 void Committer::GetArchive(std::string job_id, std::function<void(absl::StatusOr<JobArchive>)> done) {
   Chore chore;
   chore.run = [this, job_id = std::move(job_id), done] {
     done(store_->GetArchive(job_id));
-    return true;
+    return After::kDone;
   };
   chore.abandoned = [done] { done(absl::CancelledError("The coordinator stopped.")); };
   AddChore(std::move(chore));
 }
 
 void Committer::SaveSnapshot(Snapshot snapshot, std::function<void()> saved) {
+  // A step each time: begin, each piece, switch. After a failure it begins anew.
   Chore chore;
-  chore.run = [this, snapshot = std::move(snapshot), saved = std::move(saved)] {
-    const absl::Status status = store_->SaveSnapshot(snapshot);
-    if (absl::IsAborted(status)) {
-      Fail(status);
-      return true;
+  chore.run = [this, snapshot = std::move(snapshot), saved = std::move(saved), step = size_t{0}]() mutable {
+    const size_t pieces = snapshot.pieces.size();
+    absl::Status status;
+    if (step == 0) {
+      status = store_->BeginSnapshot(snapshot.sequence);
+      if (absl::IsAlreadyExists(status)) {  // an earlier switch, unanswered, arrived
+        saved();
+        return After::kDone;
+      }
+    } else if (step <= pieces) {
+      status = store_->PutSnapshotPiece(snapshot.sequence, step - 1, snapshot.pieces[step - 1]);
+    } else {
+      status = store_->SwitchSnapshot(snapshot.sequence, pieces);
     }
     if (!status.ok()) {
-      log_->Warning("a snapshot could not be saved, tried again", {{"why", std::string(status.message())}});
-      return false;
+      step = 0;
+      return Judge(status, "a snapshot could not be saved, tried again", "");
     }
-    log_->Info("snapshot saved", {{"sequence", snapshot.sequence}, {"pieces", snapshot.pieces.size()}});
+    if (step++ <= pieces) return After::kGoOn;
+    log_->Info("snapshot saved", {{"sequence", snapshot.sequence}, {"pieces", pieces}});
     saved();
-    return true;
+    return After::kDone;
   };
   AddChore(std::move(chore));
 }
@@ -118,12 +130,13 @@ size_t Committer::pending_bytes() const {
 
 void Committer::Main() {
   for (;;) {
+    const int64_t beat_ms = BeatIfDue();
     {
       std::unique_lock<std::mutex> lock(mutex_);
       if (stopping_ || failed_) return;
       if (pending_.empty()) {
         const int64_t now_ms = env_->MonotonicMs();
-        int64_t wake_ms = now_ms + kComplainMs;  // nothing hangs on it: every change notifies
+        int64_t wake_ms = beat_ms;
         for (const Chore& chore : chores_) {
           if (chore.after_record <= last_record_) wake_ms = std::min(wake_ms, chore.not_before_ms);
         }
@@ -163,26 +176,45 @@ RecordBatch Committer::TakeBatch(size_t* bytes) {
   return batch;
 }
 
+int64_t Committer::BeatIfDue() {
+  const int64_t now_ms = env_->MonotonicMs();
+  if (!beats_) return now_ms + kComplainMs;  // nothing hangs on it: every change notifies
+  if (now_ms < next_beat_ms_) return next_beat_ms_;
+  const absl::Status status = store_->Beat();
+  next_beat_ms_ = now_ms + kBeatMs;
+  if (status.ok()) {
+    if (events_.led) events_.led(now_ms);
+  } else if (absl::IsAborted(status)) {
+    Fail(status);
+  } else if (now_ms >= beat_complaint_ms_) {
+    beat_complaint_ms_ = now_ms + kComplainMs;
+    log_->Error("the store does not take signs of life, tried again", {{"why", std::string(status.message())}});
+  }
+  return next_beat_ms_;
+}
+
 bool Committer::Commit(const RecordBatch& batch) {
   const int64_t began_ms = env_->MonotonicMs();
   int64_t unresolved_since_ms = -1;
   int64_t complained_ms = began_ms - kComplainMs;
   int64_t pause_ms = 20;
   for (;;) {
+    const int64_t asked_ms = env_->MonotonicMs();
     const AppendResult result = store_->Append(batch);
     const int64_t now_ms = env_->MonotonicMs();
     switch (result.outcome) {
       case AppendOutcome::kAppended:
+        next_beat_ms_ = asked_ms + kBeatMs;
+        if (events_.led) events_.led(asked_ms);
         return true;
       case AppendOutcome::kFenced:
-        Fail(absl::AbortedError(
-            absl::StrCat("Another coordinator took this farm's store over, so this one must stop. ", result.message)));
+        Fail(absl::AbortedError(absl::StrCat("Another coordinator took this farm's store over. ", result.message)));
         return false;
       case AppendOutcome::kGap:
-        Fail(
-            absl::InternalError(absl::StrCat("The log does not go on where this coordinator stopped writing, so it "
-                                             "must not go on either: ",
-                                             result.message)));
+        Fail(absl::DataLossError(absl::StrCat(
+            "Redis lost batches that it had acknowledged: ", result.message,
+            ". Its file was cut or replaced by an older one. Put the file back if you have it; or start the "
+            "coordinator again, which goes on from what is left.")));
         return false;
       case AppendOutcome::kUnknown:
         if (unresolved_since_ms < 0) unresolved_since_ms = now_ms;
@@ -191,7 +223,7 @@ bool Committer::Commit(const RecordBatch& batch) {
                                                    " s, and whether it kept the last ", batch.records_size(),
                                                    " records is not known: ", result.message,
                                                    ". Nothing that was accepted is lost: see whether its disk is "
-                                                   "full, then start the coordinator again.")));
+                                                   "full. It is asked again until it answers.")));
           return false;
         }
         pause_ms = std::min<int64_t>(pause_ms * 2, kRetryMs);
@@ -210,7 +242,7 @@ bool Committer::Commit(const RecordBatch& batch) {
   }
 }
 
-bool Committer::RunOneChore() {
+void Committer::RunOneChore() {
   Chore chore;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -218,14 +250,14 @@ bool Committer::RunOneChore() {
     const auto due = std::find_if(chores_.begin(), chores_.end(), [&](const Chore& each) {
       return each.after_record <= last_record_ && each.not_before_ms <= now_ms;
     });
-    if (due == chores_.end()) return false;
+    if (due == chores_.end()) return;
     chore = std::move(*due);
     chores_.erase(due);
   }
-  if (chore.run()) return true;
-  chore.not_before_ms = env_->MonotonicMs() + kRetryMs;
+  const After after = chore.run();
+  if (after == After::kDone) return;
+  if (after == After::kTryAgain) chore.not_before_ms = env_->MonotonicMs() + kRetryMs;
   AddChore(std::move(chore));
-  return true;
 }
 
 bool Committer::Pause(int64_t ms) {

@@ -4,7 +4,8 @@
 //   Loop ── records ──> pending ─┬─ all that gathered: one RecordBatch ─> Store::Append ─> durable(number) ──> Loop
 //        ── archives ─> chores ──┤                                             │
 //        ── reads ────> chores ──┤                                             └─> fold (snapshot_fold.h)
-//   fold ── snapshot ─> chores ──┘ one chore after each batch, so that neither starves the other
+//   fold ── snapshot ─> chores ──┘ one chore, or one piece of a snapshot, after each batch, so that neither starves the
+//                                  other
 #ifndef STORYFARM_COORDINATOR_RPC_COMMITTER_H_
 #define STORYFARM_COORDINATOR_RPC_COMMITTER_H_
 
@@ -40,6 +41,8 @@ inline constexpr int64_t kUnresolvedMs = 30'000;
 inline constexpr int64_t kRetryMs = 1'000;
 // A refusal that lasts is logged again after so long.
 inline constexpr int64_t kComplainMs = 30'000;
+// Where others wait for their turn, an idle leader shows so often that it lives.
+inline constexpr int64_t kBeatMs = 500;
 
 class Committer {
  public:
@@ -47,12 +50,17 @@ class Committer {
   struct Events {
     // These records are durable, and everything before them. `last_record` is the last one's number.
     std::function<void(const farm::v1::RecordBatch& batch, uint64_t last_record)> durable;
+    // At this moment of the monotonic clock, and until somebody's next take-over, this process led. May be empty.
+    std::function<void(int64_t at_ms)> led;
     // The store can't be used any more; nothing else is called after this. ABORTED: another coordinator took it over.
+    // UNAVAILABLE: whether it kept what was sent last is not known. DATA_LOSS: it lost what it had acknowledged.
     std::function<void(const absl::Status& why)> failed;
   };
 
-  // `sequence` and `last_record` are what the log ends with. Everything given outlives the committer.
-  Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequence, uint64_t last_record, Events events);
+  // `sequence` and `last_record` are what the log ends with. `beats`: give signs of life also where nothing is
+  // appended. Everything given outlives the committer.
+  Committer(Store* store, base::Env* env, base::Log* log, uint64_t sequence, uint64_t last_record, bool beats,
+            Events events);
   ~Committer() { Stop(); }
 
   // Ends the thread after the call that it is in. What is pending stays undone; reads get CANCELLED. Not from an event.
@@ -69,10 +77,11 @@ class Committer {
   size_t pending_bytes() const;
 
  private:
+  enum class After { kDone, kGoOn, kTryAgain };
   struct Chore {
     uint64_t after_record = 0;
     int64_t not_before_ms = 0;
-    std::function<bool()> run;        // false: again in kRetryMs
+    std::function<After()> run;       // kGoOn: once more, soon; kTryAgain: in kRetryMs
     std::function<void()> abandoned;  // in place of `run` when the committer ends; may be empty
   };
 
@@ -81,7 +90,11 @@ class Committer {
   farm::v1::RecordBatch TakeBatch(size_t* bytes);
   // Until it is durable (true) or the committer ends (false).
   bool Commit(const farm::v1::RecordBatch& batch);
-  bool RunOneChore();
+  void RunOneChore();
+  // Where one is due; when the next one is.
+  int64_t BeatIfDue();
+  // After a write of a chore: what it comes to.
+  After Judge(const absl::Status& status, const char* complaint, const std::string& job_id);
   // True where the thread shall end meanwhile.
   bool Pause(int64_t ms);
   void Fail(const absl::Status& why);
@@ -93,6 +106,9 @@ class Committer {
   const Events events_;
   uint64_t sequence_;     // of the last batch in the log; store's thread only
   uint64_t last_record_;  // durable; store's thread only
+  const bool beats_;
+  int64_t next_beat_ms_ = 0;       // store's thread only
+  int64_t beat_complaint_ms_ = 0;  // not before; store's thread only
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -28,16 +28,16 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 6> kSettings{{
+constexpr std::array<Setting, 7> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
+    {"blobs", &Config::blobs, "DIR", "",
+     "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
     {"listen", &Config::listen, "ADDRESS", "",
      "Also listen on this loopback address, such as 127.0.0.1:7777; port 0: any free one"},
     {"port-file", &Config::port_file, "FILE", "", "Write the port of --listen into this file once it serves"},
     {"redis", &Config::redis, "URL", "",
      "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a "
-     "private "
-     "one "
-     "is started in the data folder"},
+     "private one is started in the data folder. A second coordinator on the same one stands by and takes over"},
     {"redis-password-file", &Config::redis_password_file, "FILE", "", "File with the password of --redis"},
     {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
@@ -89,9 +89,7 @@ std::string Footer() {
       "second one stops it at once, which loses nothing either.\n\n"
       "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 port or socket taken; 4 Redis missing or out "
       "of\n"
-      "reach; 5 data folder not writable, from a newer version or in use; 6 another coordinator took the farm over; 7 "
-      "the\n"
-      "farm's data is damaged.\n";
+      "reach; 5 data folder not writable, from a newer version or in use; 7 the farm's data is damaged.\n";
   return text;
 }
 
@@ -99,6 +97,9 @@ absl::Status Check(const Config& config) {
   if (const auto format = base::ParseLogFormat(config.log_format); !format.ok()) return format.status();
   if (!config.port_file.empty() && config.listen.empty()) {
     return absl::InvalidArgumentError("--port-file needs --listen: without it there is no port.");
+  }
+  if (!config.blobs.empty() && config.redis.empty()) {
+    return absl::InvalidArgumentError("--blobs needs --redis: with the private Redis all data lies in --data.");
   }
   if (!config.redis_password_file.empty() && config.redis.empty()) {
     return absl::InvalidArgumentError("--redis-password-file needs --redis: the private Redis has no password.");

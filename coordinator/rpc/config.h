@@ -19,12 +19,12 @@ enum ExitCode {
   kExitAddress = 3,      // port or socket taken
   kExitStore = 4,        // Redis is missing, can't be reached, or keeps no data
   kExitDataFolder = 5,   // not writable, from a newer version, or in use by another coordinator
-  kExitTakenOver = 6,    // another coordinator took the farm over
   kExitDataDamaged = 7,  // the log or a snapshot can't be read
 };
 
 struct Config {
   std::string data;
+  std::string blobs;
   std::string listen;
   std::string port_file;
   std::string redis;

@@ -32,7 +32,8 @@ Loop::Loop(const Options& options, const Parts& parts)
 
 absl::StatusOr<std::unique_ptr<Loop>> Loop::Load(const Options& options, const Parts& parts) {
   std::unique_ptr<Loop> loop(new Loop(options, parts));
-  const absl::StatusOr<uint64_t> epoch = parts.store->TakeOver();
+  loop->led_ms_ = parts.env->MonotonicMs();
+  const absl::StatusOr<uint64_t> epoch = parts.store->TakeOver(options.take_over_after);
   if (!epoch.ok()) return epoch.status();
   if (absl::Status status = loop->Replay(); !status.ok()) return status;
   return loop;
@@ -87,8 +88,16 @@ void Loop::Run(Outputs outputs) {
     }
     changed_.notify_all();
   };
+  events.led = [this](int64_t at_ms) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      led_ms_ = at_ms;
+    }
+    changed_.notify_all();
+  };
   events.failed = [this](const absl::Status& why) { Fail(why); };
-  committer_ = std::make_unique<Committer>(parts_.store, parts_.env, parts_.log, sequence_, durable_record_, events);
+  committer_ = std::make_unique<Committer>(parts_.store, parts_.env, parts_.log, sequence_, durable_record_,
+                                           options_.leader_lease_ms > 0, events);
   std::lock_guard<std::mutex> lock(mutex_);
   running_ = true;
   thread_ = std::thread([this] { Main(); });
@@ -195,9 +204,12 @@ std::optional<absl::Status> Loop::Turn() {
   {
     const bool stalled = committer_->pending_bytes() > kUncommittedBytes;
     std::unique_lock<std::mutex> lock(mutex_);
+    const auto to_release = [&] {
+      return Leads() && (durable_record_ != released_record_ ||
+                         (!waiting_.empty() && waiting_.front().after_record <= released_record_));
+    };
     const auto something = [&] {
-      return end_.has_value() || durable_record_ != released_record_ || (!stalled && !queue_.empty()) ||
-             (draining_ && queue_.empty());
+      return end_.has_value() || to_release() || (!stalled && !queue_.empty()) || (draining_ && queue_.empty());
     };
     const int64_t wait_ms = std::max<int64_t>(0, next_tick_ms_ - parts_.env->MonotonicMs());
     changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), something);
@@ -206,11 +218,11 @@ std::optional<absl::Status> Loop::Turn() {
       end_ = absl::OkStatus();
       return end_;
     }
-    if (draining_ && queue_.empty() && durable_record_ == released_record_) {
-      changed_.wait(lock, [&] { return end_.has_value() || durable_record_ != released_record_; });
+    if (draining_ && queue_.empty() && !to_release()) {
+      changed_.wait(lock, [&] { return end_.has_value() || to_release(); });
       if (end_.has_value()) return end_;
     }
-    released_record_ = durable_record_;
+    if (Leads()) released_record_ = durable_record_;
     if (!stalled) {
       while (!queue_.empty() && items.size() < kInputsATurn) {
         if (!std::holds_alternative<Told>(queue_.front())) --queued_by_clients_;
@@ -283,7 +295,15 @@ void Loop::Carry(Decisions decisions) {
   if (!decisions.changed_jobs.empty()) outputs_.changed(decisions.changed_jobs);
 }
 
+bool Loop::Leads() const {
+  return options_.leader_lease_ms == 0 || parts_.env->MonotonicMs() - led_ms_ < options_.leader_lease_ms;
+}
+
 void Loop::ReleaseDurable() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!Leads()) return;  // its next sign of life, or its end, wakes the loop
+  }
   while (!waiting_.empty() && waiting_.front().after_record <= released_record_) {
     const Waiting leaving = std::move(waiting_.front());
     waiting_.pop_front();

@@ -13,6 +13,11 @@
 // inputs once kUncommittedBytes wait for it; then the queue fills, clients are refused and workers' streams are not
 // read. Where the store was taken over or a batch stays unresolved, the loop fails: everything that waits gets
 // UNAVAILABLE, and nothing of what is in memory is used any more.
+//
+// Where another coordinator waits for its turn (leader_lease_ms), nothing leaves either unless this one is known to
+// lead: the store confirmed it less than a lease ago, and who waits takes over only after a longer silence
+// (leader_watch.h). So one that was frozen and wakes says nothing from a state that may be old: it hears first that it
+// is deposed.
 #ifndef STORYFARM_COORDINATOR_RPC_LOOP_H_
 #define STORYFARM_COORDINATOR_RPC_LOOP_H_
 
@@ -24,6 +29,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -52,6 +58,8 @@ class Loop {
     Limits farm;
     size_t queued_inputs = 10'000;
     SnapshotFold::Options snapshots;
+    int64_t leader_lease_ms = 0;              // 0: nobody else can take over
+    std::optional<uint64_t> take_over_after;  // only where the newest epoch is this one; empty: in any case
   };
   // All of it outlives the loop.
   struct Parts {
@@ -69,7 +77,8 @@ class Loop {
     std::function<void(const absl::Status& why)> ended;
   };
 
-  // Takes the store over and replays it. Errors as the store says; DATA_LOSS where the log makes no sense.
+  // Takes the store over and replays it. Errors as the store says; DATA_LOSS where the log makes no sense, ABORTED
+  // where somebody else took it over meanwhile.
   static absl::StatusOr<std::unique_ptr<Loop>> Load(const Options& options, const Parts& parts);
   ~Loop();
 
@@ -128,6 +137,8 @@ class Loop {
   void Handle(Item item);
   void Carry(Decisions decisions);
   void ReleaseDurable();
+  // Whether nobody else can have taken over yet.
+  bool Leads() const;  // holds mutex_
   void FailWaiting(const absl::Status& why);
   // Refuses what can't be taken now: empty where it can.
   absl::Status Refusal() const;  // holds mutex_
@@ -152,6 +163,7 @@ class Loop {
   std::deque<Item> queue_;
   size_t queued_by_clients_ = 0;
   uint64_t durable_record_ = 0;
+  int64_t led_ms_ = 0;  // when this process led for certain
   bool running_ = false;
   bool draining_ = false;
   std::optional<absl::Status> end_;  // why the loop must end at once

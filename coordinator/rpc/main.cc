@@ -1,5 +1,7 @@
-// storyfarm-coordinator: reads what it was told, holds its data folder, stands the store up and serves until it is told
-// to stop.
+// storyfarm-coordinator: reads what it was told, holds its data folder, stands the store up and leads or stands by
+// until it is told to stop.
+
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -12,8 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/rpc/config.h"
+#include "coordinator/rpc/coordinator.h"
 #include "coordinator/rpc/listen.h"
-#include "coordinator/rpc/server.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
 #include "coordinator/store/redis_store.h"
@@ -35,8 +37,6 @@ int Complain(const absl::Status& status, int exit_code) {
 
 int StoreExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kAborted:
-      return kExitTakenOver;
     case absl::StatusCode::kDataLoss:
       return kExitDataDamaged;
     case absl::StatusCode::kUnavailable:
@@ -61,7 +61,7 @@ struct Standing {
   std::unique_ptr<Store> store;
 };
 
-absl::Status StandStoreUp(const Config& config, base::Env& env, Standing& standing) {
+absl::Status StandStoreUp(const Config& config, const std::string& name, base::Env& env, Standing& standing) {
   RedisOptions options;
   if (config.redis.empty()) {
     PrivateRedisOptions start;
@@ -76,13 +76,13 @@ absl::Status StandStoreUp(const Config& config, base::Env& env, Standing& standi
     options.address = *std::move(address);
     options.password_file = config.redis_password_file;
   }
-  standing.store = std::make_unique<RedisStore>(std::move(options), kFarm);
+  standing.store = std::make_unique<RedisStore>(std::move(options), kFarm, name);
   return absl::OkStatus();
 }
 
-// What a person or a script waits for: where it serves. The file comes last: who waits for it finds the line, too.
-absl::Status Announce(const Config& config, const std::string& socket_path, int port, base::Env& env) {
-  std::string line = absl::StrCat("storyfarm-coordinator serves on unix:", socket_path);
+// What a person or a script waits for: where it answers. The file comes last: who waits for it finds the line, too.
+absl::Status Announce(const Config& config, const std::string& socket_path, int port, bool leads, base::Env& env) {
+  std::string line = absl::StrCat("storyfarm-coordinator ", leads ? "serves" : "stands by", " on unix:", socket_path);
   if (!config.listen.empty()) {
     absl::StrAppend(&line, " and ", config.listen.substr(0, config.listen.rfind(':')), ":", port);
   }
@@ -92,12 +92,27 @@ absl::Status Announce(const Config& config, const std::string& socket_path, int 
   return env.WriteFileDurably(config.port_file, absl::StrCat(port, "\n"));
 }
 
+// Who this is among those that may lead, for the store and for people.
+std::string NameOf(const DataFolder& folder) {
+  char host[256] = {};
+  if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
+  return absl::StrCat("coordinator ", folder.id().substr(0, 8), " (", host, ":", folder.path(), ")");
+}
+
+absl::Status MakeAbsolute(std::string& folder) {
+  std::error_code error;
+  folder = std::filesystem::absolute(folder, error).lexically_normal().string();
+  if (error) return absl::InvalidArgumentError(absl::StrCat(folder, ": ", error.message()));
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  return absl::OkStatus();
+}
+
 int Serve(Config config, base::LogFormat format) {
   base::Env& env = base::Env::Real();
   base::Log log = base::Log::ToStderr(format);
-  std::error_code error;
-  config.data = std::filesystem::absolute(config.data, error).lexically_normal().string();
-  while (config.data.size() > 1 && config.data.back() == '/') config.data.pop_back();
+  absl::Status absolute = MakeAbsolute(config.data);
+  if (absolute.ok() && !config.blobs.empty()) absolute = MakeAbsolute(config.blobs);
+  if (!absolute.ok()) return Complain(absolute, kExitUsage);
 
   const absl::StatusOr<std::unique_ptr<DataFolder>> folder = DataFolder::Open(&env, config.data);
   if (!folder.ok()) return Complain(folder.status(), kExitDataFolder);
@@ -106,17 +121,21 @@ int Serve(Config config, base::LogFormat format) {
     return Complain(status, absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder);
   }
   Standing standing;
-  if (absl::Status status = StandStoreUp(config, env, standing); !status.ok()) {
+  const std::string name = NameOf(**folder);
+  if (absl::Status status = StandStoreUp(config, name, env, standing); !status.ok()) {
     return Complain(status, absl::IsInvalidArgument(status) ? kExitUsage : kExitStore);
   }
-  ServerOptions options;
-  options.data_folder = config.data;
-  options.socket_path = socket_path;
-  options.listen = config.listen;
-  options.software_version = STORYFARM_VERSION;
-  if (base::FolderOf(options.socket_path) != config.data) {
-    log.Info("the data folder's path is too long for a socket, which lies elsewhere",
-             {{"socket", options.socket_path}});
+  CoordinatorOptions options;
+  options.name = name;
+  options.alone = config.redis.empty();
+  options.server.data_folder = config.data;
+  options.server.blob_folder = config.blobs;
+  options.server.blobs_shared = !config.blobs.empty();
+  options.server.socket_path = socket_path;
+  options.server.listen = config.listen;
+  options.server.software_version = STORYFARM_VERSION;
+  if (base::FolderOf(socket_path) != config.data) {
+    log.Info("the data folder's path is too long for a socket, which lies elsewhere", {{"socket", socket_path}});
   }
   ServerParts parts;
   parts.env = &env;
@@ -127,23 +146,25 @@ int Serve(Config config, base::LogFormat format) {
     std::memcpy(&bits, env.RandomBytes(sizeof(bits)).data(), sizeof(bits));
     return bits;
   };
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, parts);
-  if (!server.ok()) return Complain(server.status(), StartExitCode(server.status()));
-  if (absl::Status status = Announce(config, options.socket_path, (*server)->port(), env); !status.ok()) {
-    return Complain(status, kExitFailure);
-  }
+  bool announced = false;
+  Coordinator::Events events;
+  events.listens = [&](int port, bool leads) {
+    announced = true;
+    const absl::Status status = Announce(config, socket_path, port, leads, env);
+    return status.ok() ? status : absl::UnknownError(status.message());  // nothing that StoreExitCode knows
+  };
+  Coordinator coordinator(options, parts, std::move(events));
   absl::Status why;
   {
-    base::StopWatch signals([&server, &log] {
+    base::StopWatch signals([&coordinator, &log] {
       log.Info("stopping: no new calls, what was accepted is made safe");
-      (*server)->Drain();
+      coordinator.Stop();
     });
-    why = (*server)->Wait();
+    why = coordinator.Run();
   }
-  if (!config.port_file.empty())
+  if (announced && !config.port_file.empty())
     env.Remove(config.port_file).IgnoreError();  // a stale one is replaced at the next start
-  server->reset();
-  if (!why.ok()) return Complain(why, StoreExitCode(why));
+  if (!why.ok()) return Complain(why, StartExitCode(why));
   log.Info("stopped");
   return kExitOk;
 }

@@ -1,7 +1,5 @@
 #include "coordinator/rpc/server.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -15,7 +13,7 @@
 #include "coordinator/rpc/blob_service.h"
 #include "coordinator/rpc/client_service.h"
 #include "coordinator/rpc/job_reader.h"
-#include "coordinator/rpc/listen.h"
+#include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/watch.h"
 #include "coordinator/rpc/work_pool.h"
@@ -24,18 +22,12 @@
 namespace storyfarm::coordinator {
 namespace {
 
-// A worker's machine that sleeps or loses its cable is noticed after 40 s; its leases end earlier. Clients may ping as
-// often as every 15 s without being taken for an attack.
-constexpr int kKeepaliveMs = 30'000;
-constexpr int kKeepaliveTimeoutMs = 10'000;
-constexpr int kLeastPingMs = 15'000;
 // What calls get to end by themselves after a drain; all that they wait for has been answered by then.
 constexpr std::chrono::milliseconds kShutdownGrace{2'000};
 
 }  // namespace
 
 struct Server::Parts {
-  base::Log* log = nullptr;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<Loop> loop;
   std::unique_ptr<JobReader> reader;
@@ -44,9 +36,7 @@ struct Server::Parts {
   std::unique_ptr<ClientServiceImpl> clients;
   std::unique_ptr<WorkerServiceImpl> workers;
   std::unique_ptr<BlobServiceImpl> blob_service;
-  std::unique_ptr<grpc::Server> server;
-  std::string socket_path;
-  int port = 0;
+  std::unique_ptr<Listening> listening;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -64,66 +54,32 @@ struct Server::Parts {
     pool->Stop();
     watches->Stop(why);
     workers->Stop(why);
-    if (server != nullptr) server->Shutdown(std::chrono::system_clock::now() + grace);
+    if (listening != nullptr) listening->Stop(grace);
   }
 };
-
-namespace {
-
-absl::Status BuildServer(const ServerOptions& options, const std::string& address,
-                         const std::vector<grpc::Service*>& services, std::unique_ptr<grpc::Server>* server,
-                         int* port) {
-  grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(static_cast<int>(options.limits.message_bytes));
-  builder.SetMaxSendMessageSize(static_cast<int>(options.limits.reply_bytes));
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two coordinators would share a port
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMs);
-  const auto credentials = grpc::InsecureServerCredentials();
-  int socket_bound = 0;
-  if (!options.socket_path.empty()) {
-    builder.AddListeningPort(absl::StrCat("unix:", options.socket_path), credentials, &socket_bound);
-  }
-  if (!address.empty()) builder.AddListeningPort(address, credentials, port);
-  for (grpc::Service* service : services) builder.RegisterService(service);
-  *server = builder.BuildAndStart();
-  if (*server != nullptr) return absl::OkStatus();
-  return absl::AlreadyExistsError(absl::StrCat("Can't listen on ", address.empty() ? options.socket_path : address,
-                                               ": the address is taken, or not of this machine."));
-}
-
-}  // namespace
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, const ServerParts& given) {
-  std::string address;
-  if (!options.listen.empty()) {
-    absl::StatusOr<std::string> checked = LoopbackAddress(options.listen);
-    if (!checked.ok()) return checked.status();
-    address = *std::move(checked);
-    if (absl::Status status = CheckPortIsFree(address); !status.ok()) return status;
-  }
-  if (!options.socket_path.empty()) {
-    if (absl::Status status = PrepareSocket(options.socket_path); !status.ok()) return status;
-  }
   auto parts = std::make_unique<Parts>();
-  parts->log = given.log;
-  parts->socket_path = options.socket_path;
-  absl::StatusOr<std::unique_ptr<BlobStore>> blobs =
-      BlobStore::Open(*given.env, base::JoinPath(options.data_folder, "blobs"));
-  if (!blobs.ok()) return blobs.status();
-  parts->blobs = *std::move(blobs);
-
   Loop::Options loop_options;
   loop_options.farm = options.farm;
   loop_options.queued_inputs = options.limits.queued_inputs;
+  loop_options.leader_lease_ms = options.leader_lease_ms;
+  loop_options.take_over_after = options.take_over_after;
   absl::StatusOr<std::unique_ptr<Loop>> loop =
       Loop::Load(loop_options, {given.env, given.log, given.store, given.random_bits});
   if (!loop.ok()) return loop.status();
   parts->loop = *std::move(loop);
+
+  // After the take-over: whatever a leader before this one said to be there is seen.
+  BlobStoreOptions blob_options;
+  if (options.blobs_shared) blob_options.writer = absl::StrCat(absl::Hex(given.random_bits(), absl::kZeroPad16));
+  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(
+      *given.env, options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder,
+      blob_options);
+  if (!blobs.ok()) return blobs.status();
+  parts->blobs = *std::move(blobs);
 
   parts->reader = std::make_unique<JobReader>(parts->loop.get());
   parts->pool = std::make_unique<WorkPool>();
@@ -159,15 +115,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
     raw->changed.notify_all();
   };
   raw->loop->Run(std::move(outputs));
-  absl::Status status = BuildServer(options, address, {raw->clients.get(), raw->workers.get(), raw->blob_service.get()},
-                                    &raw->server, &raw->port);
-  if (!status.ok()) return status;
+  ListenOptions listen;
+  listen.socket_path = options.socket_path;
+  listen.listen = options.listen;
+  listen.receive_bytes = options.limits.message_bytes;
+  listen.send_bytes = options.limits.reply_bytes;
+  absl::StatusOr<std::unique_ptr<Listening>> listening =
+      Listening::Serve(listen, {raw->clients.get(), raw->workers.get(), raw->blob_service.get()});
+  if (!listening.ok()) return listening.status();
+  raw->listening = *std::move(listening);
   return server;
 }
 
 Server::~Server() { parts_->Close(absl::UnavailableError("The coordinator stopped."), std::chrono::milliseconds(0)); }
 
-int Server::port() const { return parts_->port; }
+int Server::port() const { return parts_->listening->port(); }
 
 absl::Status Server::Wait() {
   absl::Status why;

@@ -1,5 +1,5 @@
-// The coordinator as a process: gRPC services around the core (coordinator/core), whose decisions a store makes
-// durable. For the program storyfarm-coordinator and for tests, which run it inside their own process.
+// A coordinator that leads: gRPC services around the core (coordinator/core), whose decisions a store makes durable.
+// For coordinator.h, which waits for its turn to lead, and for tests, which run it inside their own process.
 //
 //   storyctl ──ClientService──┐                        ┌────────── Store thread: one Append for all records that
 //   workers ──WorkerService───┼─> bounded queue ─> Loop│<────────> gathered meanwhile; archives; snapshots
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -44,10 +45,14 @@ struct ServerLimits {
 };
 
 struct ServerOptions {
-  std::string data_folder;  // exists, 0700, locked by the caller
-  std::string socket_path;  // unix socket to listen on; empty: none
-  std::string listen;       // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
+  std::string data_folder;    // exists, 0700, locked by the caller
+  std::string blob_folder;    // empty: "blobs" in the data folder
+  bool blobs_shared = false;  // other coordinators of this farm write there, too
+  std::string socket_path;    // unix socket to listen on; empty: none
+  std::string listen;         // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
   std::string software_version;
+  int64_t leader_lease_ms = 0;              // loop.h
+  std::optional<uint64_t> take_over_after;  // loop.h
   Limits farm;
   ServerLimits limits;
 };
@@ -64,7 +69,7 @@ class Server {
  public:
   // Takes the store over, replays it, opens the blob store below the data folder and listens.
   // INVALID_ARGUMENT: an address that is not loopback. ALREADY_EXISTS: the port or socket is in use. DATA_LOSS,
-  // UNAVAILABLE and the like as the store says. Every message is a sentence for a person.
+  // UNAVAILABLE, ABORTED and the like as the store says. Every message is a sentence for a person.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, const ServerParts& parts);
 
   // Stops at once: streams break, workers go on and come back.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -46,7 +47,17 @@ absl::StatusOr<std::unique_ptr<DataFolder>> DataFolder::Open(base::Env* env, con
   if (absl::Status status = env->WriteFileDurably(pid_file, absl::StrCat(getpid(), "\n")); !status.ok()) {
     return explain(status);
   }
-  return std::unique_ptr<DataFolder>(new DataFolder(path, *std::move(lock)));
+  const std::string id_file = base::JoinPath(path, "id");
+  absl::StatusOr<std::string> id = env->ReadFile(id_file, 64);
+  if (absl::IsNotFound(id.status())) {
+    id = absl::BytesToHexString(env->RandomBytes(16));
+    if (absl::Status status = env->WriteFileDurably(id_file, absl::StrCat(*id, "\n")); !status.ok()) {
+      return explain(status);
+    }
+  }
+  if (!id.ok()) return explain(id.status());
+  return std::unique_ptr<DataFolder>(
+      new DataFolder(path, std::string(absl::StripAsciiWhitespace(*id)), *std::move(lock)));
 }
 
 }  // namespace storyfarm::coordinator

@@ -21,11 +21,15 @@ class DataFolder {
   static absl::StatusOr<std::unique_ptr<DataFolder>> Open(base::Env* env, const std::string& path);
 
   const std::string& path() const { return path_; }
+  // 32 random hex digits, drawn when the folder was made.
+  const std::string& id() const { return id_; }
 
  private:
-  DataFolder(std::string path, std::unique_ptr<base::FileLock> lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+  DataFolder(std::string path, std::string id, std::unique_ptr<base::FileLock> lock)
+      : path_(std::move(path)), id_(std::move(id)), lock_(std::move(lock)) {}
 
   std::string path_;
+  std::string id_;
   std::unique_ptr<base::FileLock> lock_;
 };
 

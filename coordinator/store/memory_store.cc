@@ -1,5 +1,6 @@
 #include "coordinator/store/memory_store.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -25,19 +26,40 @@ MemoryDisk::Accident MemoryDisk::NextAccident() {
   return accident_;
 }
 
-absl::StatusOr<uint64_t> MemoryStore::TakeOver() {
+absl::StatusOr<Leadership> MemoryStore::Watch() {
   std::lock_guard<std::mutex> lock(disk_->mutex_);
-  switch (disk_->NextAccident()) {
-    case MemoryDisk::Accident::kNone:
-      break;
-    case MemoryDisk::Accident::kAnswerLost:
-      ++disk_->epoch_;
-      return absl::UnavailableError("the store did not answer");
-    default:
-      return absl::UnavailableError("the store could not be reached");
+  return Leadership{disk_->epoch_, disk_->head_, disk_->beats_, disk_->leader_};
+}
+
+absl::StatusOr<uint64_t> MemoryStore::TakeOver(std::optional<uint64_t> only_after) {
+  std::lock_guard<std::mutex> lock(disk_->mutex_);
+  const MemoryDisk::Accident accident = disk_->NextAccident();
+  if (accident == MemoryDisk::Accident::kRequestLost || accident == MemoryDisk::Accident::kRefused) {
+    return absl::UnavailableError("the store could not be reached");
   }
-  epoch_ = ++disk_->epoch_;
+  if (only_after.has_value() && disk_->epoch_ != *only_after) {
+    return absl::AbortedError("another coordinator took this farm over");
+  }
+  ++disk_->epoch_;
+  disk_->beats_ = 0;
+  disk_->leader_ = name_;
+  if (accident == MemoryDisk::Accident::kAnswerLost) return absl::UnavailableError("the store did not answer");
+  epoch_ = disk_->epoch_;
   return epoch_;
+}
+
+absl::Status MemoryStore::Beat() {
+  return Write([](MemoryDisk& disk) {
+    ++disk.beats_;
+    return absl::OkStatus();
+  });
+}
+
+absl::Status MemoryStore::LetGo() {
+  return Write([](MemoryDisk& disk) {
+    disk.leader_.clear();
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<LogEnd> MemoryStore::Load(const std::function<absl::Status(const Snapshot&)>& on_snapshot,
@@ -88,34 +110,59 @@ AppendResult MemoryStore::Append(const farm::v1::RecordBatch& batch) {
   return {AppendOutcome::kAppended, ""};
 }
 
-absl::Status MemoryStore::MayWrite(bool* lost_answer) {
+absl::Status MemoryStore::Write(const std::function<absl::Status(MemoryDisk&)>& change) {
+  std::lock_guard<std::mutex> lock(disk_->mutex_);
   const MemoryDisk::Accident accident = disk_->NextAccident();
-  *lost_answer = accident == MemoryDisk::Accident::kAnswerLost;
   if (accident == MemoryDisk::Accident::kRequestLost) return absl::UnavailableError("the store did not answer");
   if (epoch_ == 0 || epoch_ != disk_->epoch_) return absl::AbortedError("another coordinator took this farm over");
   if (accident == MemoryDisk::Accident::kRefused) return absl::ResourceExhaustedError("the store is full");
-  return absl::OkStatus();
+  absl::Status changed = change(*disk_);
+  return accident == MemoryDisk::Accident::kAnswerLost ? absl::UnavailableError("the store did not answer") : changed;
 }
 
-absl::Status MemoryStore::SaveSnapshot(const Snapshot& snapshot) {
-  std::lock_guard<std::mutex> lock(disk_->mutex_);
-  bool lost_answer = false;
-  if (const absl::Status status = MayWrite(&lost_answer); !status.ok()) return status;
-  if (snapshot.sequence > disk_->head_) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a snapshot of batch ", snapshot.sequence, ", but the log ends at ", disk_->head_));
-  }
-  if (!disk_->snapshot_.has_value() || disk_->snapshot_->sequence < snapshot.sequence) disk_->snapshot_ = snapshot;
-  disk_->log_.erase(disk_->log_.begin(), disk_->log_.upper_bound(disk_->snapshot_->sequence));
-  return lost_answer ? absl::UnavailableError("the store did not answer") : absl::OkStatus();
+absl::Status MemoryStore::BeginSnapshot(uint64_t sequence) {
+  return Write([sequence](MemoryDisk& disk) {
+    if (disk.snapshot_.has_value() && disk.snapshot_->sequence >= sequence) {
+      return absl::AlreadyExistsError("a snapshot as new is in place");
+    }
+    disk.writing_ = {sequence, {}};
+    return absl::OkStatus();
+  });
+}
+
+absl::Status MemoryStore::PutSnapshotPiece(uint64_t sequence, size_t number, const std::string& bytes) {
+  return Write([sequence, number, &bytes](MemoryDisk& disk) {
+    if (disk.writing_.sequence != sequence) return absl::InvalidArgumentError("the snapshot was not begun");
+    if (disk.writing_.pieces.size() <= number) disk.writing_.pieces.resize(number + 1);
+    disk.writing_.pieces[number] = bytes;
+    return absl::OkStatus();
+  });
+}
+
+absl::Status MemoryStore::SwitchSnapshot(uint64_t sequence, size_t pieces) {
+  return Write([sequence, pieces](MemoryDisk& disk) {
+    if (disk.snapshot_.has_value() && disk.snapshot_->sequence >= sequence) return absl::OkStatus();
+    const bool empty = disk.head_ == 0 && !disk.snapshot_.has_value();
+    if (!empty && sequence > disk.head_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a snapshot of batch ", sequence, ", but the log ends at ", disk.head_));
+    }
+    if (disk.writing_.sequence != sequence || disk.writing_.pieces.size() != pieces) {
+      return absl::InvalidArgumentError("the snapshot was not written");
+    }
+    disk.head_ = std::max(disk.head_, sequence);
+    disk.snapshot_ = std::move(disk.writing_);
+    disk.writing_ = {};
+    disk.log_.erase(disk.log_.begin(), disk.log_.upper_bound(sequence));
+    return absl::OkStatus();
+  });
 }
 
 absl::Status MemoryStore::PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) {
-  std::lock_guard<std::mutex> lock(disk_->mutex_);
-  bool lost_answer = false;
-  if (const absl::Status status = MayWrite(&lost_answer); !status.ok()) return status;
-  disk_->archive_[job_id] = body.SerializeAsString();
-  return lost_answer ? absl::UnavailableError("the store did not answer") : absl::OkStatus();
+  return Write([&job_id, &body](MemoryDisk& disk) {
+    disk.archive_[job_id] = body.SerializeAsString();
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<farm::v1::JobArchive> MemoryStore::GetArchive(const std::string& job_id) {

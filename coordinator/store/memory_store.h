@@ -30,8 +30,11 @@ class MemoryDisk {
   mutable std::mutex mutex_;
   uint64_t epoch_ = 0;
   uint64_t head_ = 0;
+  uint64_t beats_ = 0;
+  std::string leader_;
   std::map<uint64_t, std::string> log_;
   std::optional<Snapshot> snapshot_;
+  Snapshot writing_;  // begun, not switched to
   std::map<std::string, std::string> archive_;
   Accident accident_ = Accident::kNone;
   int accidents_left_ = 0;
@@ -39,21 +42,30 @@ class MemoryDisk {
 
 class MemoryStore : public Store {
  public:
-  explicit MemoryStore(std::shared_ptr<MemoryDisk> disk) : disk_(std::move(disk)) {}
+  // `name` is what Watch shows of it once it leads.
+  explicit MemoryStore(std::shared_ptr<MemoryDisk> disk, std::string name = "")
+      : disk_(std::move(disk)), name_(std::move(name)) {}
 
-  absl::StatusOr<uint64_t> TakeOver() override;
+  using Store::TakeOver;
+  absl::StatusOr<Leadership> Watch() override;
+  absl::StatusOr<uint64_t> TakeOver(std::optional<uint64_t> only_after) override;
+  absl::Status Beat() override;
+  absl::Status LetGo() override;
   absl::StatusOr<LogEnd> Load(const std::function<absl::Status(const Snapshot&)>& on_snapshot,
                               const std::function<absl::Status(const farm::v1::RecordBatch&)>& on_batch) override;
   AppendResult Append(const farm::v1::RecordBatch& batch) override;
-  absl::Status SaveSnapshot(const Snapshot& snapshot) override;
+  absl::Status BeginSnapshot(uint64_t sequence) override;
+  absl::Status PutSnapshotPiece(uint64_t sequence, size_t number, const std::string& bytes) override;
+  absl::Status SwitchSnapshot(uint64_t sequence, size_t pieces) override;
   absl::Status PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) override;
   absl::StatusOr<farm::v1::JobArchive> GetArchive(const std::string& job_id) override;
 
  private:
-  // Not OK where an accident or another take-over stops this write. `lost_answer`: write, then say UNAVAILABLE.
-  absl::Status MayWrite(bool* lost_answer);
+  // A write to the disk: `change` is carried out unless an accident or another take-over stops it.
+  absl::Status Write(const std::function<absl::Status(MemoryDisk&)>& change);
 
   std::shared_ptr<MemoryDisk> disk_;
+  const std::string name_;
   uint64_t epoch_ = 0;
 };
 

@@ -100,7 +100,11 @@ absl::Status PrivateRedis::EnsureRunning() {
   }
   // Nobody listens: ours is dying, or it lost its socket and is of no use.
   if (child_ != nullptr) child_->Stop(kStopGrace);
-  if (absl::Status status = CheckProgram(); !status.ok()) return status;
+  // Once: later on it may be the disk that is full, where no version can be written down.
+  if (!checked_) {
+    if (absl::Status status = CheckProgram(); !status.ok()) return status;
+    checked_ = true;
+  }
   return Launch();
 }
 

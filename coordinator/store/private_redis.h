@@ -53,6 +53,7 @@ class PrivateRedis {
   std::string socket_path_;
   std::unique_ptr<base::Subprocess> child_;  // null: adopted
   int adopted_pid_ = 0;
+  bool checked_ = false;  // the program
 };
 
 }  // namespace storyfarm::coordinator

@@ -44,13 +44,22 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 'OK')lua";
 
-// KEYS epoch, snapshot, writing, log, pieces of the snapshot before; ARGV epoch, sequence, pieces, first sequence kept.
+// What frees memory comes first: a server at its limit refuses a script whose first write needs more, and lets go on
+// one that has written. KEYS epoch, snapshot, writing, log, head, its pieces, pieces of the snapshot before; ARGV
+// epoch, sequence, pieces, first sequence kept.
 constexpr char kSwitchSnapshotScript[] = R"lua(
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
-redis.call('HSET', KEYS[2], 'sequence', ARGV[2], 'pieces', ARGV[3])
+local head = tonumber(redis.call('GET', KEYS[5]) or '0')
+local known = redis.call('HGET', KEYS[2], 'sequence')
+local sequence = tonumber(ARGV[2])
+if known and tonumber(known) >= sequence then return 'OK' end
+if sequence > head and (head > 0 or known) then return 'AHEAD ' .. head end
+if redis.call('HLEN', KEYS[6]) ~= tonumber(ARGV[3]) then return 'LACKS' end
 redis.call('UNLINK', KEYS[3])
 redis.call('XTRIM', KEYS[4], 'MINID', ARGV[4] .. '-0')
-if KEYS[5] ~= KEYS[1] then redis.call('UNLINK', KEYS[5]) end
+if known then redis.call('UNLINK', KEYS[7]) end
+redis.call('HSET', KEYS[2], 'sequence', ARGV[2], 'pieces', ARGV[3])
+if head == 0 then redis.call('SET', KEYS[5], ARGV[2]) end
 return 'OK')lua";
 
 // KEYS epoch, archive; ARGV epoch, job id, bytes.
@@ -59,12 +68,27 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 'OK')lua";
 
-// A farm whose data a newer program wrote is left alone. KEYS version, epoch; ARGV version.
+// A farm whose data a newer program wrote is left alone. KEYS epoch, version, leader; ARGV only after (or ''), version,
+// name.
 constexpr char kTakeOverScript[] = R"lua(
-local version = redis.call('GET', KEYS[1])
-if version and tonumber(version) > tonumber(ARGV[1]) then return 'VERSION ' .. version end
-redis.call('SET', KEYS[1], ARGV[1])
-return 'EPOCH ' .. redis.call('INCR', KEYS[2]))lua";
+local version = redis.call('GET', KEYS[2])
+if version and tonumber(version) > tonumber(ARGV[2]) then return 'VERSION ' .. version end
+if ARGV[1] ~= '' and (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 'FENCED' end
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('HSET', KEYS[3], 'name', ARGV[3], 'beats', '0')
+return 'EPOCH ' .. redis.call('INCR', KEYS[1]))lua";
+
+// KEYS epoch, leader; ARGV epoch.
+constexpr char kBeatScript[] = R"lua(
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
+redis.call('HINCRBY', KEYS[2], 'beats', 1)
+return 'OK')lua";
+
+// KEYS epoch, leader; ARGV epoch.
+constexpr char kLetGoScript[] = R"lua(
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
+redis.call('HSET', KEYS[2], 'name', '')
+return 'OK')lua";
 
 uint64_t Number(const std::string& text) {
   uint64_t number = 0;
@@ -80,8 +104,10 @@ uint64_t SequenceOf(const std::string& entry_id) {
 
 }  // namespace
 
-RedisStore::RedisStore(RedisOptions options, const std::string& farm)
-    : connection_(std::move(options)), prefix_(absl::StrCat("storyfarm:{", farm, "}:")) {}
+RedisStore::RedisStore(RedisOptions options, const std::string& farm, std::string name)
+    : connection_(std::move(options)), prefix_(absl::StrCat("storyfarm:{", farm, "}:")), name_(std::move(name)) {}
+
+std::string RedisStore::PiecesKey(uint64_t sequence) const { return Key(absl::StrCat("snapshot:", sequence)); }
 
 absl::StatusOr<RedisReply> RedisStore::Read(const std::vector<std::string>& words) {
   absl::StatusOr<RedisReply> reply = connection_.Command(words);
@@ -95,9 +121,16 @@ absl::StatusOr<RedisReply> RedisStore::Read(const std::vector<std::string>& word
   return reply;
 }
 
+absl::StatusOr<std::optional<uint64_t>> RedisStore::ReadNumber(const std::vector<std::string>& words) {
+  const absl::StatusOr<RedisReply> reply = Read(words);
+  if (!reply.ok()) return reply.status();
+  if (reply->kind != RedisReply::Kind::kText) return std::nullopt;
+  return Number(reply->text);
+}
+
 absl::StatusOr<std::string> RedisStore::Script(const char* script, const std::vector<std::string>& keys,
                                                const std::vector<std::string>& arguments) {
-  std::vector<std::string> words = {"EVAL", script, absl::StrCat(keys.size())};
+  std::vector<std::string> words = {"EVAL", script, absl::StrCat(keys.size() + 1), Key("epoch")};
   words.insert(words.end(), keys.begin(), keys.end());
   words.insert(words.end(), arguments.begin(), arguments.end());
   const absl::StatusOr<RedisReply> reply = connection_.Command(words);
@@ -136,11 +169,30 @@ absl::Status RedisStore::CheckServer() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> RedisStore::TakeOver() {
+absl::StatusOr<Leadership> RedisStore::Watch() {
+  Leadership seen;
+  const absl::StatusOr<RedisReply> numbers = Read({"MGET", Key("epoch"), Key("head")});
+  if (!numbers.ok()) return numbers.status();
+  const absl::StatusOr<RedisReply> leader = Read({"HMGET", Key("leader"), "name", "beats"});
+  if (!leader.ok()) return leader.status();
+  if (numbers->list.size() != 2 || leader->list.size() != 2) {
+    return absl::InternalError("Redis answered MGET with something else than a list");
+  }
+  seen.epoch = Number(numbers->list[0].text);
+  seen.head = Number(numbers->list[1].text);
+  seen.leader = leader->list[0].text;
+  seen.beats = Number(leader->list[1].text);
+  return seen;
+}
+
+absl::StatusOr<uint64_t> RedisStore::TakeOver(std::optional<uint64_t> only_after) {
   if (absl::Status status = CheckServer(); !status.ok()) return status;
   const absl::StatusOr<std::string> answer =
-      Script(kTakeOverScript, {Key("version"), Key("epoch")}, {absl::StrCat(kLayoutVersion)});
-  if (!answer.ok()) return absl::UnavailableError(answer.status().message());
+      Script(kTakeOverScript, {Key("version"), Key("leader")},
+             {only_after.has_value() ? absl::StrCat(*only_after) : "", absl::StrCat(kLayoutVersion), name_});
+  if (!answer.ok()) {
+    return absl::IsAborted(answer.status()) ? answer.status() : absl::UnavailableError(answer.status().message());
+  }
   absl::string_view rest(*answer);
   if (absl::ConsumePrefix(&rest, "VERSION ")) {
     return absl::FailedPreconditionError(absl::StrCat("the farm's data in Redis has version ", std::string(rest),
@@ -154,6 +206,9 @@ absl::StatusOr<uint64_t> RedisStore::TakeOver() {
   return Number(epoch_);
 }
 
+absl::Status RedisStore::Beat() { return Script(kBeatScript, {Key("leader")}, {epoch_}).status(); }
+absl::Status RedisStore::LetGo() { return Script(kLetGoScript, {Key("leader")}, {epoch_}).status(); }
+
 absl::StatusOr<std::optional<Snapshot>> RedisStore::LoadSnapshot() {
   absl::StatusOr<RedisReply> pointer = Read({"HMGET", Key("snapshot"), "sequence", "pieces"});
   if (!pointer.ok()) return pointer.status();
@@ -161,7 +216,7 @@ absl::StatusOr<std::optional<Snapshot>> RedisStore::LoadSnapshot() {
   Snapshot snapshot;
   snapshot.sequence = Number(pointer->list[0].text);
   const uint64_t pieces = Number(pointer->list[1].text);
-  const std::string key = Key(absl::StrCat("snapshot:", snapshot.sequence));
+  const std::string key = PiecesKey(snapshot.sequence);
   for (uint64_t i = 0; i < pieces; ++i) {
     absl::StatusOr<RedisReply> piece = Read({"HGET", key, absl::StrCat(i)});
     if (!piece.ok()) return piece.status();
@@ -212,24 +267,24 @@ absl::StatusOr<LogEnd> RedisStore::Load(const std::function<absl::Status(const S
     if (page->list.size() < count) break;
     count = std::clamp(kPageBytes / std::max<size_t>(1, bytes / page->list.size()), size_t{1}, kMostPageEntries);
   }
-  const absl::StatusOr<RedisReply> head = Read({"GET", Key("head")});
+  const absl::StatusOr<std::optional<uint64_t>> head = ReadNumber({"GET", Key("head")});
   if (!head.ok()) return head.status();
-  const uint64_t head_sequence = head->kind == RedisReply::Kind::kText ? Number(head->text) : 0;
-  if (head_sequence != end.sequence) {
+  if (head->value_or(0) != end.sequence) {
     return absl::DataLossError(absl::StrCat("the log in Redis ends with batch ", end.sequence, ", but batch ",
-                                            head_sequence, " was acknowledged"));
+                                            head->value_or(0), " was acknowledged"));
   }
   return end;
 }
 
 AppendResult RedisStore::Append(const farm::v1::RecordBatch& batch) {
-  if (epoch_.empty()) return {AppendOutcome::kFenced, "this coordinator has not taken the farm over"};
-  const absl::StatusOr<std::string> answer =
-      Script(kAppendScript, {Key("epoch"), Key("head"), Key("log")},
-             {epoch_, absl::StrCat(batch.sequence()), batch.SerializeAsString()});
+  const absl::StatusOr<std::string> answer = Script(
+      kAppendScript, {Key("head"), Key("log")}, {epoch_, absl::StrCat(batch.sequence()), batch.SerializeAsString()});
   if (answer.ok()) {
     if (*answer == "OK") return {AppendOutcome::kAppended, ""};
-    return {AppendOutcome::kGap, absl::StrCat("batch ", batch.sequence(), " does not follow the log's end: ", *answer)};
+    absl::string_view head(*answer);
+    absl::ConsumePrefix(&head, "GAP ");
+    return {AppendOutcome::kGap, absl::StrCat("batch ", batch.sequence(),
+                                              " is to be written, but the log ends with batch ", std::string(head))};
   }
   const std::string message(answer.status().message());
   if (absl::IsAborted(answer.status())) return {AppendOutcome::kFenced, message};
@@ -237,44 +292,40 @@ AppendResult RedisStore::Append(const farm::v1::RecordBatch& batch) {
   return {AppendOutcome::kUnknown, message};
 }
 
-absl::Status RedisStore::SaveSnapshot(const Snapshot& snapshot) {
-  if (epoch_.empty()) return absl::AbortedError("this coordinator has not taken the farm over");
-  const absl::StatusOr<RedisReply> known = Read({"HGET", Key("snapshot"), "sequence"});
+absl::Status RedisStore::BeginSnapshot(uint64_t sequence) {
+  const absl::StatusOr<std::optional<uint64_t>> known = ReadNumber({"HGET", Key("snapshot"), "sequence"});
   if (!known.ok()) return known.status();
-  const bool replaces = known->kind == RedisReply::Kind::kText;
-  const uint64_t before = replaces ? Number(known->text) : 0;
-  if (replaces && before >= snapshot.sequence) return absl::OkStatus();  // an earlier, unanswered try arrived
-  const absl::StatusOr<RedisReply> head = Read({"GET", Key("head")});
-  if (!head.ok()) return head.status();
-  if (snapshot.sequence > (head->kind == RedisReply::Kind::kText ? Number(head->text) : 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a snapshot of batch ", snapshot.sequence, ", which the log does not hold"));
+  if (known->value_or(0) >= sequence && known->has_value()) {
+    return absl::AlreadyExistsError("a snapshot as new is in place");
   }
-  const absl::StatusOr<RedisReply> writing = Read({"GET", Key("writing")});
-  if (!writing.ok()) return writing.status();
-  const std::string abandoned =
-      writing->kind == RedisReply::Kind::kText ? writing->text : absl::StrCat(snapshot.sequence);
-  auto pieces_key = [this](const std::string& sequence) { return Key(absl::StrCat("snapshot:", sequence)); };
-  const std::string sequence = absl::StrCat(snapshot.sequence);
+  const absl::StatusOr<std::optional<uint64_t>> abandoned = ReadNumber({"GET", Key("writing")});
+  if (!abandoned.ok()) return abandoned.status();
+  return Script(kBeginSnapshotScript, {Key("writing"), PiecesKey(abandoned->value_or(sequence))},
+                {epoch_, absl::StrCat(sequence)})
+      .status();
+}
 
-  absl::StatusOr<std::string> answer =
-      Script(kBeginSnapshotScript, {Key("epoch"), Key("writing"), pieces_key(abandoned)}, {epoch_, sequence});
-  for (size_t i = 0; answer.ok() && i < snapshot.pieces.size(); ++i) {
-    answer = Script(kSnapshotPieceScript, {Key("epoch"), pieces_key(sequence)},
-                    {epoch_, absl::StrCat(i), snapshot.pieces[i]});
-  }
-  if (answer.ok()) {
-    answer = Script(kSwitchSnapshotScript,
-                    {Key("epoch"), Key("snapshot"), Key("writing"), Key("log"),
-                     replaces ? pieces_key(absl::StrCat(before)) : Key("epoch")},
-                    {epoch_, sequence, absl::StrCat(snapshot.pieces.size()), absl::StrCat(snapshot.sequence + 1)});
-  }
-  return answer.status();
+absl::Status RedisStore::PutSnapshotPiece(uint64_t sequence, size_t number, const std::string& bytes) {
+  return Script(kSnapshotPieceScript, {PiecesKey(sequence)}, {epoch_, absl::StrCat(number), bytes}).status();
+}
+
+absl::Status RedisStore::SwitchSnapshot(uint64_t sequence, size_t pieces) {
+  const absl::StatusOr<std::optional<uint64_t>> before = ReadNumber({"HGET", Key("snapshot"), "sequence"});
+  if (!before.ok()) return before.status();
+  const absl::StatusOr<std::string> answer =
+      Script(kSwitchSnapshotScript,
+             {Key("snapshot"), Key("writing"), Key("log"), Key("head"), PiecesKey(sequence),
+              PiecesKey(before->value_or(sequence))},
+             {epoch_, absl::StrCat(sequence), absl::StrCat(pieces), absl::StrCat(sequence + 1)});
+  if (!answer.ok()) return answer.status();
+  if (*answer == "OK") return absl::OkStatus();
+  if (*answer == "LACKS") return absl::InvalidArgumentError("the snapshot was not written");
+  return absl::InvalidArgumentError(
+      absl::StrCat("a snapshot of batch ", sequence, ", which the log does not hold: ", *answer));
 }
 
 absl::Status RedisStore::PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) {
-  if (epoch_.empty()) return absl::AbortedError("this coordinator has not taken the farm over");
-  return Script(kArchiveScript, {Key("epoch"), Key("archive")}, {epoch_, job_id, body.SerializeAsString()}).status();
+  return Script(kArchiveScript, {Key("archive")}, {epoch_, job_id, body.SerializeAsString()}).status();
 }
 
 absl::StatusOr<farm::v1::JobArchive> RedisStore::GetArchive(const std::string& job_id) {

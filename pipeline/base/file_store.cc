@@ -173,7 +173,8 @@ absl::Status FileStore::RemoveStalePartials() {
 std::string FileStore::FolderFor(const Digest& digest) const { return JoinPath(root_, digest.Hex().substr(0, 2)); }
 std::string FileStore::PathFor(const Digest& digest) const { return JoinPath(FolderFor(digest), digest.Hex()); }
 std::string FileStore::PartialPathFor(const Digest& digest, const std::string& upload_id) const {
-  return JoinPath(JoinPath(root_, kPartialFolder), absl::StrCat(digest.Hex(), ".", upload_id));
+  return JoinPath(JoinPath(root_, kPartialFolder),
+                  absl::StrCat(digest.Hex(), ".", upload_id, options_.writer.empty() ? "" : ".", options_.writer));
 }
 
 FileStore::Entry* FileStore::Find(const Digest& digest) {
@@ -310,7 +311,7 @@ void FileStore::EndUpload(const std::string& partial_path) {
 
 std::string FileStore::OwnPartialPath() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return JoinPath(JoinPath(root_, kPartialFolder), absl::StrCat(kOwnPartialPrefix, own_partials_++));
+  return JoinPath(JoinPath(root_, kPartialFolder), absl::StrCat(kOwnPartialPrefix, own_partials_++, options_.writer));
 }
 
 absl::StatusOr<uint64_t> FileStore::KeptBytes(const Digest& digest, const std::string& upload_id) {

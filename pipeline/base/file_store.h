@@ -33,6 +33,9 @@ struct FileStoreOptions {
   uint64_t keep_free_bytes = uint64_t{256} << 20;
   // Partial files untouched for longer are removed when the store is opened: their writer is gone.
   int64_t partial_lifetime_ms = int64_t{48} * 3600 * 1000;
+  // Where several processes write below one root: a name of this one's own, part of its partial files' names. They then
+  // never meet in one, and don't resume each other's.
+  std::string writer;
 };
 
 struct StoredFile {
@@ -91,7 +94,7 @@ class StoreWriter {
   bool ended_ = false;
 };
 
-// Thread-safe. One process owns a root at a time.
+// Thread-safe. One process owns a root at a time, unless each has a name (FileStoreOptions::writer).
 class FileStore {
  public:
   // Creates the folder where it is missing, and reads what is in it.

@@ -1,13 +1,17 @@
 #include "pipeline/base/places.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "pipeline/base/digest.h"
 #include "pipeline/base/env.h"
 
@@ -46,18 +50,45 @@ absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables)
   return absl::StrCat("unix:", CoordinatorSocket(*folder));
 }
 
-absl::Status CheckCoordinatorTarget(const std::string& target) {
+namespace {
+
+enum class AddressKind { kNone, kUnix, kName, kIpv4, kIpv6 };
+
+AddressKind KindOf(const std::string& address) {
   constexpr std::string_view kUnix = "unix:";
-  bool right = false;
-  if (target.rfind(kUnix, 0) == 0) {
-    right = target.size() > kUnix.size();
-  } else if (const size_t colon = target.rfind(':'); colon != std::string::npos && colon > 0) {
-    uint32_t port = 0;
-    right = absl::SimpleAtoi(target.substr(colon + 1), &port) && port > 0 && port <= 65535;
+  if (address.rfind(kUnix, 0) == 0) return address.size() > kUnix.size() ? AddressKind::kUnix : AddressKind::kNone;
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port == 0 ||
+      port > 65535) {
+    return AddressKind::kNone;
   }
-  if (right) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "\"", target, "\" is no address of a coordinator: write unix:PATH or HOST:PORT, such as 127.0.0.1:7850."));
+  std::string host = address.substr(0, colon);
+  unsigned char bytes[sizeof(in6_addr)];
+  if (inet_pton(AF_INET, host.c_str(), bytes) == 1) return AddressKind::kIpv4;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return inet_pton(AF_INET6, host.c_str(), bytes) == 1 ? AddressKind::kIpv6 : AddressKind::kName;
+}
+
+}  // namespace
+
+absl::Status CheckCoordinatorTarget(const std::string& target) {
+  const std::vector<std::string> addresses = absl::StrSplit(target, ',');
+  const AddressKind first = KindOf(addresses[0]);
+  for (const std::string& address : addresses) {
+    const AddressKind kind = KindOf(address);
+    if (kind == AddressKind::kNone) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "\"", address, "\" is no address of a coordinator: write unix:PATH or HOST:PORT, such as 127.0.0.1:7850."));
+    }
+    if (addresses.size() > 1 && (kind != first || kind == AddressKind::kName)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", target,
+                       "\" names several coordinators: write all of them as unix:PATH or all as IP addresses of one "
+                       "family, such as 127.0.0.1:7850,127.0.0.1:7851."));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace storyfarm::base

@@ -35,9 +35,13 @@ std::string CoordinatorSocket(const std::string& data_folder);
 // "unix:" and the socket of this user's coordinator in its default place: what gRPC takes as a target.
 absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables);
 
-// OK for what a person may name a coordinator by: "unix:" and a path, or HOST:PORT with a port from 1 to 65535.
-// INVALID_ARGUMENT says what is wrong; nobody should wait for an address at which nothing can ever answer.
+// OK for what a person may name the farm by: "unix:" and a path, or HOST:PORT with a port from 1 to 65535; where one
+// coordinator leads and others stand by, several of them with commas between, all unix or all of one family of IP
+// addresses. INVALID_ARGUMENT says what is wrong; nobody should wait for an address at which nothing can ever answer.
 absl::Status CheckCoordinatorTarget(const std::string& target);
+
+// The name under which gRPC's health service says whether a coordinator leads (SERVING) or stands by.
+inline constexpr char kLeaderHealth[] = "farm.v1.Leader";
 
 }  // namespace storyfarm::base
 

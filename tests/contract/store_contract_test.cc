@@ -1,145 +1,19 @@
 // One contract for every store. Each store's rig says how to open it, to lose its process, and to cut it off.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/store/memory_store.h"
-#include "coordinator/store/private_redis.h"
-#include "coordinator/store/redis_store.h"
-#include "coordinator/store/store.h"
+#include "tests/contract/rig.h"
 
 namespace storyfarm::coordinator {
 namespace {
 
-farm::v1::RecordBatch Batch(uint64_t sequence, const std::string& text = "x") {
-  farm::v1::RecordBatch batch;
-  batch.set_sequence(sequence);
-  batch.add_records()->mutable_job_finished()->set_job_id(absl::StrCat(text, sequence));
-  return batch;
-}
-
-// A disk with one farm on it.
-class Rig {
- public:
-  virtual ~Rig() = default;
-  virtual std::unique_ptr<Store> Open() = 0;
-  // The next write arrives, its answer does not.
-  virtual std::unique_ptr<Store> OpenThatLosesAnAnswer() = 0;
-  // The server dies without warning and may be started again; a store in memory has none.
-  virtual void KillServer() = 0;
-};
-
-class MemoryRig : public Rig {
- public:
-  std::unique_ptr<Store> Open() override { return std::make_unique<MemoryStore>(disk_); }
-  std::unique_ptr<Store> OpenThatLosesAnAnswer() override {
-    class Losing : public MemoryStore {
-     public:
-      explicit Losing(std::shared_ptr<MemoryDisk> disk) : MemoryStore(disk), disk_(std::move(disk)) {}
-      AppendResult Append(const farm::v1::RecordBatch& batch) override {
-        if (!lost_) disk_->Break(MemoryDisk::Accident::kAnswerLost, 1);
-        lost_ = true;
-        return MemoryStore::Append(batch);
-      }
-
-     private:
-      std::shared_ptr<MemoryDisk> disk_;
-      bool lost_ = false;
-    };
-    return std::make_unique<Losing>(disk_);
-  }
-  void KillServer() override {}
-
- private:
-  std::shared_ptr<MemoryDisk> disk_ = std::make_shared<MemoryDisk>();
-};
-
-class RedisRig : public Rig {
- public:
-  RedisRig() {
-    char name[] = "/tmp/storyfarm-contract-XXXXXX";
-    folder_ = mkdtemp(name);
-    PrivateRedisOptions options;
-    options.data_folder = folder_;
-    auto redis = PrivateRedis::Start(&base::Env::Real(), options);
-    EXPECT_TRUE(redis.ok()) << redis.status().ToString();
-    if (redis.ok()) redis_ = *std::move(redis);
-  }
-  ~RedisRig() override {
-    redis_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-  std::unique_ptr<Store> Open() override { return std::make_unique<RedisStore>(redis_->Options(), "test"); }
-
-  // Redis holds its answer for longer than the client waits: CLIENT PAUSE does not hold scripts' writes back before
-  // they are read, so the server itself is stopped and goes on later.
-  std::unique_ptr<Store> OpenThatLosesAnAnswer() override {
-    class Losing : public RedisStore {
-     public:
-      Losing(RedisOptions options, PrivateRedis* redis) : RedisStore(std::move(options), "test"), redis_(redis) {}
-      AppendResult Append(const farm::v1::RecordBatch& batch) override {
-        if (lost_) return RedisStore::Append(batch);
-        lost_ = true;
-        kill(redis_->pid(), SIGSTOP);
-        AppendResult result = RedisStore::Append(batch);
-        kill(redis_->pid(), SIGCONT);
-        return result;
-      }
-
-     private:
-      PrivateRedis* redis_;
-      bool lost_ = false;
-    };
-    RedisOptions options = redis_->Options();
-    options.command_ms = 100;
-    return std::make_unique<Losing>(options, redis_.get());
-  }
-  void KillServer() override { kill(redis_->pid(), SIGKILL); }
-
- private:
-  std::string folder_;
-  std::unique_ptr<PrivateRedis> redis_;
-};
-
-struct Loaded {
-  std::vector<uint64_t> sequences;
-  std::vector<std::string> texts;
-  std::optional<Snapshot> snapshot;
-  uint64_t end = 0;
-};
-
-Loaded LoadAll(Store& store) {
-  Loaded loaded;
-  const auto end = store.Load(
-      [&](const Snapshot& snapshot) {
-        loaded.snapshot = snapshot;
-        return absl::OkStatus();
-      },
-      [&](const farm::v1::RecordBatch& batch) {
-        loaded.sequences.push_back(batch.sequence());
-        loaded.texts.push_back(batch.records(0).job_finished().job_id());
-        return absl::OkStatus();
-      });
-  EXPECT_TRUE(end.ok()) << end.status().ToString();
-  if (end.ok()) loaded.end = end->sequence;
-  return loaded;
-}
-
 class StoreContract : public ::testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    if (std::string(GetParam()) == "memory") {
-      rig_ = std::make_unique<MemoryRig>();
-    } else {
-      rig_ = std::make_unique<RedisRig>();
-    }
-  }
+  void SetUp() override { rig_ = MakeRig(GetParam()); }
   std::unique_ptr<Store> OpenAndTakeOver() {
     std::unique_ptr<Store> store = rig_->Open();
     const auto epoch = store->TakeOver();
@@ -321,21 +195,82 @@ TEST_P(StoreContract, AnErrorOfACallbackEndsTheLoad) {
   EXPECT_EQ(seen, 1);
 }
 
-TEST_P(StoreContract, WhatWasAcknowledgedSurvivesAServerThatIsKilled) {
+TEST_P(StoreContract, ASnapshotIsWrittenBetweenAppendsAndCountsOnlyFromTheSwitchOn) {
   auto store = OpenAndTakeOver();
-  uint64_t next = 1;
-  for (int round = 0; round < 3; ++round) {
-    AppendMany(*store, next, next + 20);
-    next += 21;
-    rig_->KillServer();
-    AppendResult result = store->Append(Batch(next));
-    for (int tries = 0; tries < 50 && result.outcome == AppendOutcome::kUnknown; ++tries) {
-      result = store->Append(Batch(next));
-    }
-    ASSERT_EQ(result.outcome, AppendOutcome::kAppended) << result.message;
-    ++next;
-  }
-  EXPECT_EQ(LoadAll(*store).end, next - 1);
+  AppendMany(*store, 1, 4);
+  ASSERT_TRUE(store->BeginSnapshot(3).ok());
+  AppendMany(*store, 5, 5);
+  ASSERT_TRUE(store->PutSnapshotPiece(3, 0, "first").ok());
+  AppendMany(*store, 6, 6);
+  EXPECT_FALSE(LoadAll(*store).snapshot.has_value());
+  EXPECT_TRUE(absl::IsInvalidArgument(store->SwitchSnapshot(3, 2))) << "a piece is missing";
+  ASSERT_TRUE(store->PutSnapshotPiece(3, 1, "second").ok());
+  ASSERT_TRUE(store->SwitchSnapshot(3, 2).ok());
+  ASSERT_TRUE(store->SwitchSnapshot(3, 2).ok()) << "sent again after an answer was lost";
+  EXPECT_TRUE(absl::IsAlreadyExists(store->BeginSnapshot(3)));
+  const Loaded loaded = LoadAll(*store);
+  ASSERT_TRUE(loaded.snapshot.has_value());
+  EXPECT_EQ(loaded.snapshot->pieces, (std::vector<std::string>{"first", "second"}));
+  EXPECT_EQ(loaded.sequences, (std::vector<uint64_t>{4, 5, 6}));
+}
+
+TEST_P(StoreContract, ASnapshotThatWasGivenUpLeavesNothingInTheNext) {
+  auto store = OpenAndTakeOver();
+  AppendMany(*store, 1, 4);
+  ASSERT_TRUE(store->BeginSnapshot(2).ok());
+  ASSERT_TRUE(store->PutSnapshotPiece(2, 0, "old").ok());
+  ASSERT_TRUE(store->PutSnapshotPiece(2, 1, "old").ok());
+  ASSERT_TRUE(store->SaveSnapshot({2, {"new"}}).ok());
+  EXPECT_EQ(LoadAll(*store).snapshot->pieces, std::vector<std::string>{"new"});
+}
+
+TEST_P(StoreContract, AnEmptyStoreTakesAnySnapshotAndGoesOnAfterIt) {
+  auto store = OpenAndTakeOver();
+  ASSERT_TRUE(store->SaveSnapshot({41, {"from a backup"}}).ok());
+  EXPECT_EQ(store->Append(Batch(41)).outcome, AppendOutcome::kAppended) << "it stands for batch 41, too";
+  EXPECT_EQ(store->Append(Batch(43)).outcome, AppendOutcome::kGap);
+  AppendMany(*store, 42, 42);
+  EXPECT_TRUE(absl::IsInvalidArgument(store->SaveSnapshot({50, {"another"}}))) << "it is not empty any more";
+  auto again = rig_->Open();
+  const Loaded loaded = LoadAll(*again);
+  EXPECT_EQ(loaded.snapshot->pieces, std::vector<std::string>{"from a backup"});
+  EXPECT_EQ(loaded.end, 42u);
+}
+
+TEST_P(StoreContract, WhoWaitsSeesWhoLeadsAndEverySignOfLife) {
+  auto leader = rig_->Open("the first");
+  auto standby = rig_->Open("the second");
+  auto seen = standby->Watch();
+  ASSERT_TRUE(seen.ok());
+  EXPECT_EQ(seen->epoch, 0u);
+  EXPECT_EQ(seen->leader, "");
+  ASSERT_TRUE(leader->TakeOver().ok());
+  const auto before = standby->Watch();
+  EXPECT_EQ(before->leader, "the first");
+  EXPECT_EQ(before->epoch, 1u);
+  ASSERT_TRUE(leader->Beat().ok());
+  const auto beaten = standby->Watch();
+  EXPECT_NE(beaten->beats, before->beats);
+  AppendMany(*leader, 1, 1);
+  EXPECT_NE(standby->Watch()->head, beaten->head);
+  ASSERT_TRUE(leader->LetGo().ok());
+  EXPECT_EQ(standby->Watch()->leader, "");
+  AppendMany(*leader, 2, 2);  // nobody else took over yet
+}
+
+TEST_P(StoreContract, OfTwoThatWaitOnlyOneTakesOver) {
+  auto first = rig_->Open("first");
+  auto second = rig_->Open("second");
+  auto third = rig_->Open("third");
+  ASSERT_TRUE(first->TakeOver(0).ok());
+  const uint64_t seen = second->Watch()->epoch;
+  ASSERT_TRUE(second->TakeOver(seen).ok());
+  EXPECT_TRUE(absl::IsAborted(third->TakeOver(seen).status()));
+  EXPECT_EQ(third->Append(Batch(1)).outcome, AppendOutcome::kFenced);
+  EXPECT_TRUE(absl::IsAborted(first->Beat()));
+  EXPECT_TRUE(absl::IsAborted(first->LetGo()));
+  EXPECT_EQ(third->Watch()->leader, "second");
+  AppendMany(*second, 1, 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreContract, ::testing::Values("memory", "redis"),

@@ -10,24 +10,8 @@
 namespace storyfarm::e2e {
 namespace {
 
-using Files = std::map<std::string, std::string>;
-
-// Names and sizes first: a difference in bytes alone would print megabytes.
-void ExpectSame(const Files& actual, const Files& expected) {
-  for (const auto& [name, bytes] : expected) {
-    const auto found = actual.find(name);
-    if (found == actual.end()) {
-      ADD_FAILURE() << name << " is missing";
-    } else {
-      EXPECT_TRUE(found->second == bytes)
-          << name << " differs (" << found->second.size() << " and " << bytes.size() << " bytes)";
-    }
-  }
-  EXPECT_EQ(actual.size(), expected.size());
-}
-
 // The story's files from an undisturbed farm with one worker, rendered once for all tests.
-const Files& Undisturbed() {
+const Files& UndisturbedDemo() {
   static const Files* const files = [] {
     Farm farm;
     farm.StartCoordinator();
@@ -40,7 +24,7 @@ const Files& Undisturbed() {
 }
 
 TEST(FarmTest, ADemoStoryComesOutWithAllPanelsPagesPdfAndCbz) {
-  const Files& files = Undisturbed();
+  const Files& files = UndisturbedDemo();
   size_t panels = 0, pages = 0;
   for (const auto& [name, bytes] : files) {
     panels += name.starts_with("panels/") ? 1 : 0;
@@ -61,7 +45,7 @@ TEST(FarmTest, TwoAndThreeWorkersMakeTheSameBytesAsOne) {
     for (int i = 0; i < workers; ++i) farm.StartWorker("worker-" + std::to_string(i));
     const std::string job = farm.SubmitDemoStory();
     farm.WaitForEnd(job);
-    ExpectSame(farm.Fetch(job), Undisturbed());
+    ExpectSame(farm.Fetch(job), UndisturbedDemo());
   }
 }
 
@@ -72,9 +56,9 @@ TEST(FarmTest, AWorkerKilledMidwayChangesNoByte) {
   const std::string job = farm.SubmitDemoStory();
   farm.WaitFor(job, "two frames", [](const nlohmann::json& status) { return status["frames_done"] >= 2; });
   farm.StartWorker("stays");
-  farm.KillWorker("dies");
+  farm.Kill("dies");
   farm.WaitForEnd(job);
-  ExpectSame(farm.Fetch(job), Undisturbed());
+  ExpectSame(farm.Fetch(job), UndisturbedDemo());
 }
 
 TEST(FarmTest, ACoordinatorKilledMidwayGoesOnAndNoFinishedFrameIsRenderedTwice) {
@@ -84,12 +68,12 @@ TEST(FarmTest, ACoordinatorKilledMidwayGoesOnAndNoFinishedFrameIsRenderedTwice) 
   farm.StartWorker("two");
   const std::string job = farm.SubmitDemoStory();
   farm.WaitFor(job, "two frames", [](const nlohmann::json& status) { return status["frames_done"] >= 2; });
-  farm.KillCoordinator();
+  farm.Kill("farm");
   farm.StartCoordinator();
   farm.WaitForEnd(job);
   // Both workers lived on with what they held, so nothing was granted again.
   for (const nlohmann::json& task : farm.Status(job)["tasks"]) EXPECT_EQ(task["attempts"], 1) << task.dump(1);
-  ExpectSame(farm.Fetch(job), Undisturbed());
+  ExpectSame(farm.Fetch(job), UndisturbedDemo());
 }
 
 TEST(FarmTest, ASecondSubmitWithTheSameKeyIsTheSameJobAndAnotherStoryUnderItIsRefused) {

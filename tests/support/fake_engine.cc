@@ -5,7 +5,8 @@
 //   fake:abort, fake:hang, fake:oom, fake:nan   at that frame, every time
 //   fake:abort-once   the first time; the second time it works (needs FAKE_ENGINE_MARKS)
 // Variables: FAKE_ENGINE_STEP_MS (pause a step, 0), FAKE_ENGINE_FREE_BYTES (8 GB), FAKE_ENGINE_MARKS (a folder: a file
-// pid-N for each process, and marks of what was done once).
+// pid-N for each process, and marks of what was done once), FAKE_ENGINE_RENDERS (a file: a line for each frame that was
+// finished, "PANEL SEED"), FAKE_ENGINE_IMAGE_BYTES (size of a picture, a line otherwise).
 #include <signal.h>
 #include <unistd.h>
 
@@ -44,7 +45,9 @@ class FakeEngine {
         threads_(threads),
         step_ms_(std::stoi(Variable("FAKE_ENGINE_STEP_MS", "0"))),
         free_bytes_(std::stoull(Variable("FAKE_ENGINE_FREE_BYTES", "8000000000"))),
-        marks_(Variable("FAKE_ENGINE_MARKS", "")) {}
+        image_bytes_(std::stoull(Variable("FAKE_ENGINE_IMAGE_BYTES", "0"))),
+        marks_(Variable("FAKE_ENGINE_MARKS", "")),
+        renders_(Variable("FAKE_ENGINE_RENDERS", "")) {}
 
   // Never returns.
   void Serve() {
@@ -174,10 +177,17 @@ class FakeEngine {
   void Finish(uint64_t id, const farm::v1::RunRequest& run, const farm::v1::Frame& frame) {
     const std::string number = std::to_string(frame.panel());
     const std::string text = frame.id() + " " + frame.prompt() + " " + std::to_string(frame.seed()) + "\n";
+    std::string image = "image " + text;
+    while (image.size() < image_bytes_) image += image;
+    if (image_bytes_ > 0) image.resize(image_bytes_);
+    // One write at the file's end: lines of several engines do not mix.
+    if (!renders_.empty() && !frame.hidden()) {
+      std::ofstream(renders_, std::ios::app) << number + " " + std::to_string(frame.seed()) + "\n";
+    }
     EngineEvent event;
     event.mutable_frame()->set_panel(frame.panel());
     event.mutable_frame()->set_hidden(frame.hidden());
-    if (!frame.hidden()) event.mutable_frame()->set_image_path(Write(run, "frame-" + number + ".png", "image " + text));
+    if (!frame.hidden()) event.mutable_frame()->set_image_path(Write(run, "frame-" + number + ".png", image));
     event.mutable_frame()->set_latents_path(
         Write(run, (frame.hidden() ? "hidden-" : "frame-") + number + ".safetensors", "latents " + text));
     event.mutable_frame()->set_render_ms(1);
@@ -237,7 +247,9 @@ class FakeEngine {
   const uint32_t threads_;
   const int step_ms_;
   const uint64_t free_bytes_;
+  const uint64_t image_bytes_;
   const std::string marks_;
+  const std::string renders_;
   std::mutex writing_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -1,7 +1,5 @@
 #include "tools/storyctl/farm_client.h"
 
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/farm_channel.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -25,7 +24,7 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& target) {
   // A person waits: try again soon after the coordinator came back.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 250);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  return base::FarmChannel(target, std::move(arguments));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "farm/v1/problem.pb.h"
+#include "pipeline/base/farm_channel.h"
 
 namespace storyfarm::storyctl {
 
@@ -23,7 +24,8 @@ inline constexpr int kCallSeconds = 30;
 
 class FarmClient {
  public:
-  // `target` as gRPC takes it: "unix:/path", "host:port". Nothing is sent yet.
+  // `target`: "unix:/path", "host:port", or several with commas, of which the one that leads is asked (farm_channel.h).
+  // Nothing is sent yet.
   explicit FarmClient(std::string target);
 
   // One call. UNAVAILABLE says how to start a coordinator or name another; Problems in the status's details can be
@@ -35,6 +37,8 @@ class FarmClient {
                                 const Request& request) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(kCallSeconds));
+    // While one takes over from another, the call waits for it.
+    context.set_wait_for_ready(base::NamesSeveral(target_));
     Response response;
     const grpc::Status status = (client_.get()->*method)(&context, request, &response);
     if (!status.ok()) return Explain(status);

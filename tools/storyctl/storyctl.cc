@@ -42,7 +42,8 @@ struct CommandLine {
     CLI::App* command = parent->add_subcommand(name, description);
     // Before the command or after it.
     command->add_flag("--json", json, "Print the result as JSON");
-    command->add_option("--farm", farm, "Coordinator to ask: unix:PATH or HOST:PORT");
+    command->add_option("--farm", farm,
+                        "Coordinator to ask: unix:PATH or HOST:PORT; several with commas: the one that leads");
     command->callback([this, body = std::move(body)] { run = body; });
     return command;
   }
@@ -159,7 +160,8 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
   line.app.set_version_flag("--version", "storyctl " STORYFARM_VERSION);
   line.app.add_flag("--json", line.json, "Print the result as JSON");
   line.app.add_option("--farm", line.farm,
-                      "Coordinator to ask: unix:PATH or HOST:PORT; STORYFARM_FARM, or this user's own, otherwise");
+                      "Coordinator to ask: unix:PATH or HOST:PORT, several with commas: the one that leads; "
+                      "STORYFARM_FARM, or this user's own, otherwise");
   line.AddFarmCommands();
   line.AddModelCommands();
   line.AddRender();

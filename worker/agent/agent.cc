@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/farm_channel.h"
 #include "pipeline/base/file_store.h"
 #include "pipeline/base/transfer.h"
 #include "pipeline/plan/names.h"
@@ -315,8 +316,7 @@ absl::Status Agent::Run() {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.first_pause_ms));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.most_pause_ms));
-  state.blobs = farm::v1::BlobService::NewStub(
-      grpc::CreateCustomChannel(state.options.link.coordinator, grpc::InsecureChannelCredentials(), arguments));
+  state.blobs = farm::v1::BlobService::NewStub(base::FarmChannel(state.options.link.coordinator, std::move(arguments)));
 
   Self self;
   self.software_version = state.options.software_version;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "farm/v1/session.grpc.pb.h"
+#include "pipeline/base/farm_channel.h"
 #include "worker/agent/backoff.h"
 
 namespace storyfarm::worker {
@@ -163,7 +164,7 @@ struct ControlLink::State {
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.most_pause_ms));
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    return grpc::CreateCustomChannel(options.coordinator, grpc::InsecureChannelCredentials(), arguments);
+    return base::FarmChannel(options.coordinator, std::move(arguments));
   }
 
   void Main() {

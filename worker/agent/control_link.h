@@ -17,10 +17,11 @@
 namespace storyfarm::worker {
 
 struct LinkOptions {
-  std::string coordinator;  // as gRPC takes it: "unix:/path", "127.0.0.1:7777"
-  // A restarting coordinator is away for a second or two; one that is gone should not be asked more often.
+  std::string coordinator;  // "unix:/path", "127.0.0.1:7777"; several with commas: whichever leads (farm_channel.h)
+  // A restarting coordinator is away for a second or two, a take-over needs four; one that is gone should not be asked
+  // more often.
   int64_t first_pause_ms = 250;
-  int64_t most_pause_ms = 8000;
+  int64_t most_pause_ms = 3000;
   // A coordinator that accepts a stream and says nothing is given up on.
   int64_t welcome_within_ms = 15'000;
   // Messages waiting to leave: a coordinator that reads so slowly is as good as gone.

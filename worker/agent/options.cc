@@ -32,7 +32,8 @@ struct Setting {
 
 constexpr std::array<Setting, 8> kSettings{{
     {"data", "STORYFARM_WORKER_DATA", "DIR", nullptr, "Folder of this worker: its name, blob cache and outbox"},
-    {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr, "Coordinator to work for: unix:PATH or HOST:PORT"},
+    {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr,
+     "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads"},
     {"name", "STORYFARM_NAME", "NAME", nullptr, "Name of this node, for people"},
     {"devices", "STORYFARM_DEVICES", "LIST", "auto",
      "Devices to render on, such as cpu or mps or cuda:0,cuda:1; auto: the machine's accelerators, or else its CPU"},

@@ -120,37 +120,6 @@ TEST(RedisStore, ThePasswordComesFromItsFile) {
   EXPECT_TRUE(store.TakeOver().ok());
 }
 
-TEST(RedisStore, AFullServerRefusesAndLosesNothing) {
-  TempFolder folder;
-  Server server(folder, {"--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "3mb"});
-  RedisStore store(server.Options(), "test");
-  ASSERT_TRUE(store.TakeOver().ok());
-  farm::v1::RecordBatch batch;
-  batch.add_records()->mutable_job_finished()->set_job_id(std::string(512 << 10, 'x'));
-  uint64_t appended = 0;
-  AppendResult result;
-  for (uint64_t sequence = 1; sequence < 20; ++sequence) {
-    batch.set_sequence(sequence);
-    result = store.Append(batch);
-    if (result.outcome != AppendOutcome::kAppended) break;
-    appended = sequence;
-  }
-  EXPECT_EQ(result.outcome, AppendOutcome::kRefused);
-  EXPECT_THAT(result.message, HasSubstr("OOM"));
-  RedisConnection owner(server.Options());
-  ASSERT_TRUE(owner.Command({"CONFIG", "SET", "maxmemory", "100mb"}).ok());
-  EXPECT_EQ(store.Append(batch).outcome, AppendOutcome::kAppended);
-  uint64_t loaded = 0;
-  ASSERT_TRUE(store
-                  .Load([](const Snapshot&) { return absl::OkStatus(); },
-                        [&loaded](const farm::v1::RecordBatch&) {
-                          ++loaded;
-                          return absl::OkStatus();
-                        })
-                  .ok());
-  EXPECT_EQ(loaded, appended + 1);
-}
-
 TEST(RedisStore, DamageInTheLogIsNamed) {
   TempFolder folder;
   Server server(folder, {"--appendonly", "yes", "--appendfsync", "always"});

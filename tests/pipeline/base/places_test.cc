@@ -43,10 +43,13 @@ TEST(Places, ALongDataFolderHasItsSocketElsewhereAndAlwaysTheSame) {
 }
 
 TEST(Places, AnAddressAtWhichNothingCanAnswerIsRefused) {
-  for (const char* right : {"unix:/run/farm.sock", "127.0.0.1:7850", "localhost:1", "[::1]:65535"}) {
+  for (const char* right : {"unix:/run/farm.sock", "127.0.0.1:7850", "localhost:1", "[::1]:65535",
+                            "unix:/a.sock,unix:/b.sock", "127.0.0.1:1,127.0.0.1:2", "[::1]:1,[::1]:2"}) {
     EXPECT_TRUE(CheckCoordinatorTarget(right).ok()) << right;
   }
-  for (const char* wrong : {"", "farm", "unix:", ":7850", "farm:", "farm:0", "farm:65536", "farm:-1", "farm:http"}) {
+  for (const char* wrong :
+       {"", "farm", "unix:", ":7850", "farm:", "farm:0", "farm:65536", "farm:-1", "farm:http",
+        "unix:/a.sock,127.0.0.1:1", "localhost:1,localhost:2", "127.0.0.1:1,", "[::1]:1,127.0.0.1:1"}) {
     EXPECT_EQ(CheckCoordinatorTarget(wrong).code(), absl::StatusCode::kInvalidArgument) << wrong;
   }
 }

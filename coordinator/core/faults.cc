@@ -105,18 +105,25 @@ void Farm::Parts::LearnNeed(const Token& token, const farm::v1::Failure& why) {
   // Within the plan it was not the plan that was wrong: someone else took the memory, as the next heartbeat tells.
   if (needed <= planned) return;
   const std::string& model = state.FindJob(grant.job_id)->spec().model().digest();
+  // On top of what the plan counted in: several groups that were planned before anything was learned teach it once.
+  const auto lease = fleet.leases.find(token);
+  const plan::LearnedNeed counted = lease == fleet.leases.end() ? plan::LearnedNeed{} : lease->second.counted_in;
+  if (counted.planned_bytes > 0) {
+    const absl::uint128 product = absl::uint128(needed) * counted.needed_bytes / counted.planned_bytes;
+    needed = static_cast<uint64_t>(std::min<absl::uint128>(product, planned * kMostNeedTimes));
+  }
+  needed = std::min(needed, planned * kMostNeedTimes);
   const plan::LearnedNeed known = state.NeedOf(model, device->report.backend());
+  if (absl::uint128(needed) * known.planned_bytes <= absl::uint128(known.needed_bytes) * planned &&
+      known.planned_bytes > 0) {
+    return;
+  }
   farm::v1::Record record;
   farm::v1::NeedLearned& fact = *record.mutable_need_learned();
   fact.set_model_digest(model);
   fact.set_backend(device->report.backend());
   fact.set_planned_bytes(planned);
-  if (known.planned_bytes > 0) {
-    // The plan counted in what was learned before; the new ratio is on top of that.
-    const absl::uint128 product = absl::uint128(needed) * known.needed_bytes / known.planned_bytes;
-    needed = static_cast<uint64_t>(std::min<absl::uint128>(product, planned * kMostNeedTimes));
-  }
-  fact.set_needed_bytes(std::min(needed, planned * kMostNeedTimes));
+  fact.set_needed_bytes(needed);
   Commit(std::move(record));
 }
 

@@ -84,6 +84,7 @@ struct Lease {
   double task_seconds = 0;          // as this device has shown
   double setup_seconds = 0;         // expected before the first step, until something was heard of it
   uint32_t batch = 1;
+  plan::LearnedNeed counted_in;  // by its plan; zeros also where an earlier process granted it
   int64_t trim_again_ms = 0;   // not asked for frames before
   std::set<uint32_t> started;  // tasks that the worker called started
   double stealable_s = 0;      // its key in Fleet::stealable; 0: not in it

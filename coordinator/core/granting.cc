@@ -75,6 +75,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   lease.task_seconds = candidate.offer.task_s;
   lease.setup_seconds = candidate.offer.setup_s;
   lease.batch = std::max(1u, plan.batch());
+  lease.counted_in = farm_.state.NeedOf(job.spec().model().digest(), device.report.backend());
 
   placement.size = static_cast<uint32_t>(numbers.size());
   placement.unix_ms = farm_.now.unix_ms;

@@ -177,6 +177,21 @@ TEST(Failures, OutOfMemoryMovesTheFrameToALargerDeviceOrIsRefusedWithNumbers) {
   EXPECT_EQ(h.Status("j-1").waiting_size(), 0);
 }
 
+TEST(Failures, GroupsPlannedBeforeANeedWasLearnedTeachItOnce) {
+  Harness h;
+  for (const char* node : {"a", "b", "c"}) h.Connect(node);
+  h.Submit(Story("j-1", 12));
+  // All three were planned at 1,000 bytes a frame, and all three needed 1,300.
+  for (const char* node : {"a", "b", "c"}) h.Fault(node, farm::v1::OUT_OF_MEMORY, "out of memory", 1300);
+  int learned = 0;
+  for (const auto& record : h.records) {
+    if (!record.has_need_learned()) continue;
+    ++learned;
+    EXPECT_EQ(record.need_learned().needed_bytes() * 1000, record.need_learned().planned_bytes() * 1300);
+  }
+  EXPECT_EQ(learned, 1);
+}
+
 TEST(Failures, MemoryTakenByOthersIsNotLearnedAsANeed) {
   Harness h;
   h.Connect("a");

@@ -35,6 +35,10 @@ struct Limits {
   int64_t upload_first_ms = 1000;
   int64_t upload_most_ms = int64_t{30} * 1000;
 
+  // A result without an answer is sent again on the same stream, as nothing else would tell that it or its answer got
+  // lost behind the stream's other end. A coordinator whose disk is slow answers well within this.
+  int64_t answer_ms = int64_t{30} * 1000;
+
   // An engine that ended is started again: 500 ms, doubled each time, at most 60 s. After so many ends in a row without
   // a finished task its groups are given back.
   int64_t engine_first_ms = 500;

@@ -120,8 +120,9 @@ void Outbox::Pump(int64_t now_ms, Actions* actions) {
     actions->push_back(Upload{blob.blob});
   }
   for (auto& [key, entry] : entries_) {
-    if (!entry.persisted || entry.sent || !AllSettled(entry)) continue;
+    if (!entry.persisted || (entry.sent && now_ms < entry.send_again_ms) || !AllSettled(entry)) continue;
     entry.sent = true;
+    entry.send_again_ms = now_ms + limits_.answer_ms;
     farm::v1::WorkerMessage message;
     *message.mutable_result() = entry.result;
     actions->push_back(Send{std::move(message)});

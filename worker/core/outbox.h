@@ -56,6 +56,7 @@ class Outbox {
     std::vector<std::string> digests;
     bool persisted = false;
     bool sent = false;
+    int64_t send_again_ms = 0;  // where it is still not answered
   };
   enum class BlobState { kHere, kUploading, kDurable, kLost };
   struct BlobEntry {

@@ -58,6 +58,20 @@ TEST(Outbox, ClearsForAcceptedAndForStaleAndForNothingElse) {
   }
 }
 
+TEST(Outbox, SendsAgainWhatStaysWithoutAnAnswerOnALiveStream) {
+  Bench bench(1, {StoredResult(4)});
+  bench.Start();
+  UploadAll(&bench, 4);
+  ASSERT_EQ(bench.All(WorkerMessage::kResult).size(), 1U);
+  bench.Wait(Limits().answer_ms - kTickMs);
+  EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), 1U);
+  bench.Wait(2 * kTickMs);
+  EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), 2U);
+  bench.Hear(Verdict(1, FrameTask(4), farm::v1::ACCEPTED));
+  bench.Wait(2 * Limits().answer_ms);
+  EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), 2U);
+}
+
 TEST(Outbox, UploadsAgainWhatTheCoordinatorLacksAndSendsAgain) {
   Bench bench(1, {StoredResult(4)});
   bench.Start();

@@ -212,7 +212,7 @@ class Finisher {
   void AddPanel(const DraftPanel& draft, farm::v1::Chapter& chapter) {
     farm::v1::Panel& panel = *chapter.add_panels();
     panel.set_line(draft.text.mark.line);
-    panel.set_caption(CollapseSpace(draft.caption.text));
+    panel.set_caption(CollapseLines(draft.caption.text));
     if (CountCharacters(panel.caption()) > kMaxCaptionCharacters) {
       problems_.Error(draft.caption.mark, draft.caption.field,
                       absl::StrCat("the caption has ", CountCharacters(panel.caption()), " characters; at most ",

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace storyfarm::story {
 namespace {
@@ -83,6 +85,14 @@ std::string CollapseSpace(std::string_view text) {
     }
   }
   return collapsed;
+}
+
+std::string CollapseLines(std::string_view text) {
+  std::vector<std::string> lines;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(std::string(text), '\n'))) {
+    if (std::string line = CollapseSpace(part); !line.empty()) lines.push_back(std::move(line));
+  }
+  return absl::StrJoin(lines, "\n");
 }
 
 std::string DidYouMean(std::string_view word, const std::vector<std::string>& candidates) {

@@ -25,6 +25,9 @@ std::string_view Trim(std::string_view text);
 // Trimmed, each run of white space inside turned into one blank: how CLIP reads it.
 std::string CollapseSpace(std::string_view text);
 
+// The same for each line of `text`, keeping one line end between lines that hold anything: how captions are read.
+std::string CollapseLines(std::string_view text);
+
 // " (did you mean 'x'?)" for the candidate nearest to `word`, or empty where none is near.
 std::string DidYouMean(std::string_view word, const std::vector<std::string>& candidates);
 

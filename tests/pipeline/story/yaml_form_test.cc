@@ -73,6 +73,25 @@ page: {columns: 2, rows: 3, caption: in, width: 1000, font_family: Comic Neue}
   EXPECT_EQ(story.page().caption(), farm::v1::CAPTION_IN);
 }
 
+TEST(YamlForm, ACaptionKeepsItsLineEndsAndAPromptDoesNot) {
+  const auto parsed = Parse(R"(
+panels:
+  - text: |
+      a bear
+      at night
+    caption: "小熊还没睡。 \n\n  Bear was  still up.\n"
+  - text: a bear
+    caption: |
+      晚安。
+      Good night.
+)");
+  ASSERT_THAT(parsed.problems, SizeIs(0)) << Printed(parsed.problems);
+  const auto& panels = parsed.story.chapters(0).panels();
+  EXPECT_EQ(panels[0].prompt(), "a bear at night");
+  EXPECT_EQ(panels[0].caption(), "小熊还没睡。\nBear was still up.");
+  EXPECT_EQ(panels[1].caption(), "晚安。\nGood night.");
+}
+
 TEST(YamlForm, PanelsWithoutChaptersAreOneChapterAndCharactersMayBeAList) {
   const ParsedStory parsed = Parse("characters:\n- {name: Bo, description: a boy}\npanels: ['[Bo] runs']\n");
   ASSERT_TRUE(parsed.ok()) << Printed(parsed.problems);

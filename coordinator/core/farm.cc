@@ -40,6 +40,15 @@ absl::Status Farm::LoadState(const std::vector<std::string>& pieces) {
   return parts_->state.Read(in);
 }
 
+absl::Status Farm::CheckReplay(const Farm& second) const {
+  const std::vector<std::string> pieces = SerializeState();
+  Farm loaded(parts_->planner, parts_->limits);
+  if (absl::Status status = loaded.LoadState(pieces); !status.ok()) return status;
+  if (loaded.SerializeState() == pieces && second.SerializeState() == pieces) return absl::OkStatus();
+  return absl::DataLossError(
+      "replaying the log twice gave two different states: a defect of this coordinator; keep the log, it is unharmed");
+}
+
 Decisions Farm::Step(const Time& now, Input input) {
   Parts& parts = *parts_;
   parts.now = now;

@@ -25,17 +25,38 @@
 //        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
 //     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
 //
-// Why no frame is lost or counted twice:
-//  1. Tokens never repeat. A token is (incarnation, number); a coordinator draws its incarnation when it takes over,
-//     the store lets only the newest take-over append, and numbers rise within an incarnation.
-//  2. A frame carries at most one token, that of its last grant. A result is taken only if it carries this token and
-//     the frame is not final. Taking it makes the frame final. So at most one result is ever taken, and never one
-//     whose token was replaced, however late, doubled or reordered the messages are.
-//  3. A grant leaves only after its record is durable, and an Accepted verdict only after the result's record is.
-//     So a worker holds no token that a restarted coordinator does not know, and a worker that clears its outbox
-//     clears nothing that the log lacks. A worker keeps a result until Accepted or Stale, and names it in each Hello.
-//  4. A frame is GRANTED only while some session may hold it: leases end, Hello frees what it does not list, and a
-//     node's second session replaces its first. What nobody holds becomes READY. So every frame comes to be final.
+// The protocol of tokens and outboxes, argued as a TLA+ specification would be. Anything but Log and Box may vanish at
+// any moment; tests/sim plays all of it by seed and holds it against these invariants.
+//
+//   Log      the durable records, of which State is the fold. Cur(f): token of the last Granted of f in it. Done(f):
+//            token of its Finished, or none
+//   Box(n)   on n's disk: results (f, t), finished under t and not answered. Held(n), in its memory: (f, t)
+//   Said     messages on their way: lost, doubled, late, out of order, of streams long replaced
+//
+//   TakeOver      draw a fresh incarnation, append it. From then on the store takes nothing from any earlier leader
+//   Grant(f, n)   f is READY: append Granted(f, t, n) with a t never used; once durable say Grant(f, t)
+//   Finish(n)     (f, t) in Held(n): into Box(n), durably; then its blobs go up; then say Result(f, t)
+//   Take(f, t)    Result(f, t) came by n's current stream, Cur(f) = t, f is not final, its blobs are durable: append
+//                 Finished(f, t); once durable say Accepted(f, t)
+//   Refuse(f, t)  n names (f, t), and Cur(f) /= t or f is final: say Stale(f, t), or Accepted where Done(f) = t, once
+//                 all that this follows from is durable
+//   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
+//   Return(f)     f is GRANTED and t had no news by a current stream for a lease, or n's Hello lacks it, or n gave it
+//                 back: append Returned. f is READY; Cur(f) stays t, so that a late result is still taken
+//   Lose(n)       n dies: Held(n) is empty, and Box(n) with its disk
+//
+//   I1  A token is granted for one group on one node, once. Numbers rise within an incarnation, incarnations never
+//       repeat, and Granted of a deposed leader is not appended. So Cur(f) /= t stays true for ever once it is true.
+//   I2  Done(f) is set at most once, and to Cur(f): Take demands both of Log, which no restart forgets. So no frame is
+//       counted twice, and none under a token that was replaced, whatever Said does.
+//   I3  (f, t) in Held, Box or Said implies Granted(f, t, n) in Log: Grant speaks after its append. So a restarted
+//       coordinator knows every token that it hears of.
+//   I4  (f, t) leaves Box only if Done(f) = t, or no Take(f, t) can ever happen again (I1; final is final): what Clear
+//       hears was durable before it was said. So a finished result is in Log, in Box, or wanted by nobody.
+//   I5  A leader says nothing after another TakeOver: it speaks only within its lease, and who waits waits longer
+//       (coordinator/rpc/leader_watch.h). So what Refuse says holds of the Log that counts.
+//   Liveness, once faults end: leases return what nobody holds, READY is granted, Box is named in every Hello and its
+//   results are said again until they are answered. So every f comes to be final and every Box empty.
 //
 // Threads: none; call everything from one thread. No clock, no randomness, no I/O: time and seeds come in.
 #ifndef STORYFARM_COORDINATOR_CORE_FARM_H_
@@ -173,6 +194,10 @@ class Farm {
   // made them. Split in pieces of at most kSnapshotPieceBytes; DATA_LOSS if they are damaged or from another version.
   std::vector<std::string> SerializeState() const;
   absl::Status LoadState(const std::vector<std::string>& pieces);
+
+  // For debug builds: DATA_LOSS unless `second`, another fold of the same log, and a load of what this one serializes
+  // give the same bytes.
+  absl::Status CheckReplay(const Farm& second) const;
 
   // Takes one input and says what follows from it. Bad input changes nothing and gets a reply or a close that says why.
   Decisions Step(const Time& now, Input input);

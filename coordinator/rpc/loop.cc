@@ -61,6 +61,9 @@ absl::Status Loop::Replay() {
         return absl::OkStatus();
       });
   if (!end.ok()) return end.status();
+#ifndef NDEBUG
+  if (absl::Status status = farm_.CheckReplay(*second_farm_); !status.ok()) return status;
+#endif
   sequence_ = end->sequence;
   durable_record_ = farm_.last_record();
   released_record_ = durable_record_;

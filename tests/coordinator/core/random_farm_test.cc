@@ -419,5 +419,17 @@ TEST(RandomFarm, KeepsItsPromisesUnderFireAndFinishesAfterIt) {
   EXPECT_GT(deaths, 500u);
 }
 
+TEST(Replay, AFoldThatDiffersIsTold) {
+  Harness h;
+  h.Connect("a");
+  h.Submit(Story("j-1", 4));
+  Farm same(&h.planner);
+  for (const Record& record : h.records) ASSERT_TRUE(same.Apply(record).ok());
+  EXPECT_TRUE(h.farm().CheckReplay(same).ok());
+  Farm shorter(&h.planner);
+  for (size_t i = 0; i + 1 < h.records.size(); ++i) ASSERT_TRUE(shorter.Apply(h.records[i]).ok());
+  EXPECT_TRUE(absl::IsDataLoss(h.farm().CheckReplay(shorter)));
+}
+
 }  // namespace
 }  // namespace storyfarm::coordinator

@@ -23,11 +23,11 @@ namespace {
 constexpr int kBatchRecords = 1000;
 constexpr int64_t kUnresolvedMs = 30'000;
 constexpr int64_t kRetryMs = 1000;
-// An idle coordinator asks the store this often whether it is still the one.
-constexpr int64_t kConfirmMs = 1000;
+// As coordinator/rpc/committer.h has it, too: an idle leader gives a sign of life.
+constexpr int64_t kBeatMs = 500;
+// A store that does not answer is given up on and asked again.
+constexpr int64_t kStoreTimeoutMs = 1000;
 constexpr uint64_t kSnapshotRecords = 150;
-constexpr int64_t kRestartMs = 500;
-constexpr int64_t kDeposed = -1;
 constexpr uint64_t kSomeDayMs = 1'795'000'000'000;
 // Messages and records that wait for a store which refuses everything: what its workers can say in the meantime.
 constexpr size_t kMostWaiting = 20'000;
@@ -49,21 +49,43 @@ coordinator::Time Coordinator::Now() const {
 
 void Coordinator::Boot() {
   BeginLife();
-  ++world_.counts.coordinator_starts;
   world_.Trace([this] { return absl::StrCat("coordinator ", host_, " starts"); });
-  store_ = std::make_unique<coordinator::MemoryStore>(world_.disk);
+  kill_point_ = KillPoint::kNone;
+  watch_.emplace(absl::StrCat("host-", host_));
+  store_ = std::make_unique<coordinator::MemoryStore>(world_.disk, absl::StrCat("host-", host_));
+  StandBy();
+}
+
+void Coordinator::StandBy() {
+  After(coordinator::kWatchMs, [this] {
+    const int64_t asked_ms = Now().monotonic_ms;
+    if (StoreCut()) {
+      watch_->NoAnswer();
+      return StandBy();
+    }
+    const absl::StatusOr<coordinator::Leadership> seen = store_->Watch();
+    if (seen.ok() && watch_->MayTakeOver(*seen, asked_ms, asked_ms)) return Lead(seen->epoch);
+    StandBy();
+  });
+}
+
+void Coordinator::Lead(uint64_t after_epoch) {
+  led_ms_ = Now().monotonic_ms;
+  if (const auto epoch = store_->TakeOver(after_epoch); !epoch.ok()) return StandBy();
+  ++world_.counts.coordinator_starts;
+  world_.Trace([this] { return absl::StrCat("coordinator ", host_, " leads"); });
+  world_.newest = host_;
   farm_ = std::make_unique<Farm>(&world_.planner, world_.limits);
   shadow_ = std::make_unique<Farm>(&world_.planner, world_.limits);
   Load();
-  world_.newest = host_;
   belief_ = world_.judge.Begins(*farm_, Now().monotonic_ms);
   if (farm_->SerializeState() != world_.truth->SerializeState())
     world_.judge.Complain(Rule::kReplaySame, "a snapshot and the log after it give another state than the whole log");
   if (world_.judge.violation().has_value()) return;
   world_.serving[host_] = true;
   coordinator::Started started;
-  started.incarnation =
-      world_.Is(Mutant::kTokensRepeat) && last_incarnation_ != 0 ? last_incarnation_ : dice_.Bits() | 1;
+  const bool repeats = world_.Is(Mutant::kTokensRepeat) && last_incarnation_ != 0;
+  started.incarnation = repeats ? last_incarnation_ : dice_.Bits() | 1;
   started.seed = dice_.Bits();
   last_incarnation_ = started.incarnation;
   Step(started);
@@ -85,7 +107,6 @@ absl::Status Coordinator::Replay(const RecordBatch& batch, bool last) {
 }
 
 void Coordinator::Load() {
-  const absl::StatusOr<uint64_t> epoch = store_->TakeOver();
   const auto end = store_->Load(
       [this](const coordinator::Snapshot& snapshot) {
         absl::Status status = farm_->LoadState(snapshot.pieces);
@@ -93,24 +114,18 @@ void Coordinator::Load() {
         return status;
       },
       [this](const RecordBatch& batch) { return Replay(batch, batch.sequence() == world_.head); });
-  if (!epoch.ok() || !end.ok()) return world_.judge.Complain(Rule::kReplaySame, std::string(end.status().message()));
+  if (!end.ok()) return world_.judge.Complain(Rule::kReplaySame, std::string(end.status().message()));
   sequence_ = end->sequence;
   durable_record_ = farm_->last_record();
   snapshot_record_ = durable_record_;
   pending_.clear();
   waiting_.clear();
   node_of_.clear();
-  in_flight_ = begin_soon_ = false;
-  step_ = confirmed_ = 0;
-  confirmed_ms_ = world_.time.now_ms();
+  in_flight_ = begin_soon_ = beating_ = false;
   unresolved_since_ms_ = -1;
-  kill_point_ = KillPoint::kNone;
 }
 
-void Coordinator::Kill(bool silently) {
-  if (!up()) return;
-  world_.Trace([this] { return absl::StrCat("coordinator ", host_, " ends"); });
-  EndLife();
+void Coordinator::Disconnect(bool silently) {
   world_.serving[host_] = false;
   world_.network.HostDies(host_, silently);
   std::map<uint64_t, Asked> asked = std::exchange(asked_, {});
@@ -119,9 +134,40 @@ void Coordinator::Kill(bool silently) {
   for (auto& [request, each] : asked) each.answer(reply);
 }
 
+void Coordinator::Kill(bool silently) {
+  if (!up()) return;
+  world_.Trace([this] { return absl::StrCat("coordinator ", host_, " ends"); });
+  EndLife();
+  Disconnect(silently);
+}
+
+void Coordinator::Resign() {
+  Kill(false);
+  Boot();
+}
+
 void Coordinator::Die(int64_t restart_ms) {
   Kill(false);
   ended_(host_, restart_ms);
+}
+
+bool Coordinator::MaySpeak() const {
+  return Now().monotonic_ms - led_ms_ < coordinator::kLeaderLeaseMs || world_.Is(Mutant::kDeposedSpeaks);
+}
+
+void Coordinator::BeatIfDue() {
+  if (beating_ || in_flight_ || Now().monotonic_ms - led_ms_ < kBeatMs || world_.Is(Mutant::kDeposedSpeaks)) return;
+  beating_ = true;
+  After(1, [this, asked_ms = Now().monotonic_ms] {
+    const absl::Status status = StoreCut() ? absl::UnavailableError("no answer") : store_->Beat();
+    if (absl::IsAborted(status)) return Resign();
+    After(status.ok() ? 1 : kStoreTimeoutMs, [this, asked_ms, led = status.ok()] {
+      beating_ = false;
+      if (!led) return;
+      led_ms_ = asked_ms;
+      Release();
+    });
+  });
 }
 
 void Coordinator::ArmKill(KillPoint point, int64_t restart_ms) {
@@ -149,7 +195,7 @@ void Coordinator::Tick() {
   tick_due_ms_ += coordinator::kTickMs;
   After(coordinator::kTickMs, [this] { Tick(); });
   Step(coordinator::Tick{});
-  if (world_.time.now_ms() - confirmed_ms_ >= kConfirmMs && !world_.Is(Mutant::kDeposedSpeaks)) BeginAppend();
+  BeatIfDue();
   world_.judge.Queue("messages that wait for the store", waiting_.size(), kMostWaiting);
   world_.judge.Queue("records that wait for the store", pending_.size(), kMostWaiting);
   size_t live = 0;
@@ -203,7 +249,6 @@ void Coordinator::Ask(const std::function<coordinator::Input(uint64_t)>& make, c
 
 void Coordinator::Step(coordinator::Input input, uint64_t session, const std::string& node_id) {
   const bool ticked = std::holds_alternative<coordinator::Tick>(input);
-  ++step_;
   ++world_.counts.steps;
   Decisions decisions;
   if (!ticked || !world_.Is(Mutant::kLeasesNeverEnd)) decisions = farm_->Step(Now(), std::move(input));
@@ -223,7 +268,7 @@ void Coordinator::Alter(std::vector<Record>& records) {
 }
 
 void Coordinator::Wait(uint64_t after_record, std::function<void()> leave) {
-  waiting_.push_back({after_record, step_, std::move(leave)});
+  waiting_.push_back({after_record, std::move(leave)});
 }
 
 void Coordinator::Carry(Decisions decisions) {
@@ -266,15 +311,17 @@ void Coordinator::Carry(Decisions decisions) {
   for (coordinator::Archive& archive : decisions.archives) {
     Wait(archive.after_record, [this, id = archive.job_id, body = std::move(archive.body)] { PutArchive(id, body); });
   }
-  if (!pending_.empty() || !waiting_.empty()) BeginAppend();
+  if (!pending_.empty()) BeginAppend();
+  // What depends on nothing new waits for nothing, but leaves outside of the Step.
+  if (pending_.empty() && !in_flight_ && !waiting_.empty()) After(0, [this] { Release(); });
 }
 
 void Coordinator::PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) {
   After(2, [this, job_id, body] {
     if (!world_.Is(Mutant::kArchiveNotStored)) {
       world_.TroubleNextWrite();
-      const absl::Status status = store_->PutArchive(job_id, body);
-      if (absl::IsAborted(status)) return Die(kDeposed);
+      const absl::Status status = StoreCut() ? absl::UnavailableError("no answer") : store_->PutArchive(job_id, body);
+      if (absl::IsAborted(status)) return Resign();
       if (!status.ok()) return After(kRetryMs, [this, job_id, body] { PutArchive(job_id, body); });
     }
     if (!store_->GetArchive(job_id).ok())
@@ -296,22 +343,23 @@ void Coordinator::BeginAppend() {
       *batch->add_records() = std::move(pending_.front());
       pending_.pop_front();
     }
-    // Without records it is the last batch once more: the store changes nothing and says who may write.
-    batch->set_sequence(batch->records_size() > 0 ? sequence_ + 1 : sequence_);
+    batch->set_sequence(sequence_ + 1);
     pause_ms_ = 20;
-    After(1 + std::exchange(world_.trouble.slow_ms, 0), [this, batch, confirms = step_] { Write(batch, confirms); });
+    After(1 + std::exchange(world_.trouble.slow_ms, 0), [this, batch] { Write(batch); });
   });
 }
 
-void Coordinator::Write(const std::shared_ptr<RecordBatch>& batch, uint64_t confirms) {
-  const bool armed = batch->records_size() > 0;
-  if (armed && kill_point_ == KillPoint::kBeforeAppend) return Die(kill_restart_ms_);
+void Coordinator::Write(const std::shared_ptr<RecordBatch>& batch) {
+  const int64_t asked_ms = Now().monotonic_ms;
+  if (StoreCut())
+    return After(kStoreTimeoutMs, [this, batch, asked_ms] { Answered(batch, asked_ms, AppendOutcome::kUnknown); });
+  if (kill_point_ == KillPoint::kBeforeAppend) return Die(kill_restart_ms_);
   const AppendResult result = world_.Append(*store_, *batch);
-  if (armed && kill_point_ == KillPoint::kAfterAppend) return Die(kill_restart_ms_);
-  After(1, [this, batch, confirms, outcome = result.outcome] { Answered(batch, confirms, outcome); });
+  if (kill_point_ == KillPoint::kAfterAppend) return Die(kill_restart_ms_);
+  After(1, [this, batch, asked_ms, outcome = result.outcome] { Answered(batch, asked_ms, outcome); });
 }
 
-void Coordinator::Answered(const std::shared_ptr<RecordBatch>& batch, uint64_t confirms, AppendOutcome outcome) {
+void Coordinator::Answered(const std::shared_ptr<RecordBatch>& batch, int64_t asked_ms, AppendOutcome outcome) {
   if (outcome == AppendOutcome::kFenced && world_.Is(Mutant::kFencedAppendIgnored)) outcome = AppendOutcome::kAppended;
   if (outcome == AppendOutcome::kUnknown && world_.Is(Mutant::kUnknownAppendBelieved))
     outcome = AppendOutcome::kAppended;
@@ -321,42 +369,39 @@ void Coordinator::Answered(const std::shared_ptr<RecordBatch>& batch, uint64_t c
     case AppendOutcome::kAppended:
       break;
     case AppendOutcome::kFenced:
-      return Die(kDeposed);
+      return Resign();
     case AppendOutcome::kGap:
       return world_.judge.Complain(Rule::kReplaySame, "a batch does not follow the log's last one");
     case AppendOutcome::kUnknown:
       if (unresolved_since_ms_ < 0) unresolved_since_ms_ = world_.time.now_ms();
-      if (world_.time.now_ms() - unresolved_since_ms_ >= kUnresolvedMs) return Die(kRestartMs);
+      if (world_.time.now_ms() - unresolved_since_ms_ >= kUnresolvedMs) return Resign();
       pause_ms_ = std::min(pause_ms_ * 2, kRetryMs);
-      return After(pause_ms_, [this, batch, confirms] { Write(batch, confirms); });
+      return After(pause_ms_, [this, batch] { Write(batch); });
     case AppendOutcome::kRefused:
       unresolved_since_ms_ = -1;
-      return After(kRetryMs, [this, batch, confirms] { Write(batch, confirms); });
+      return After(kRetryMs, [this, batch] { Write(batch); });
   }
   in_flight_ = false;
   unresolved_since_ms_ = -1;
-  confirmed_ = confirms;
-  confirmed_ms_ = world_.time.now_ms();
-  if (batch->records_size() > 0) {
-    sequence_ = batch->sequence();
-    durable_record_ += static_cast<uint64_t>(batch->records_size());
-    for (const Record& record : batch->records()) {
-      if (const absl::Status status = shadow_->Apply(record); !status.ok())
-        return world_.judge.Complain(Rule::kReplaySame, std::string(status.message()));
-    }
-    if (durable_record_ - snapshot_record_ >= kSnapshotRecords) SaveSnapshot();
+  led_ms_ = asked_ms;
+  sequence_ = batch->sequence();
+  durable_record_ += static_cast<uint64_t>(batch->records_size());
+  for (const Record& record : batch->records()) {
+    if (const absl::Status status = shadow_->Apply(record); !status.ok())
+      return world_.judge.Complain(Rule::kReplaySame, std::string(status.message()));
   }
+  if (durable_record_ - snapshot_record_ >= kSnapshotRecords) SaveSnapshot();
   const uint64_t here = life();
   Release();
-  if (here == life() && (!pending_.empty() || !waiting_.empty())) BeginAppend();
+  if (here == life() && !pending_.empty()) BeginAppend();
 }
 
 void Coordinator::Release() {
-  const auto may = [this](const Waiting& each) {
-    return each.after_record <= durable_record_ && (each.step <= confirmed_ || world_.Is(Mutant::kDeposedSpeaks));
-  };
+  if (!MaySpeak()) return;  // the next sign of life goes on
   size_t ready = 0;
-  while (ready < waiting_.size() && may(waiting_[ready])) ++ready;
+  while (ready < waiting_.size() && waiting_[ready].after_record <= durable_record_) ++ready;
+  if (ready > 0 && world_.newest != host_)
+    world_.judge.Complain(Rule::kDeposedSilent, absl::StrCat("host ", host_, " speaks and another one leads"));
   const bool dies = kill_point_ == KillPoint::kWhileSending && ready > 1;
   if (dies) ready /= 2;
   for (; ready > 0; --ready) {
@@ -371,9 +416,10 @@ void Coordinator::SaveSnapshot() {
   snapshot_record_ = durable_record_;
   const Farm& source = world_.Is(Mutant::kSnapshotOfTheUnwritten) ? *farm_ : *shadow_;
   After(2, [this, snapshot = coordinator::Snapshot{sequence_, source.SerializeState()}] {
+    if (StoreCut()) return;
     world_.TroubleNextWrite();
     // One that fails is made again after as many records.
-    if (absl::IsAborted(store_->SaveSnapshot(snapshot))) Die(kDeposed);
+    if (absl::IsAborted(store_->SaveSnapshot(snapshot))) Resign();
   });
 }
 

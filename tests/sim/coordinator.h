@@ -11,10 +11,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "coordinator/core/farm.h"
+#include "coordinator/rpc/leader_watch.h"
 #include "coordinator/store/memory_store.h"
 #include "tests/sim/dice.h"
 #include "tests/sim/judge.h"
@@ -28,12 +30,12 @@ enum class KillPoint : uint8_t { kNone, kBeforeAppend, kAfterAppend, kWhileSendi
 
 class Coordinator : public Process {
  public:
-  // `ended` is called when it ends by itself or by an armed kill; `restart_ms` after which it should come back, below
-  // 0: it was deposed and should not.
+  // `ended` is called after an armed kill; it should come back after `restart_ms`.
   Coordinator(World* world, uint32_t host, std::function<void(uint32_t host, int64_t restart_ms)> ended);
 
-  // Takes the store over, replays it and serves.
+  // The process begins, and stands by until nobody leads.
   void Boot();
+  bool leads() const { return world_.serving[host_]; }
   // Ends. `silently`: its connections are not closed.
   void Kill(bool silently);
   void ArmKill(KillPoint point, int64_t restart_ms);  // kNone: not any more
@@ -56,7 +58,6 @@ class Coordinator : public Process {
  private:
   struct Waiting {
     uint64_t after_record = 0;
-    uint64_t step = 0;
     std::function<void()> leave;
   };
   struct Asked {
@@ -64,6 +65,14 @@ class Coordinator : public Process {
     std::function<void(const coordinator::Reply&)> answer;
   };
 
+  void StandBy();
+  void Lead(uint64_t after_epoch);
+  // Another one leads, or the store was silent for too long: all that it holds in memory is thrown away.
+  void Resign();
+  bool MaySpeak() const;
+  bool StoreCut() const { return world_.store_cut_ms[host_] > world_.time.now_ms(); }
+  void BeatIfDue();
+  void Disconnect(bool silently);
   void Load();
   absl::Status Replay(const farm::v1::RecordBatch& batch, bool last);
   void Tick();
@@ -74,8 +83,8 @@ class Coordinator : public Process {
   void Alter(std::vector<farm::v1::Record>& records);
 
   void BeginAppend();
-  void Write(const std::shared_ptr<farm::v1::RecordBatch>& batch, uint64_t confirms);
-  void Answered(const std::shared_ptr<farm::v1::RecordBatch>& batch, uint64_t confirms,
+  void Write(const std::shared_ptr<farm::v1::RecordBatch>& batch);
+  void Answered(const std::shared_ptr<farm::v1::RecordBatch>& batch, int64_t asked_ms,
                 coordinator::AppendOutcome outcome);
   void Release();
   void PutArchive(const std::string& job_id, const farm::v1::JobArchive& body);
@@ -87,6 +96,7 @@ class Coordinator : public Process {
   const std::function<void(uint32_t, int64_t)> ended_;
   Dice dice_;
 
+  std::optional<coordinator::LeaderWatch> watch_;
   std::unique_ptr<coordinator::MemoryStore> store_;
   std::unique_ptr<coordinator::Farm> farm_;
   std::unique_ptr<coordinator::Farm> shadow_;  // the second fold: durable records alone
@@ -101,9 +111,8 @@ class Coordinator : public Process {
   uint64_t sequence_ = 0;  // of the last batch known to be durable
   uint64_t durable_record_ = 0;
   uint64_t snapshot_record_ = 0;
-  uint64_t step_ = 0;       // Steps taken in this life
-  uint64_t confirmed_ = 0;  // Steps after which the store said that nobody else took over
-  int64_t confirmed_ms_ = 0;
+  int64_t led_ms_ = 0;    // when it led for certain, on its own clock
+  bool beating_ = false;  // a sign of life is on its way
   int64_t unresolved_since_ms_ = -1;
   int64_t pause_ms_ = 0;
   std::deque<Waiting> waiting_;

@@ -45,9 +45,8 @@ enum class FaultKind : uint8_t {
   kKillBeforeAppend,      // at its next append, before the store has it
   kKillAfterAppend,       // at its next append, when the store has it and it does not know
   kKillWhileSending,      // at its next sending, after half of what could leave
-  kFreezeCoordinator,     // thawed after `size` ms
-  kDeposeCoordinator,     // another one takes over; this one goes on
-  kDeposeFrozen,          // frozen, another one takes over, thawed after `size` ms
+  kFreezeCoordinator,     // thawed after `size` ms; beyond three seconds the other one takes over
+  kCutStore,              // it can't reach the store for `size` ms; likewise
   kJumpCoordinatorClock,  // its wall clock goes to and fro by `size` ms, its monotonic clock leaps by a tenth of it
   // Its store: the next `size` writes.
   kLoseAppendRequest,

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <random>
 #include <string>
 
@@ -60,9 +61,11 @@ void Summarise(const Flags& flags, uint64_t first, uint64_t rounds, double secon
   std::printf("faults %lu, coordinator starts %lu, core steps %lu, worker events %lu, records %lu, results %lu\n",
               counts.faults, counts.coordinator_starts, counts.steps, counts.events, counts.records, counts.results);
   std::printf("finished after the last fault within %.0f %% of the stated bound at most\n", slowest * 100);
-  const double a_minute = static_cast<double>(counts.node_failures) * 60 / seconds;
+  // Of processor time, as other programs run here as well; this one has a single thread.
+  const double cpu_s = static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+  const double a_minute = static_cast<double>(counts.node_failures) * 60 / cpu_s;
   std::printf(
-      "node failures %lu (killed, cut off from power, or frozen beyond the lease), %.0f a minute; "
+      "node failures %lu (killed, cut off from power, or frozen beyond the lease), %.0f a minute of one core; "
       "%.0f %% of them of nodes that held a lease\n",
       counts.node_failures, a_minute,
       100.0 * static_cast<double>(counts.holders_failed) /

@@ -18,6 +18,8 @@ const char* SentenceOf(Rule rule) {
       return "a result is taken only when its blobs are durable";
     case Rule::kDurableFirst:
       return "nothing leaves the coordinator before its record is durable";
+    case Rule::kDeposedSilent:
+      return "a coordinator that was deposed says nothing";
     case Rule::kStreamCurrent:
       return "a stream that was replaced is not believed";
     case Rule::kLeaseEnds:

@@ -15,6 +15,7 @@ enum class Rule : uint8_t {
   kTokenFresh,          // no token is ever given out twice
   kBlobsFirst,          // a result is taken only when its blobs are durable
   kDurableFirst,        // nothing leaves the coordinator before the record that it depends on is durable
+  kDeposedSilent,       // a coordinator that was deposed says nothing
   kStreamCurrent,       // a stream that was replaced is not believed
   kLeaseEnds,           // a grant without news for a lease comes back
   kDiskFirst,           // a result is on the node's disk before it is sent

@@ -13,7 +13,7 @@
 namespace storyfarm::sim {
 namespace {
 
-constexpr int64_t kTakeOverMs = 100;
+constexpr int64_t kSecondHostMs = 300;
 constexpr int64_t kLookMs = 250;  // whether all is finished
 
 class Simulation {
@@ -29,14 +29,14 @@ class Simulation {
   bool ApplyToStore(const Fault& fault);
   void ApplyToCoordinator(const Fault& fault);
 
-  Coordinator& active() { return *hosts_[active_]; }
+  // Who took the lead last.
+  Coordinator& active() { return *hosts_[world_.newest]; }
   // The node that a kill or a freeze strikes: one that holds a lease where there is one. Null: none is up.
   Node* Victim(uint32_t target);
   void Fail(Node& node, bool silently, int64_t back_after_ms);
   void Freeze(Node& node, int64_t ms, bool clock_stops);
   void FreezeActive(int64_t ms);
   void Restart(uint32_t host, int64_t after_ms);
-  void TakeOver(int64_t after_ms);
   void Calm();
   bool Finished();
   int64_t BoundMs() const;
@@ -46,20 +46,18 @@ class Simulation {
   std::vector<std::unique_ptr<Coordinator>> hosts_;
   std::vector<std::unique_ptr<Node>> nodes_;
   Submitter submitter_;
-  uint32_t active_ = 0;
 };
 
 Simulation::Simulation(const Options& options)
     : world_(options), submitter_(&world_, [this]() -> Coordinator* {
         for (const auto& host : hosts_) {
-          if (host->up() && (!active().up() || host.get() == &active())) return host.get();
+          if (host->leads() && (!active().leads() || host.get() == &active())) return host.get();
         }
         return nullptr;
       }) {
   for (uint32_t i = 0; i < kHosts; ++i) {
-    hosts_.push_back(std::make_unique<Coordinator>(&world_, i, [this](uint32_t host, int64_t restart_ms) {
-      if (restart_ms >= 0) Restart(host, restart_ms);
-    }));
+    hosts_.push_back(std::make_unique<Coordinator>(
+        &world_, i, [this](uint32_t host, int64_t restart_ms) { Restart(host, restart_ms); }));
   }
   for (uint32_t i = 0; i < options.nodes; ++i) {
     nodes_.push_back(std::make_unique<Node>(&world_, i, [this](uint32_t node) {
@@ -245,26 +243,13 @@ bool Simulation::ApplyToStore(const Fault& fault) {
 
 void Simulation::Restart(uint32_t host, int64_t after_ms) {
   world_.time.After(after_ms, [this, host] {
-    const uint32_t other = (host + 1) % kHosts;
-    // Where another one serves by now, this one waits its turn.
-    if (hosts_[host]->up() || (active_ == other && hosts_[other]->up() && !hosts_[other]->frozen())) return;
-    active_ = host;
-    hosts_[host]->Boot();
-  });
-}
-
-void Simulation::TakeOver(int64_t after_ms) {
-  world_.time.After(after_ms, [this] {
-    const uint32_t other = (active_ + 1) % kHosts;
-    if (hosts_[other]->up()) return;
-    active_ = other;
-    hosts_[other]->Boot();
+    if (!hosts_[host]->up()) hosts_[host]->Boot();
   });
 }
 
 void Simulation::FreezeActive(int64_t ms) {
   Coordinator& coordinator = active();
-  const uint32_t host = active_;
+  const uint32_t host = world_.newest;
   const uint64_t life = coordinator.life();
   coordinator.Freeze();
   world_.time.After(kDeadPeerMs, [this, host, life] {
@@ -280,7 +265,7 @@ void Simulation::ApplyToCoordinator(const Fault& fault) {
   switch (fault.kind) {
     case FaultKind::kKillCoordinator:
       active().Kill(fault.target % 4 == 0);
-      return Restart(active_, fault.size);
+      return Restart(world_.newest, fault.size);
     case FaultKind::kKillBeforeAppend:
       return active().ArmKill(KillPoint::kBeforeAppend, fault.size);
     case FaultKind::kKillAfterAppend:
@@ -289,11 +274,9 @@ void Simulation::ApplyToCoordinator(const Fault& fault) {
       return active().ArmKill(KillPoint::kWhileSending, fault.size);
     case FaultKind::kFreezeCoordinator:
       return FreezeActive(fault.size);
-    case FaultKind::kDeposeCoordinator:
-      return TakeOver(0);
-    case FaultKind::kDeposeFrozen:
-      FreezeActive(fault.size);
-      return TakeOver(kTakeOverMs);
+    case FaultKind::kCutStore:
+      world_.store_cut_ms[world_.newest] = world_.time.now_ms() + fault.size;
+      return;
     case FaultKind::kJumpCoordinatorClock:
       return active().JumpClock(fault.size);
     default:
@@ -311,7 +294,8 @@ void Simulation::Calm() {
     host->ArmKill(KillPoint::kNone, 0);
     host->Thaw();
   }
-  if (!active().up()) Restart(active_, 0);
+  world_.store_cut_ms = {};
+  for (uint32_t i = 0; i < kHosts; ++i) Restart(i, 0);
   for (const auto& node : nodes_) {
     node->Calm();
     node->Thaw();
@@ -333,7 +317,7 @@ int64_t Simulation::BoundMs() const {
 }
 
 bool Simulation::Finished() {
-  if (!submitter_.Done() || !active().up() || !active().Level()) return false;
+  if (!submitter_.Done() || !active().leads() || !active().Level()) return false;
   for (const auto& [id, job] : world_.judge.durable().jobs()) {
     if (!job.ended) return false;
   }
@@ -359,6 +343,7 @@ Outcome Simulation::Run(const std::vector<Fault>& faults) {
     world_.time.After(fault.at_ms, [this, fault] { Apply(fault); });
   }
   hosts_[0]->Boot();
+  Restart(1, kSecondHostMs);
   for (const auto& node : nodes_) node->Boot();
   submitter_.Start();
   const int64_t quiet_at_ms = world_.options.fault_ms;

@@ -55,9 +55,10 @@ struct World {
   std::shared_ptr<coordinator::MemoryDisk> disk = std::make_shared<coordinator::MemoryDisk>();
   // Everything that the store ever took, folded without a snapshot.
   std::unique_ptr<coordinator::Farm> truth;
-  uint64_t head = 0;                   // last batch in the store
-  std::array<bool, kHosts> serving{};  // whether a coordinator answers at this address
-  uint32_t newest = 0;                 // host whose coordinator took the store over last
+  uint64_t head = 0;                           // last batch in the store
+  std::array<bool, kHosts> serving{};          // whether a coordinator that leads answers at this address
+  std::array<int64_t, kHosts> store_cut_ms{};  // until when it can't reach the store
+  uint32_t newest = 0;                         // host whose coordinator took the store over last
   Counts counts;
   std::vector<std::string> trace;
 

@@ -13,9 +13,8 @@ void Farm::Parts::On(const Started& input) {
   Commit(std::move(record));
   // What ran may still run: its workers get one lease's time to come back and say so.
   for (const auto& [token, grant] : state.grants()) {
-    Lease& lease = fleet.leases[token];
-    lease.deadline_ms = now.monotonic_ms + limits.lease_ms;
-    lease.last_event_ms = now.monotonic_ms;
+    fleet.Renew(token, now.monotonic_ms + limits.lease_ms);
+    fleet.leases[token].last_event_ms = now.monotonic_ms;
   }
   // A job whose last task ended just before the coordinator did.
   std::vector<std::string> live;
@@ -81,7 +80,7 @@ void Farm::Parts::On(const CancelJob& input) {
   record.mutable_job_cancelled()->set_unix_ms(now.unix_ms);
   Commit(std::move(record));
   for (const auto& [token, node_id] : held) {
-    fleet.leases.erase(token);
+    fleet.EndLease(token);
     touched_nodes.insert(node_id);
     const auto node = fleet.nodes.find(node_id);
     if (node == fleet.nodes.end()) continue;

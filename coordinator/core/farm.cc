@@ -122,7 +122,8 @@ void Farm::Parts::Settle() {
     const Job* job = state.FindJob(id);
     if (job == nullptr) continue;
     const bool live = state.live().count(job->ordinal()) > 0;
-    queue.Update(*job, live);
+    const auto held = fleet.held_rates.find(job->ordinal());
+    queue.Update(*job, live, held == fleet.held_rates.end() ? 0 : held->second);
     changed_turns.insert(job->ordinal());
     if (!live) fleet.Forget(job->ordinal(), id);
   }

@@ -74,7 +74,7 @@ void Farm::Parts::GiveBack(const Token& token, const farm::v1::TaskId& task, con
   if (slot.node > 0) fact.set_node_id(job.nodes()[slot.node - 1].id);
   Commit(std::move(record));
   changed.insert(task.job_id());
-  if (state.grants().count(token) == 0) fleet.leases.erase(token);
+  if (state.grants().count(token) == 0) fleet.EndLease(token);
   if (slot.own_tries >= limits.own_tries) {
     FailTask(task, why.kind(), absl::StrCat("failed ", slot.own_tries, " times, the last time on ", why.message()));
   } else if (slot.machine_faults >= limits.machine_faults_a_task) {
@@ -92,7 +92,7 @@ void Farm::Parts::FailTask(const farm::v1::TaskId& task, farm::v1::FailureKind k
   record.mutable_task_failed()->mutable_why()->set_kind(kind);
   record.mutable_task_failed()->mutable_why()->set_message(message);
   Commit(std::move(record));
-  if (state.grants().count(token) == 0) fleet.leases.erase(token);
+  if (state.grants().count(token) == 0) fleet.EndLease(token);
   changed.insert(task.job_id());
 }
 

@@ -109,6 +109,41 @@ Device* Fleet::FindDevice(const std::string& node_id, uint32_t index) {
   return device == node->second.devices.end() ? nullptr : &device->second;
 }
 
+void Fleet::Renew(const Token& token, int64_t deadline_ms) {
+  Lease& lease = leases[token];
+  lease.deadline_ms = deadline_ms;
+  if (lease.armed) return;
+  lease.armed = true;
+  deadlines.emplace(deadline_ms, token);
+}
+
+void Fleet::EndLease(const Token& token) {
+  const auto lease = leases.find(token);
+  if (lease == leases.end()) return;
+  if (const auto held = held_rates.find(lease->second.job_ordinal); held != held_rates.end()) {
+    held->second -= lease->second.work_rate;
+    if (held->second == 0) held_rates.erase(held);
+  }
+  leases.erase(lease);
+}
+
+std::vector<Token> Fleet::TakeExpired(int64_t now_ms) {
+  std::vector<Token> expired;
+  while (!deadlines.empty() && deadlines.begin()->first <= now_ms) {
+    const Token token = deadlines.begin()->second;
+    deadlines.erase(deadlines.begin());
+    const auto lease = leases.find(token);
+    if (lease == leases.end()) continue;
+    if (lease->second.deadline_ms > now_ms) {
+      deadlines.emplace(lease->second.deadline_ms, token);
+      continue;
+    }
+    lease->second.armed = false;
+    expired.push_back(token);
+  }
+  return expired;
+}
+
 void Fleet::OffersChanged(Node& node) {
   for (auto& [index, device] : node.devices) device.version = ++last_version;
 }
@@ -121,6 +156,7 @@ void Fleet::HasBanks(uint64_t job_ordinal, const std::string& node_id) {
 void Fleet::Forget(uint64_t job_ordinal, const std::string& job_id) {
   paces.erase(job_id);
   bank_nodes.erase(job_ordinal);
+  held_since_s.erase(job_ordinal);
   units.erase(units.lower_bound({job_ordinal, Unit{}}), units.lower_bound({job_ordinal + 1, Unit{}}));
 }
 

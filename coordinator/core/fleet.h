@@ -10,6 +10,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "coordinator/core/job.h"
 #include "coordinator/core/limits.h"
@@ -85,9 +86,12 @@ struct Lease {
   double setup_seconds = 0;         // expected before the first step, until something was heard of it
   uint32_t batch = 1;
   plan::LearnedNeed counted_in;  // by its plan; zeros also where an earlier process granted it
-  int64_t trim_again_ms = 0;   // not asked for frames before
-  std::set<uint32_t> started;  // tasks that the worker called started
-  double stealable_s = 0;      // its key in Fleet::stealable; 0: not in it
+  int64_t trim_again_ms = 0;     // not asked for frames before
+  std::set<uint32_t> started;    // tasks that the worker called started
+  double stealable_s = 0;        // its key in Fleet::stealable; 0: not in it
+  bool armed = false;            // in Fleet::deadlines
+  uint64_t job_ordinal = 0;
+  int64_t work_rate = 0;  // counted in Fleet::held_rates: thousandths of JobQueue's work a second
 };
 
 // A group that a device holds and when it will be done, on the monotonic clock.
@@ -119,8 +123,6 @@ struct UnitMemory {
   int64_t level_ms = 0;
   uint64_t level_changes = 0;
   double level_tasks = 0;
-  double held_since_s = 0;  // since when it is held back though a device has room; 0: it is not
-  double held_until_s = 0;  // then any device will do
 };
 
 // Frames finished in the last minute, in buckets of five seconds.
@@ -157,19 +159,26 @@ struct Fleet {
 
   std::map<std::string, Node> nodes;  // by id; those that left are kept for a while, for people
   std::map<uint64_t, std::string> node_of_session;
-  std::map<Token, Lease> leases;  // one for each live grant
+  std::map<Token, Lease> leases;                  // one for each live grant
+  std::set<std::pair<int64_t, Token>> deadlines;  // when to look at a lease; it may have been renewed since
+  std::map<uint64_t, int64_t> held_rates;         // by job ordinal: of all its leases
   // Groups that have, or may have, frames that were not begun, by when they end. May hold some that are over.
   std::set<std::pair<double, Token>> stealable;
   std::map<Token, Placement> placements;                  // of the last grants
   std::map<std::pair<uint64_t, Unit>, UnitMemory> units;  // by job ordinal
-  std::map<uint64_t, std::set<std::string>> bank_nodes;   // by job ordinal: nodes that have banks of it
-  uint64_t last_version = 0;                              // the last Device::version drawn
-  std::map<std::string, Pace> paces;                      // by job
+  std::map<uint64_t, double> held_since_s;  // by job ordinal: since when it is held back though a device has room
+  std::map<uint64_t, std::set<std::string>> bank_nodes;  // by job ordinal: nodes that have banks of it
+  uint64_t last_version = 0;                             // the last Device::version drawn
+  std::map<std::string, Pace> paces;                     // by job
   PlanCache plans;
 
   // The node whose current session this is, or null.
   Node* OfSession(uint64_t session);
   Device* FindDevice(const std::string& node_id, uint32_t index);
+  void Renew(const Token& token, int64_t deadline_ms);
+  void EndLease(const Token& token);
+  // Tokens whose leases are over. Each is told once.
+  std::vector<Token> TakeExpired(int64_t now_ms);
   // What the node's devices offer may differ from now on.
   void OffersChanged(Node& node);
   void HasBanks(uint64_t job_ordinal, const std::string& node_id);

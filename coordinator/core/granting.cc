@@ -7,6 +7,7 @@
 namespace storyfarm::coordinator {
 namespace {
 
+using farm::v1::TASK_FRAME;
 using farm::v1::TASK_PAGE;
 
 // Reasons of so many grants are kept: about 3 MB.
@@ -69,12 +70,18 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   farm_.changed.insert(job.spec().job_id());
 
   Lease& lease = farm_.fleet.leases[token];
-  lease.deadline_ms = farm_.now.monotonic_ms + farm_.limits.lease_ms;
+  farm_.fleet.Renew(token, farm_.now.monotonic_ms + farm_.limits.lease_ms);
   lease.last_event_ms = farm_.now.monotonic_ms;
   lease.planned_task_seconds = plan.predicted_seconds() / static_cast<double>(numbers.size());
   lease.task_seconds = candidate.offer.task_s;
   lease.setup_seconds = candidate.offer.setup_s;
   lease.batch = std::max(1u, plan.batch());
+  if (unit.kind != TASK_PAGE) {
+    const double frames = unit.kind == TASK_FRAME ? 1 : JobQueue::IdentityFrames(job, unit.number);
+    lease.job_ordinal = job.ordinal();
+    lease.work_rate = static_cast<int64_t>(frames * JobQueue::FrameWork(job) * 1000 / candidate.offer.task_s);
+    farm_.fleet.held_rates[job.ordinal()] += lease.work_rate;
+  }
   lease.counted_in = farm_.state.NeedOf(job.spec().model().digest(), device.report.backend());
 
   placement.size = static_cast<uint32_t>(numbers.size());

@@ -31,10 +31,10 @@ double JobQueue::ReadyWork(const Job& job) {
   return frames * FrameWork(job);
 }
 
-void JobQueue::Update(const Job& job, bool live) {
+void JobQueue::Update(const Job& job, bool live, int64_t held_rate) {
   const auto known = entries_.find(job.ordinal());
   const bool in = live && !job.paused && !job.ready_units().empty();
-  const Turn turn{-static_cast<int32_t>(job.priority), job.live_grants, job.ordinal()};
+  const Turn turn{-static_cast<int32_t>(job.priority), held_rate, job.ordinal()};
   if (known != entries_.end()) {
     if (!in || known->second.turn != turn) turns_.erase(known->second.turn);
     if (!in) entries_.erase(known);

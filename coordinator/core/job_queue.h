@@ -1,5 +1,6 @@
 // Jobs with something ready, in the order in which they are asked for it: the highest priority first; among equals the
-// one that holds the fewest groups now, then the oldest.
+// one for which the devices that it holds do the least work a second, then the oldest. So a job that only few devices
+// can take gets these before one that has the others.
 #ifndef STORYFARM_COORDINATOR_CORE_JOB_QUEUE_H_
 #define STORYFARM_COORDINATOR_CORE_JOB_QUEUE_H_
 
@@ -16,7 +17,7 @@ namespace storyfarm::coordinator {
 
 struct Turn {
   int32_t rank = 0;  // the priority, negated
-  uint32_t groups = 0;
+  int64_t held_rate = 0;
   uint64_t ordinal = 0;
   auto operator<=>(const Turn&) const = default;  // NOLINT(modernize-use-nullptr): the check misreads <=>
 };
@@ -24,7 +25,7 @@ struct Turn {
 class JobQueue {
  public:
   // After anything of the job changed. A job that is not live, is paused or has nothing ready is not in the queue.
-  void Update(const Job& job, bool live);
+  void Update(const Job& job, bool live, int64_t held_rate);
 
   const std::set<Turn>& turns() const { return turns_; }
   size_t size() const { return turns_.size(); }

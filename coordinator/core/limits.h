@@ -44,10 +44,6 @@ struct Limits {
   int64_t prefetch_seconds = 10;  // the waiting group comes this long before the running one ends: time to fetch blobs
   int64_t group_seconds = 60;     // a group is cut to about this long: lost work is bounded by time, too
   int64_t turn_seconds = 15;      // and to this where several jobs are live, so that a small one gets its turn soon
-  // A unit is held back for a better place at most this many times as long as that place's time promised, and never
-  // given up sooner than this: predictions may be wrong, and waiting for them must end.
-  double hold_factor = 2;
-  int64_t hold_seconds = 60;
   size_t grants_a_step = 256;  // bounds the time of one Step; the next Tick goes on
 
   // Tries. A frame's own faults: three, as a transient fault rarely repeats thrice. Faults of machines do not count,

@@ -109,14 +109,9 @@ double SchedulingRound::ShareOf(const Question& question, const Candidate& candi
   return FinishedBy(runner, *level_s);
 }
 
-bool SchedulingRound::HeldLongEnough(const Question& question, double level_s) {
-  UnitMemory& memory = farm_.fleet.units[{question.job->ordinal(), question.unit}];
-  if (memory.held_since_s <= 0) {
-    memory.held_since_s = now_s_;
-    memory.held_until_s = now_s_ + std::max(static_cast<double>(farm_.limits.hold_seconds),
-                                            farm_.limits.hold_factor * (level_s - now_s_));
-  }
-  return now_s_ >= memory.held_until_s;
+bool SchedulingRound::HeldLongEnough(const Question& question, const Candidate& candidate) {
+  const double since_s = farm_.fleet.held_since_s.emplace(question.job->ordinal(), now_s_).first->second;
+  return now_s_ - since_s >= candidate.finish_s - now_s_;
 }
 
 bool SchedulingRound::OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const {
@@ -164,9 +159,9 @@ bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
     double level_s = candidate.finish_s;
     double share = unit.kind == TASK_PAGE ? 1 : ShareOf(*question, candidate, &level_s);
     if (share < 1) {
-      if (!HeldLongEnough(*question, level_s)) return false;  // those after it would finish later still
+      if (!HeldLongEnough(*question, candidate)) return false;  // those after it would finish later still
       share = 1;
-      placement.held_s = now_s_ - farm_.fleet.units[{job.ordinal(), unit}].held_since_s;
+      placement.held_s = now_s_ - farm_.fleet.held_since_s[job.ordinal()];
     }
     const double batch = candidate.offer.batch;
     double most =
@@ -189,7 +184,7 @@ bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
       placement.next_finish_s = candidates[i + 1].finish_s - now_s_;
     }
     if (Grant(*question, candidate, std::move(numbers), std::move(placement))) {
-      farm_.fleet.units[{job.ordinal(), unit}].held_since_s = 0;
+      farm_.fleet.held_since_s.erase(job.ordinal());
       return true;
     }
   }

@@ -51,8 +51,9 @@ class SchedulingRound {
   bool GrantUnit(const Job& job, const Unit& unit);
   // Tasks of the unit that the candidate would do by the level, 0 where others are sooner done.
   double ShareOf(const Question& question, const Candidate& candidate, double* level_s);
-  // Notes that the unit was held back; true where it was for long enough.
-  bool HeldLongEnough(const Question& question, double level_s);
+  // Notes that the job is held back from the best device with room. True where it was granted nothing for as long as
+  // that one takes to finish a task: so waiting for a better place at most doubles the time that the first one offered.
+  bool HeldLongEnough(const Question& question, const Candidate& candidate);
   std::vector<uint32_t> Cut(const Job& job, const Unit& unit, const Node& node, size_t most) const;
   bool Grant(const Question& question, const Candidate& candidate, std::vector<uint32_t> numbers, Placement placement);
   void SendGrant(const Question& question, const Candidate& candidate, const std::vector<uint32_t>& numbers,

@@ -126,8 +126,7 @@ absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
 }  // namespace
 
 void Farm::Parts::Renew(const Token& token) {
-  if (state.grants().count(token) == 0) return;
-  fleet.leases[token].deadline_ms = now.monotonic_ms + limits.lease_ms;
+  if (state.grants().count(token) > 0) fleet.Renew(token, now.monotonic_ms + limits.lease_ms);
 }
 
 bool Farm::Parts::Keep(const Node& node, const farm::v1::FencingToken& message, const farm::v1::TaskId& task) {
@@ -395,7 +394,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     }
   }
   for (uint32_t i = 0; i < frames; ++i) fleet.paces[task.job_id()].Add(now.monotonic_ms);
-  if (state.grants().count(token) == 0) fleet.leases.erase(token);
+  if (state.grants().count(token) == 0) fleet.EndLease(token);
   changed.insert(task.job_id());
   schedule = true;
   EndJobIfDone(task.job_id());
@@ -433,16 +432,11 @@ void Farm::Parts::OnLeaving(Node& node, const farm::v1::Leaving& leaving) {
 }
 
 void Farm::Parts::On(const Tick&) {
-  std::vector<Token> over;
-  for (auto lease = fleet.leases.begin(); lease != fleet.leases.end();) {
-    if (state.grants().count(lease->first) == 0) {
-      lease = fleet.leases.erase(lease);
+  for (const Token& token : fleet.TakeExpired(now.monotonic_ms)) {
+    if (state.grants().count(token) == 0) {
+      fleet.EndLease(token);
       continue;
     }
-    if (lease->second.deadline_ms <= now.monotonic_ms) over.push_back(lease->first);
-    ++lease;
-  }
-  for (const Token& token : over) {
     const LiveGrant grant = state.grants().at(token);
     const auto node = fleet.nodes.find(grant.node_id);
     const std::string name = node == fleet.nodes.end() ? grant.node_id : node->second.name;
@@ -452,7 +446,7 @@ void Farm::Parts::On(const Tick&) {
     for (uint32_t number : grant.numbers) {
       GiveBack(token, MakeTask(grant.job_id, grant.kind, number), Lost(why), false);
     }
-    fleet.leases.erase(token);
+    fleet.EndLease(token);
   }
   schedule = true;
 }

@@ -65,14 +65,14 @@ void Judge::Decides(Belief& belief, int64_t now_ms, const coordinator::Decisions
   if (session != 0 && belief.newest[node_id] != session && !decisions.records.empty())
     Complain(Rule::kStreamCurrent, absl::StrCat("a stream of ", node_id, " that was replaced made records"));
   for (const Record& record : decisions.records) {
-    CheckFact(record);
+    CheckFact(belief.ledger, record);
     belief.ledger.Take(record, [this](Rule rule, const std::string& what) { Complain(rule, what); });
     if (record.has_granted()) belief.news_ms[FromMessage(record.granted().token())] = now_ms;
   }
   if (ticked) CheckLeases(belief, now_ms);
 }
 
-void Judge::CheckFact(const Record& record) {
+void Judge::CheckFact(const Ledger& before, const Record& record) {
   farm::v1::Result result;
   if (record.has_frame_finished()) *result.mutable_frame() = record.frame_finished().result();
   if (record.has_identity_finished()) *result.mutable_identity() = record.identity_finished().result();
@@ -95,7 +95,7 @@ void Judge::CheckFact(const Record& record) {
   if (fact.planned_bytes() == 0) return;  // held again, not planned again
   const auto device = devices_.find({fact.node_id(), fact.device()});
   if (device == devices_.end()) return Complain(Rule::kMemoryWithinPlan, "a grant went to a device that nobody has");
-  const double least = static_cast<double>(SimPlanner::kFrameBytes) * durable_.NeedOf(device->second);
+  const double least = static_cast<double>(SimPlanner::kFrameBytes) * before.NeedOf(device->second);
   if (static_cast<double>(fact.planned_bytes()) < least * 0.999)
     Complain(Rule::kNeedKept, absl::StrCat("a plan counts on ", fact.planned_bytes(), " bytes where ", least,
                                            " were learned to be needed"));

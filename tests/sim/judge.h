@@ -71,7 +71,7 @@ class Judge {
   const std::set<std::string>& promised() const { return promised_; }
 
  private:
-  void CheckFact(const farm::v1::Record& record);
+  void CheckFact(const Ledger& before, const farm::v1::Record& record);
   void CheckVerdict(const farm::v1::ResultVerdict& verdict);
   void CheckLeases(const Belief& belief, int64_t now_ms);
 

@@ -1,0 +1,155 @@
+"""Trains the VAE: pictures of the world in, the same pictures out through latents a quarter as wide.
+
+    python tools/demo_model/train_vae.py --out DIR [--minutes 7]
+
+Writes DIR/vae.safetensors, whose latents have mean 0 and, scaled by 0.13025, deviation 1 in each channel. Run again with the same
+DIR and --resume it goes on from there; with --decoder-only, too, the latents stay what they are, so that a UNet trained on them stays good.
+"""
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+import architecture
+import world
+from training import FlatParameters, Run, pictures_of_stories, save_half
+
+KL = 1e-4
+SEED = 101
+
+
+def reconstruction_loss(made, wanted):
+    """L1, squared error and L1 of the differences between neighbours, which outlines are."""
+    across = (made[..., 1:] - made[..., :-1]) - (wanted[..., 1:] - wanted[..., :-1])
+    down = (made[..., 1:, :] - made[..., :-1, :]) - (wanted[..., 1:, :] - wanted[..., :-1, :])
+    return F.l1_loss(made, wanted) + 4 * F.mse_loss(made, wanted) + 0.5 * (across.abs().mean() + down.abs().mean())
+
+
+def decoder_step_function(vae):
+    def step(pictures, _):
+        with torch.no_grad():
+            mean = vae.quant_conv(vae.encoder(pictures)).chunk(2, 1)[0]
+        made, wanted = vae.decoder(vae.post_quant_conv(mean)).float(), pictures.float()
+        return 10 * F.mse_loss(made, wanted) + 0.2 * F.l1_loss(made, wanted)
+    return step
+
+
+def step_function(vae):
+    def step(pictures, noise):
+        moments = vae.quant_conv(vae.encoder(pictures))
+        mean, log_variance = moments.float().chunk(2, 1)
+        log_variance = log_variance.clamp(-30, 20)
+        latents = mean + noise * torch.exp(0.5 * log_variance)
+        made = vae.decoder(vae.post_quant_conv(latents)).float()
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        return reconstruction_loss(made, pictures.float()) + KL * divergence
+    return step
+
+
+@torch.no_grad()
+def latents_of(vae, pictures, run, batch=512):
+    """Latents [M, C, h, w] (their mean, not scaled) of pictures [M, 3, H, W] uint8."""
+    parts = []
+    for chunk in pictures.split(batch):
+        with run.autocast():
+            parts.append(vae.encode((chunk.to(run.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)).latent_dist.mode().float())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def normalise(vae, latents):
+    """Folds each channel's mean and deviation into quant_conv and post_quant_conv, exactly."""
+    mean = latents.mean((0, 2, 3))
+    scale = 1 / (latents.std((0, 2, 3)) * architecture.SCALING)
+    channels = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    post.bias.add_(post.weight[:, :, 0, 0] @ mean)
+    post.weight.div_(scale[None, :, None, None])
+    quant.bias[:channels].sub_(mean).mul_(scale)
+    quant.weight[:channels].mul_(scale[:, None, None, None])
+    quant.bias[channels:].add_(2 * scale.log())
+
+
+@torch.no_grad()
+def psnr(vae, pictures, run):
+    """Decibels over all pictures, decoded in bf16 on a GPU as the renderer does in fp16."""
+    error = 0.0
+    for chunk in pictures.split(256):
+        latents = latents_of(vae, chunk, run)
+        with run.autocast():
+            made = vae.decode(latents).sample.float().clamp(-1, 1)
+        error += (made - (chunk.to(run.device).float() / 127.5 - 1)).square().mean().item() * len(chunk)
+    return 10 * math.log10(4 / (error / len(pictures)))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--out", type=Path, required=True, help="folder of the results")
+    options.add_argument("--minutes", type=float, default=7, help="stop after so long (default 7); the rate is lowered towards the end")
+    options.add_argument("--latent-channels", type=int, default=4)
+    options.add_argument("--pictures", type=int, default=65536)
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--rate", type=float, default=1.5e-3)
+    options.add_argument("--resume", action="store_true", help="go on from DIR/vae.safetensors")
+    options.add_argument("--decoder-only", action="store_true", help="go on with the decoder alone, for decibels")
+    options.add_argument("--no-compile", action="store_true")
+    given = options.parse_args()
+    run = Run(given.minutes)
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    cast, rows, _ = pictures_of_stories(given.pictures, SEED)
+    pictures = world.draw(cast, rows, architecture.SIDE, run.device)
+    run.say(f"drew {len(pictures)} pictures")
+    held_out = pictures[-1024:]
+    pictures = pictures[:-1024]
+    vae = architecture.vae(given.latent_channels).to(run.device)
+    if given.resume or given.decoder_only:
+        vae.load_state_dict({name: value.float() for name, value in load_file(given.out / "vae.safetensors").items()})
+    flat = FlatParameters([vae.post_quant_conv, vae.decoder] if given.decoder_only else [vae])
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(flat.values)], lr=given.rate, betas=(0.9, 0.99), weight_decay=0.001, fused=run.device.type == "cuda")
+    optimiser.param_groups[0]["params"][0].grad = flat.gradients
+    step = (decoder_step_function if given.decoder_only else step_function)(vae)
+    if run.device.type == "cuda" and not given.no_compile:
+        step = torch.compile(step)
+    done, begun, total = 0, None, 0.0
+    shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
+    while True:
+        if begun is not None and run.left() < 12:
+            break
+        part = 0.0 if begun is None else (run.passed() - begun) / (run.seconds - 12 - begun)
+        rate = given.rate * min(1, (done + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, part))))
+        optimiser.param_groups[0]["lr"] = rate
+        chosen = pictures[torch.randint(len(pictures), (given.batch,), device=run.device)]
+        with run.autocast():
+            loss = step((chosen.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last), torch.randn(shape, device=run.device))
+        loss.backward()
+        flat.gradients.mul_((1.0 / flat.gradients.norm()).clamp(max=1.0))
+        optimiser.step()
+        flat.gradients.zero_()
+        done += 1
+        flat.average.lerp_(flat.values, 1 - min(0.999, done / (done + 20)))
+        if begun is None and (done == 3 or run.left() < 30):
+            begun = run.passed()
+            run.say("training begins")
+        if done % 500 == 0:
+            run.say(f"step {done} loss {loss.item():.4f} rate {rate:.1e}")
+        if done % 2000 == 0:
+            flat.use_average()
+            save_half(given.out / "vae.safetensors", vae)
+            run.say(f"held-out {psnr(vae, held_out, run):.2f} dB")
+            flat.use_average()
+    flat.use_average()
+    if not given.decoder_only:
+        normalise(vae, latents_of(vae, pictures[:8192], run))
+    save_half(given.out / "vae.safetensors", vae)
+    result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, run), 2)}
+    (given.out / "vae.json").write_text(json.dumps(result) + "\n")
+    run.say(f"done: {result}; latents deviate by {latents_of(vae, held_out, run).mul(architecture.SCALING).std().item():.3f}")
+
+
+if __name__ == "__main__":
+    main()

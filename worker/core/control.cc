@@ -227,6 +227,9 @@ void Session::Parts::On(Drain) {
 }
 
 void Session::Parts::SendLeaving() {
+  // First what has begun: of the groups that Leaving names, the coordinator gives away what it does not know as begun.
+  next_heartbeat_ms = now_ms;
+  SendHeartbeatIfDue();
   WorkerMessage message;
   message.mutable_leaving();
   for (auto& [key, group] : groups) {

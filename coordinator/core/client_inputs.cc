@@ -58,19 +58,7 @@ void Farm::Parts::On(SubmitJob& input) {
 }
 
 void Farm::Parts::On(const CancelJob& input) {
-  const Job* job = state.FindJob(input.job_id);
-  if (job == nullptr) {
-    if (state.archived_ordinals().count(input.job_id) > 0) {
-      return Answer(input.request,
-                    absl::FailedPreconditionError(absl::StrCat("job ", input.job_id, " has already ended")));
-    }
-    return Answer(input.request, absl::NotFoundError(absl::StrCat("there is no job ", input.job_id)));
-  }
-  if (state.live().count(job->ordinal()) == 0) {
-    return Answer(input.request, absl::FailedPreconditionError(absl::StrCat(
-                                     "job ", input.job_id, " has already ended (",
-                                     job->state == farm::v1::JOB_CANCELLED ? "cancelled" : "finished", ")")));
-  }
+  if (const auto job = NeedLive(input.job_id); !job.ok()) return Answer(input.request, job.status());
   std::vector<std::pair<Token, std::string>> held;  // by whom
   for (const auto& [token, grant] : state.grants()) {
     if (grant.job_id == input.job_id) held.emplace_back(token, grant.node_id);

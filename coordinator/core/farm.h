@@ -102,6 +102,20 @@ struct CancelJob {
   uint64_t request = 0;
   std::string job_id;
 };
+// Pauses, resumes or moves a job in the queue; what is not given stays.
+struct ChangeJob {
+  uint64_t request = 0;
+  std::string job_id;
+  std::optional<bool> paused;
+  std::optional<uint32_t> priority;
+};
+// Takes a machine out of the farm, or gives it back.
+struct DrainNode {
+  uint64_t request = 0;
+  std::string node;  // id or name
+  bool drained = true;
+  bool at_once = false;  // what runs there is stopped and goes elsewhere, too
+};
 struct AddModel {
   uint64_t request = 0;
   farm::v1::ModelManifest model;  // with profile; its blobs are durable
@@ -129,7 +143,7 @@ struct ArchiveStored {
 };
 
 using Input =
-    std::variant<Started, SubmitJob, CancelJob, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored>;
+    std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -150,7 +164,7 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  std::string job_id;    // of SubmitJob and CancelJob
+  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode
   bool existed = false;  // SubmitJob: the key was known
 };
 // A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
@@ -218,6 +232,9 @@ class Farm {
   // The job that a key made, hot or archived, if the key is still known; `request_digest` gets what it was made of.
   std::optional<std::string> FindKey(const std::string& idempotency_key, std::string* request_digest) const;
   std::vector<farm::v1::NodeStatus> ListNodes(const Time& now) const;
+  // Why a task waits, or why it went where it went. NOT_FOUND where there is no such task, or its job has left for the
+  // archive.
+  absl::StatusOr<farm::v1::Explanation> Explain(const Time& now, const farm::v1::TaskId& task) const;
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
@@ -225,6 +242,7 @@ class Farm {
  private:
   struct Parts;  // parts.h
   friend class DevicePool;
+  friend class Explainer;
   friend class SchedulingRound;
   std::unique_ptr<Parts> parts_;
 };

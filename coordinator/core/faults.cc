@@ -53,7 +53,11 @@ void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault) {
   for (const JobNode& known : state.FindJob(job_id)->nodes()) works |= known.id == node.id && known.tasks_done > 0;
   const bool counts = kind == farm::v1::INVALID_OUTPUT || (IsEngineFault(kind) && tasks.size() == 1 && works);
   if (kind == farm::v1::OUT_OF_MEMORY) LearnNeed(token, failure);
-  DeviceFault(node.id, device_index, failure.message());
+  if (kind == farm::v1::PREEMPTED) {
+    DeviceRests(node.id, device_index, failure.message());
+  } else {
+    DeviceFault(node.id, device_index, failure.message());
+  }
   for (const auto& task : tasks) {
     GiveBack(token, task, why, counts);
     if (counts && kind == farm::v1::ENGINE_ABORTED) CheckPoison(task, why.message());
@@ -141,6 +145,15 @@ void Farm::Parts::DeviceFault(const std::string& node_id, uint32_t index, const 
   // A quarter more or less, so that devices that failed together don't all come back together.
   wait_ms += wait_ms / 4 - static_cast<int64_t>(Random() % static_cast<uint64_t>(wait_ms / 2 + 1));
   device->not_before_ms = now.monotonic_ms + wait_ms;
+}
+
+void Farm::Parts::DeviceRests(const std::string& node_id, uint32_t index, const std::string& why) {
+  Device* device = fleet.FindDevice(node_id, index);
+  if (device == nullptr) return;
+  device->last_fault = why;
+  device->last_event_ms = now.monotonic_ms;
+  device->not_before_ms = std::max(device->not_before_ms, now.monotonic_ms + limits.preempted_ms);
+  touched_nodes.insert(node_id);
 }
 
 void Farm::Parts::EndJobIfDone(const std::string& job_id) {

@@ -15,6 +15,7 @@ std::string Farm::Parts::WhyIdle(const Node& node, const Device& device) const {
   if (now.monotonic_ms - node.last_heard_ms > limits.lease_ms / 2) return "it has not been heard of for a while";
   if (device.not_before_ms > now.monotonic_ms) {
     const int64_t seconds = (device.not_before_ms - now.monotonic_ms + 999) / 1000;
+    if (device.faults_in_a_row == 0) return absl::StrCat("waits for ", seconds, " s: ", device.last_fault);
     return absl::StrCat(device.faults_in_a_row >= limits.faults_to_set_aside ? "set aside for " : "waits for ", seconds,
                         " s after ", device.faults_in_a_row,
                         device.faults_in_a_row == 1 ? " fault" : " faults in a row",

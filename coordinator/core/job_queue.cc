@@ -57,6 +57,16 @@ void JobQueue::Sum() {
   }
 }
 
+double JobQueue::ExactBacklog(const Job& job) const {
+  const double own = ReadyWork(job);
+  const int32_t rank = -static_cast<int32_t>(job.priority);
+  double work = 0;
+  for (const auto& [ordinal, entry] : entries_) {
+    if (entry.turn.rank <= rank) work += entry.turn.rank < rank ? entry.work : std::min(entry.work, own);
+  }
+  return std::max(own, work) / FrameWork(job);
+}
+
 double JobQueue::Backlog(const Job& job) {
   if (changes_ > entries_.size() / kStaleShare) Sum();
   const double own = ReadyWork(job);

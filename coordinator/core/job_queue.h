@@ -34,6 +34,9 @@ class JobQueue {
   // and, of equals, as much as the job itself has, since they share the farm. At least its own.
   double Backlog(const Job& job);
 
+  // The same, computed anew for one who only looks.
+  double ExactBacklog(const Job& job) const;
+
   // What one frame of a job is taken to weigh against those of others: denoised pixels.
   static double FrameWork(const Job& job);
   // Frames' worth of an identity task.

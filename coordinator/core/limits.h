@@ -58,6 +58,9 @@ struct Limits {
   uint32_t faults_to_set_aside = 5;
   int64_t set_aside_ms = 600000;  // then it gets one more chance
 
+  // A device whose owner took it back is left alone for so long, and asked again: it did nothing wrong.
+  int64_t preempted_ms = 30000;
+
   // Finished jobs stay in hot state for reads that follow at once; then they leave for the archive.
   size_t finished_jobs_hot = 50;
   // Index entries of archived jobs: about 150 bytes each, so 15 MB. Beyond them the oldest job is forgotten with its

@@ -57,6 +57,16 @@ struct Farm::Parts {
   void On(AddModel& input);
   void On(const ArchiveStored& input);
 
+  // ---- changes.cc
+  void On(const ChangeJob& input);
+  void On(const DrainNode& input);
+  // NOT_FOUND, or FAILED_PRECONDITION where it has ended.
+  absl::StatusOr<const Job*> NeedLive(const std::string& job_id) const;
+  absl::StatusOr<std::string> FindNode(const std::string& name_or_id) const;
+  void AskBackUnstarted(const Token& token);
+  // Gets back what a drained node holds: what it has not begun, or all of it.
+  void TakeFrom(const std::string& node_id, bool at_once);
+
   // ---- worker_inputs.cc
   void On(const WorkerConnected& input);
   void On(WorkerSaid& input);
@@ -80,6 +90,8 @@ struct Farm::Parts {
   void FailTask(const farm::v1::TaskId& task, farm::v1::FailureKind kind, const std::string& message);
   void LearnNeed(const Token& token, const farm::v1::Failure& why);
   void DeviceFault(const std::string& node_id, uint32_t device, const std::string& why);
+  // Its owner took it back for a while: no fault.
+  void DeviceRests(const std::string& node_id, uint32_t device, const std::string& why);
   void EndJobIfDone(const std::string& job_id);
   void CheckPoison(const farm::v1::TaskId& task, const std::string& why);
   uint32_t CapableNodes(const Job& job, farm::v1::TaskKind kind, uint32_t number);

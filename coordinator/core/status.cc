@@ -26,6 +26,8 @@ farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
   status.set_model(spec.model().name());
   status.set_submitted_unix_ms(spec.submitted_unix_ms());
   status.set_finished_unix_ms(job.finished_unix_ms);
+  status.set_paused(job.paused && job.finished_unix_ms == 0);
+  status.set_priority(job.priority);
   status.set_frames_total(job.size(TASK_FRAME));
   status.set_frames_done(job.count(TASK_FRAME, farm::v1::TASK_DONE));
   status.set_frames_failed(job.count(TASK_FRAME, farm::v1::TASK_FAILED));
@@ -235,6 +237,7 @@ std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
     status.set_software_version(node.software_version);
     status.set_last_heard_ms(static_cast<uint64_t>(std::max<int64_t>(0, now.monotonic_ms - node.last_heard_ms)));
     status.set_leaving(node.leaving);
+    status.set_drained(parts.state.drained().count(id) > 0);
     for (const auto& [index, device] : node.devices) {
       farm::v1::DeviceStatus& shown = *status.add_devices();
       *shown.mutable_report() = device.report;

@@ -174,6 +174,8 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.name = hello.node_name().empty() ? hello.node_id().substr(0, 8) : hello.node_name();
   node.software_version = hello.software_version();
   node.session = input.session;
+  const bool restarted = node.process != hello.process();
+  node.process = hello.process();
   node.last_heard_ms = now.monotonic_ms;
   node.leaving = false;
   node.cached.clear();
@@ -181,9 +183,15 @@ void Farm::Parts::On(const WorkerConnected& input) {
   std::map<uint32_t, Device> before = std::move(node.devices);
   node.devices.clear();
   for (const auto& report : hello.devices()) {
-    // What was learned of the device stays, a new stream makes it no faster and no sounder.
+    // What was learned of the device stays: a new stream alone makes it no faster and no sounder.
     Device& device = node.devices[report.index()];
     if (const auto known = before.find(report.index()); known != before.end()) device = std::move(known->second);
+    if (restarted) {
+      // Whoever started it anew may have mended what it failed of.
+      device.faults_in_a_row = 0;
+      device.not_before_ms = 0;
+      device.last_fault.clear();
+    }
     device.report = report;
     device.memory = farm::v1::DeviceMemory();
     device.progress = PassProgress();

@@ -43,6 +43,13 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                                           const farm::v1::GetJobRequest* request) override;
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context, const farm::v1::CancelJobRequest* request,
                                       farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* ChangeJob(grpc::CallbackServerContext* context, const farm::v1::ChangeJobRequest* request,
+                                      farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* ExplainTask(grpc::CallbackServerContext* context,
+                                        const farm::v1::ExplainTaskRequest* request,
+                                        farm::v1::Explanation* response) override;
+  grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context, const farm::v1::DrainNodeRequest* request,
+                                      farm::v1::NodeStatus* response) override;
   grpc::ServerUnaryReactor* ListOutputs(grpc::CallbackServerContext* context,
                                         const farm::v1::ListOutputsRequest* request,
                                         farm::v1::ListOutputsResponse* response) override;

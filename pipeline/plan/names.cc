@@ -1,6 +1,11 @@
 #include "pipeline/plan/names.h"
 
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace storyfarm::plan {
 namespace {
@@ -25,6 +30,25 @@ std::string TaskName(const std::string& job_id, farm::v1::TaskKind kind, uint32_
 }
 
 std::string TaskName(const farm::v1::TaskId& task) { return TaskName(task.job_id(), task.kind(), task.number()); }
+
+absl::StatusOr<farm::v1::TaskId> ParseTaskName(const std::string& name) {
+  const std::vector<std::string> parts = absl::StrSplit(name, '/');
+  farm::v1::TaskId task;
+  uint32_t number = 0;
+  if (parts.size() == 3 && !parts[0].empty() && absl::SimpleAtoi(parts[2], &number)) {
+    for (const auto kind : {farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE}) {
+      if (parts[1] == KindName(kind)) task.set_kind(kind);
+    }
+  }
+  if (task.kind() == farm::v1::TASK_KIND_UNSPECIFIED) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", name, "' names no task: write JOB/frame/NUMBER, JOB/identity/NUMBER or JOB/page/NUMBER, as ",
+                     "storyctl status JOB --tasks prints them"));
+  }
+  task.set_job_id(parts[0]);
+  task.set_number(number);
+  return task;
+}
 
 std::string TokenName(const farm::v1::FencingToken& token) {
   return absl::StrCat(absl::Hex(token.incarnation(), absl::kZeroPad16), "-", token.number());

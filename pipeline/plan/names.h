@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "farm/v1/device.pb.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/record.pb.h"
@@ -14,6 +15,8 @@ namespace storyfarm::plan {
 // "j-abc/frame/12", "j-abc/identity/0", "j-abc/page/3".
 std::string TaskName(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);
 std::string TaskName(const farm::v1::TaskId& task);
+// The reverse. INVALID_ARGUMENT where it is no task's name.
+absl::StatusOr<farm::v1::TaskId> ParseTaskName(const std::string& name);
 
 // The incarnation in hex and the number in decimal: "9f3a5c0d11e2b487-41".
 std::string TokenName(const farm::v1::FencingToken& token);

@@ -3,6 +3,8 @@
 #ifndef STORYFARM_TOOLS_STORYCTL_COMMANDS_H_
 #define STORYFARM_TOOLS_STORYCTL_COMMANDS_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +35,7 @@ struct SubmitOptions {
   std::string model;     // empty: the story's
   std::string settings;  // path; empty: none
   std::string key;       // empty: drawn
+  uint32_t priority = 50;
   bool wait = false;
 };
 Outcome Submit(const Context& context, const SubmitOptions& options);
@@ -54,6 +57,21 @@ struct StatusOptions {
 };
 Outcome Status(const Context& context, const StatusOptions& options);
 Outcome Cancel(const Context& context, const std::string& job);
+// What is not given stays as it is.
+struct ChangeJobOptions {
+  std::string job;
+  std::optional<bool> paused;
+  std::optional<uint32_t> priority;
+};
+Outcome ChangeJob(const Context& context, const ChangeJobOptions& options);
+struct DrainNodeOptions {
+  std::string node;  // name or id
+  bool drained = true;
+  bool at_once = false;
+};
+Outcome DrainNode(const Context& context, const DrainNodeOptions& options);
+// `task` as `status --tasks` prints it.
+Outcome Explain(const Context& context, const std::string& task);
 Outcome Nodes(const Context& context);
 
 struct FetchOptions {

@@ -43,6 +43,8 @@ json ToJson(const farm::v1::JobStatus& status) {
       {"seconds_left", status.seconds_left() < 0 ? json(nullptr) : json(status.seconds_left())},
       {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
       {"waiting", waiting},
+      {"paused", status.paused()},
+      {"priority", status.priority()},
   };
   if (status.tasks().empty()) return document;
   json tasks = json::array();
@@ -83,6 +85,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
           {"name", node.name()},
           {"connected", node.connected()},
           {"leaving", node.leaving()},
+          {"drained", node.drained()},
           {"software_version", node.software_version()},
           {"last_heard_ms", node.last_heard_ms()},
           {"note", node.note()},

@@ -32,6 +32,10 @@ struct CommandLine {
   WatchOptions watch;
   FetchOptions fetch;
   std::string cancel_job;
+  std::string steered_job;
+  uint32_t priority = 50;
+  DrainNodeOptions drain;
+  std::string explain_task;
   AddModelOptions add_model;
   RenderOptions render;
   std::string shell;
@@ -49,6 +53,7 @@ struct CommandLine {
   }
 
   void AddFarmCommands();
+  void AddSteering();
   void AddModelCommands();
   void AddRender();
   std::vector<CommandWords> Words() const;
@@ -61,6 +66,9 @@ void CommandLine::AddFarmCommands() {
   c->add_option("--model", submit.model, "Model to draw with; the story's own otherwise");
   c->add_option("--settings", submit.settings, "JSON or YAML whose keys replace the story's settings");
   c->add_option("--key", submit.key, "Idempotency key: sent twice, it makes one job; drawn otherwise");
+  c->add_option("--priority", submit.priority, "1 to 100: jobs of a higher one go first")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
   c->add_flag("--wait", submit.wait, "Watch the job until it ends");
 
   c = Command(&app, "jobs", "List jobs, newest first", [this](const Context& context) { return Jobs(context, jobs); });
@@ -84,6 +92,34 @@ void CommandLine::AddFarmCommands() {
   c->add_option("job", cancel_job, "Job")->required();
 
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
+}
+
+void CommandLine::AddSteering() {
+  CLI::App* c = Command(&app, "pause", "Grant nothing more of a job; what is being drawn is finished",
+                        [this](const Context& context) { return ChangeJob(context, {steered_job, true, {}}); });
+  c->add_option("job", steered_job, "Job")->required();
+  c = Command(&app, "resume", "Let a paused job go on",
+              [this](const Context& context) { return ChangeJob(context, {steered_job, false, {}}); });
+  c->add_option("job", steered_job, "Job")->required();
+  c = Command(&app, "priority", "Put a job elsewhere in the queue",
+              [this](const Context& context) { return ChangeJob(context, {steered_job, {}, priority}); });
+  c->add_option("job", steered_job, "Job")->required();
+  c->add_option("priority", priority, "1 to 100: jobs of a higher one go first, those of one share the farm")
+      ->required()
+      ->check(CLI::Range(1, 100));
+
+  c = Command(&app, "drain", "Take a machine out of the farm; what is being drawn there is finished",
+              [this](const Context& context) { return DrainNode(context, drain); });
+  c->add_option("node", drain.node, "Name or id, as nodes prints it")->required();
+  c->add_flag("--now", drain.at_once, "Stop what is being drawn there, too: others draw it");
+  c = Command(&app, "undrain", "Give a machine back to the farm", [this](const Context& context) {
+    return DrainNode(context, {drain.node, false, false});
+  });
+  c->add_option("node", drain.node, "Name or id")->required();
+
+  c = Command(&app, "explain", "Say why a task waits, or why it went where it went",
+              [this](const Context& context) { return Explain(context, explain_task); });
+  c->add_option("task", explain_task, "Task as status --tasks prints it, such as j-0123456789/frame/12")->required();
 }
 
 void CommandLine::AddModelCommands() {
@@ -163,6 +199,7 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
                       "Coordinator to ask: unix:PATH or HOST:PORT, several with commas: the one that leads; "
                       "STORYFARM_FARM, or this user's own, otherwise");
   line.AddFarmCommands();
+  line.AddSteering();
   line.AddModelCommands();
   line.AddRender();
   CLI::App* completion = line.Command(&line.app, "completion", "Print a completion script for a shell",

@@ -72,6 +72,7 @@ Outcome Submit(const Context& context, const SubmitOptions& options) {
   request.set_story(inputs->story_bytes);
   request.set_file_name(inputs->story_name);
   request.set_model(options.model);
+  request.set_priority(options.priority);
   request.set_settings(inputs->settings_bytes);
   if (absl::Status fonts = UploadFonts(context, farm, inputs->story, &request); !fonts.ok()) return fonts;
 

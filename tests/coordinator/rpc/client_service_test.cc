@@ -182,6 +182,57 @@ TEST_F(ClientServiceTest, ACancelledJobEndsItsWatchesAndCantBeCancelledAgain) {
   EXPECT_THAT(again.error_message(), HasSubstr("already ended"));
 }
 
+TEST_F(ClientServiceTest, AJobIsPausedExplainedMovedAndResumed) {
+  const std::string job_id = client_->MustSubmit("k1");
+  farm::v1::ChangeJobRequest change;
+  change.set_job_id(job_id);
+  change.set_paused(true);
+  change.set_priority(70);
+  farm::v1::JobStatus job;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->farm->ChangeJob(&context, change, &job).ok());
+  }
+  EXPECT_TRUE(job.paused());
+  EXPECT_EQ(job.priority(), 70u);
+  farm::v1::ExplainTaskRequest ask;
+  ask.mutable_task()->set_job_id(job_id);
+  ask.mutable_task()->set_kind(farm::v1::TASK_FRAME);
+  ask.mutable_task()->set_number(1000);
+  farm::v1::Explanation why;
+  {
+    grpc::ClientContext context;
+    EXPECT_EQ(client_->farm->ExplainTask(&context, ask, &why).error_code(), grpc::StatusCode::NOT_FOUND);
+  }
+  ask.mutable_task()->set_kind(farm::v1::TASK_IDENTITY);
+  ask.mutable_task()->set_number(0);
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->farm->ExplainTask(&context, ask, &why).ok());
+  }
+  ASSERT_GT(why.sentences_size(), 0);
+  EXPECT_THAT(why.sentences(0), HasSubstr("storyctl resume " + job_id));
+  ScriptedWorker worker(farm_.target(), "node-a");
+  change.set_paused(false);
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->farm->ChangeJob(&context, change, &job).ok());
+  }
+  EXPECT_EQ(client_->WatchToTheEnd(job_id).back().state(), farm::v1::JOB_DONE);
+  farm::v1::DrainNodeRequest drain;
+  drain.set_node("node-a");
+  drain.set_drained(true);
+  farm::v1::NodeStatus node;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->farm->DrainNode(&context, drain, &node).ok());
+  }
+  EXPECT_TRUE(node.drained());
+  drain.set_node("nobody");
+  grpc::ClientContext context;
+  EXPECT_EQ(client_->farm->DrainNode(&context, drain, &node).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
 TEST_F(ClientServiceTest, AnUnknownJobIsNotFoundEverywhere) {
   farm::v1::JobStatus status;
   EXPECT_EQ(client_->GetJob("j-none", &status).error_code(), grpc::StatusCode::NOT_FOUND);

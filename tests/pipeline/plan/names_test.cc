@@ -17,6 +17,17 @@ TEST(Names, ATaskIsItsJobItsKindAndItsNumber) {
   EXPECT_EQ(TaskName("j-abc", farm::v1::TASK_PAGE, 3), "j-abc/page/3");
 }
 
+TEST(Names, ATasksNameReadsBackAndWhatIsNoneSaysHowToWriteOne) {
+  const auto task = ParseTaskName("j-abc/page/3");
+  ASSERT_TRUE(task.ok());
+  EXPECT_EQ(TaskName(*task), "j-abc/page/3");
+  for (const char* wrong : {"", "j-abc", "j-abc/frame", "j-abc/frame/x", "j-abc/panel/1", "/frame/1", "j/frame/1/2"}) {
+    const auto none = ParseTaskName(wrong);
+    ASSERT_FALSE(none.ok()) << wrong;
+    EXPECT_NE(none.status().message().find("JOB/frame/NUMBER"), absl::string_view::npos);
+  }
+}
+
 TEST(Names, ATokensIncarnationHasAllOfItsDigits) {
   farm::v1::FencingToken token;
   token.set_incarnation(0x9f3a5c0d11e2);

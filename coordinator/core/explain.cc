@@ -1,0 +1,276 @@
+// Why a task waits, or why it went where it went: computed when it is asked, from what the scheduler sees now; of tasks
+// that were granted, from what it saw then. Asking changes nothing.
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "coordinator/core/parts.h"
+#include "pipeline/plan/names.h"
+
+namespace storyfarm::coordinator {
+namespace {
+
+using farm::v1::TASK_FRAME;
+using farm::v1::TASK_IDENTITY;
+using farm::v1::TASK_PAGE;
+
+constexpr int kMostCandidates = 50;  // a person reads no more
+
+std::string Seconds(double seconds) {
+  if (seconds < 0.05) return "0 s";
+  return seconds < 10 ? absl::StrFormat("%.1f s", seconds) : absl::StrFormat("%.0f s", seconds);
+}
+
+}  // namespace
+
+class Explainer {
+ public:
+  Explainer(Farm::Parts* farm, const Job& job, const farm::v1::TaskId& task)
+      : farm_(*farm),
+        job_(job),
+        slot_(*job.slot(task.kind(), task.number())),
+        task_(task),
+        now_s_(static_cast<double>(farm->now.monotonic_ms) / 1000) {
+    *explanation_.mutable_task() = task;
+    explanation_.set_state(static_cast<farm::v1::TaskState>(slot_.state));
+  }
+
+  farm::v1::Explanation Explain() {
+    switch (slot_.state) {
+      case farm::v1::TASK_BLOCKED:
+        ExplainBlocked();
+        break;
+      case farm::v1::TASK_READY:
+        ExplainReady();
+        break;
+      case farm::v1::TASK_GRANTED:
+        ExplainGranted();
+        break;
+      case farm::v1::TASK_DONE:
+        Say(slot_.node > 0 ? absl::StrCat("It is done: ", NodeName(), " did it.") : "It is done, with its identity.");
+        ExplainPlacement();
+        break;
+      default:
+        Say(absl::StrCat("It is ", plan::StateName(static_cast<farm::v1::TaskState>(slot_.state)), "."));
+    }
+    if (const std::string problem = job_.ProblemOf(task_.kind(), task_.number()); !problem.empty()) {
+      const bool failed = slot_.state == farm::v1::TASK_FAILED;
+      Say(absl::StrCat(failed ? "Why: " : "Last time it came back: ", problem, "."));
+    }
+    return std::move(explanation_);
+  }
+
+ private:
+  void Say(const std::string& sentence) { explanation_.add_sentences(sentence); }
+  std::string NodeName() const { return job_.nodes()[slot_.node - 1].name; }
+
+  void ExplainBlocked();
+  void ExplainReady();
+  void ExplainGranted();
+  void ExplainPlacement();
+  // Fills explanation_.candidates, and runners_ and names_ of those that could take the task.
+  void Compare();
+  farm::v1::Candidate CandidateOf(const Node& node, const Device& device, uint32_t index,
+                                  const farm::v1::GroupShape& shape);
+  double TasksAhead() const;
+
+  Farm::Parts& farm_;
+  const Job& job_;
+  const Slot& slot_;
+  const farm::v1::TaskId task_;
+  const double now_s_;
+  farm::v1::Explanation explanation_;
+  std::vector<Runner> runners_;
+};
+
+void Explainer::ExplainBlocked() {
+  const farm::v1::JobSpec& spec = job_.spec();
+  if (task_.kind() == TASK_PAGE) {
+    const farm::v1::PageTask& page = spec.pages(static_cast<int>(task_.number()));
+    const auto missing = std::count_if(page.panels().begin(), page.panels().end(), [this](uint32_t panel) {
+      return !IsFinal(job_.slot(TASK_FRAME, panel)->state);
+    });
+    return Say(page.book() && missing == 0 ? "It waits for the other pages, as the book comes last."
+                                           : absl::StrCat("It waits for ", missing, " of its panels."));
+  }
+  std::vector<std::string> waits;
+  const auto wait_for = [&](uint32_t identity) {
+    const Slot& slot = *job_.slot(TASK_IDENTITY, identity);
+    if (IsFinal(slot.state)) return;
+    const uint32_t character = spec.identities(static_cast<int>(identity)).character();
+    const std::string where = slot.state == farm::v1::TASK_GRANTED && slot.node > 0
+                                  ? absl::StrCat("on ", job_.nodes()[slot.node - 1].name)
+                                  : plan::StateName(static_cast<farm::v1::TaskState>(slot.state));
+    waits.push_back(absl::StrCat(spec.story().characters(static_cast<int>(character)).name(), " (",
+                                 plan::TaskName(spec.job_id(), TASK_IDENTITY, identity), ", ", where, ")"));
+  };
+  const int32_t owner = job_.owner(task_.number());
+  if (owner < 0) {
+    wait_for(static_cast<uint32_t>(-1 - owner));
+    return Say(absl::StrCat("It is drawn together with the identity of ", absl::StrJoin(waits, ", "), "."));
+  }
+  for (uint32_t identity : spec.frame_sets(owner).identities()) wait_for(identity);
+  Say(absl::StrCat("It waits for the identity of ", absl::StrJoin(waits, ", "), ", which it reads."));
+}
+
+double Explainer::TasksAhead() const {
+  if (task_.kind() == TASK_PAGE) return 1;
+  const double frames = farm_.queue.ExactBacklog(job_);
+  return task_.kind() == TASK_FRAME ? frames : std::max(1.0, frames / JobQueue::IdentityFrames(job_, task_.number()));
+}
+
+farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& device, uint32_t index,
+                                           const farm::v1::GroupShape& shape) {
+  farm::v1::Candidate candidate;
+  candidate.set_node(node.name);
+  candidate.set_device(index);
+  candidate.set_name(device.report.name());
+  Offer offer{true, 0, kPageSeconds, 1};
+  if (task_.kind() != TASK_PAGE) {
+    OfferSource source(&farm_.state, &farm_.fleet.plans);
+    const farm::v1::ModelManifest& model = job_.spec().model();
+    const auto& answer = source.Plan(model, shape, device);
+    if (const auto* refusal = std::get_if<farm::v1::Refusal>(&answer)) {
+      candidate.set_refusal(refusal->reason());
+      return candidate;
+    }
+    offer = source.Make(model, shape, node, device);
+    for (const farm::v1::Bank& bank : job_.InputsFor(task_.kind(), {task_.number()}).banks) {
+      offer.setup_s += FetchSeconds(device, node.MissingBytes(bank));
+    }
+  }
+  const std::vector<Holding> holdings = farm_.HoldingsOf(node, index);
+  candidate.set_free_s(holdings.empty() ? 0 : std::max(0.0, holdings.back().end_s - now_s_));
+  candidate.set_setup_s(offer.setup_s);
+  candidate.set_task_s(offer.task_s);
+  candidate.set_finish_s(candidate.free_s() + offer.setup_s + offer.task_s);
+  candidate.set_refusal(farm_.WhyIdle(node, device));
+  return candidate;
+}
+
+void Explainer::Compare() {
+  const uint32_t number = task_.number();
+  const auto shape = farm_.planner->ShapeOf(job_.spec(), task_.kind(), {&number, 1});
+  std::vector<farm::v1::Candidate> candidates;
+  for (const auto& [id, node] : farm_.fleet.nodes) {
+    if (node.session == 0 || !shape.ok()) continue;
+    for (const auto& [index, device] : node.devices) {
+      candidates.push_back(CandidateOf(node, device, index, *shape));
+    }
+  }
+  explanation_.set_devices(static_cast<uint32_t>(candidates.size()));
+  std::stable_sort(
+      candidates.begin(), candidates.end(), [](const farm::v1::Candidate& a, const farm::v1::Candidate& b) {
+        return a.refusal().empty() != b.refusal().empty() ? a.refusal().empty() : a.finish_s() < b.finish_s();
+      });
+  for (const farm::v1::Candidate& candidate : candidates) {
+    if (candidate.refusal().empty()) {
+      runners_.push_back({candidate.free_s() + candidate.setup_s(), candidate.task_s()});
+    }
+    if (explanation_.candidates_size() < kMostCandidates) *explanation_.add_candidates() = candidate;
+  }
+}
+
+void Explainer::ExplainReady() {
+  if (job_.paused) {
+    Say(absl::StrCat("The job is paused: storyctl resume ", job_.spec().job_id(), " lets it go on."));
+  }
+  Compare();
+  if (explanation_.devices() == 0) {
+    return Say("No worker is connected: start storyfarm-worker on a machine that can render.");
+  }
+  if (runners_.empty()) {
+    return Say(explanation_.devices() == 1 ? "The only connected device does not take it; why stands below."
+                                           : absl::StrCat("None of the ", explanation_.devices(),
+                                                          " connected devices takes it; why stands below."));
+  }
+  if (job_.paused) return;
+  const farm::v1::Candidate& first = explanation_.candidates(0);
+  const double level_s = LevelFor(runners_, TasksAhead());
+  const auto free = std::find_if(
+      explanation_.candidates().begin(), explanation_.candidates().end(),
+      [](const farm::v1::Candidate& candidate) { return candidate.refusal().empty() && candidate.free_s() <= 0; });
+  if (free == explanation_.candidates().end()) {
+    Say(absl::StrCat("Every device that can take it is busy. ", first.node(), " would have it done first, in ",
+                     Seconds(first.finish_s()), "."));
+  } else if (free->finish_s() > level_s) {
+    const auto since = farm_.fleet.held_since_s.find(job_.ordinal());
+    const double held_s = since == farm_.fleet.held_since_s.end() ? 0 : now_s_ - since->second;
+    Say(absl::StrCat(free->node(), " is free, but would have it done only in ", Seconds(free->finish_s()),
+                     "; spread best over all devices, what waits will be done in ", Seconds(level_s),
+                     ". So it waits for a faster one."));
+    Say(absl::StrCat("The job has been held back for ", Seconds(held_s), " and will be for at most ",
+                     Seconds(free->finish_s()), "; then any device that is free takes it."));
+  } else {
+    Say(absl::StrCat(free->node(), " is free and takes what is ready, lower panels first."));
+  }
+  size_t ahead = 0;
+  for (const Turn& turn : farm_.queue.turns()) {
+    if (turn.ordinal == job_.ordinal()) break;
+    ++ahead;
+  }
+  Say(absl::StrCat("Of ", farm_.queue.size(), farm_.queue.size() == 1 ? " job" : " jobs", " with something ready, ",
+                   ahead, ahead == 1 ? " is" : " are", " asked before this one (priority ", job_.priority,
+                   "; it holds ", job_.live_grants, job_.live_grants == 1 ? " group" : " groups", " now)."));
+}
+
+void Explainer::ExplainGranted() {
+  const auto grant = farm_.state.grants().find(slot_.token);
+  const auto lease = farm_.fleet.leases.find(slot_.token);
+  const bool begun = lease != farm_.fleet.leases.end() && lease->second.started.count(task_.number()) > 0;
+  const auto before = grant == farm_.state.grants().end()
+                          ? 0
+                          : std::distance(grant->second.numbers.begin(), grant->second.numbers.find(task_.number()));
+  if (begun) {
+    Say(absl::StrCat(NodeName(), " is at it."));
+  } else if (before == 0) {
+    Say(absl::StrCat(NodeName(), " holds it and begins it next in its group."));
+  } else {
+    Say(absl::StrCat(NodeName(), " holds it and begins it after ", before, before == 1 ? " other" : " others",
+                     " of its group."));
+  }
+  ExplainPlacement();
+}
+
+void Explainer::ExplainPlacement() {
+  const auto found = farm_.fleet.placements.find(slot_.token);
+  if (found == farm_.fleet.placements.end()) {
+    if (slot_.token.number > 0) Say("The numbers that decided are no longer kept.");
+    return;
+  }
+  const Placement& why = found->second;
+  Say(absl::StrCat("It went there in a group of ", why.size, ", as the first of them would be done in ",
+                   Seconds(why.finish_s), ": ", Seconds(why.free_s), " until the device was free, ",
+                   Seconds(why.setup_s), " to fetch and load, ", Seconds(why.task_s), " to render."));
+  Say(why.next_node.empty() ? "No other device had room for it."
+                            : absl::StrCat("The next best with room, ", why.next_node, ", would have taken ",
+                                           Seconds(why.next_finish_s), "."));
+  if (task_.kind() != TASK_PAGE) {
+    Say(absl::StrCat("Spread best over all devices, what waited would be done in ", Seconds(why.level_s), "."));
+  }
+  if (why.held_s > 0) {
+    Say(absl::StrCat("A faster device was waited for, but not longer than ", Seconds(why.held_s), "."));
+  }
+  Say(absl::StrCat("Jobs with something ready: ", why.jobs, "; this one held ", why.groups,
+                   why.groups == 1 ? " group" : " groups", " then."));
+}
+
+absl::StatusOr<farm::v1::Explanation> Farm::Explain(const Time& now, const farm::v1::TaskId& task) const {
+  const Job* job = parts_->state.FindJob(task.job_id());
+  if (job == nullptr) {
+    return absl::NotFoundError(FindJob(task.job_id()) == JobPlace::kArchived
+                                   ? absl::StrCat("job ", task.job_id(),
+                                                  " has ended and left the queue: storyctl status ", task.job_id(),
+                                                  " --tasks tells who did what")
+                                   : absl::StrCat("there is no job ", task.job_id()));
+  }
+  if (job->slot(task.kind(), task.number()) == nullptr) {
+    return absl::NotFoundError(absl::StrCat("job ", task.job_id(), " has no task ", plan::TaskName(task)));
+  }
+  parts_->now = now;
+  return Explainer(parts_.get(), *job, task).Explain();
+}
+
+}  // namespace storyfarm::coordinator

@@ -1,0 +1,121 @@
+// pause, resume, priority, drain, undrain and explain: how a person steers the farm, and asks why it does what it does.
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "pipeline/plan/names.h"
+#include "tools/storyctl/commands.h"
+#include "tools/storyctl/farm_client.h"
+#include "tools/storyctl/json.h"
+#include "tools/storyctl/progress.h"
+
+namespace storyfarm::storyctl {
+namespace {
+
+using Client = farm::v1::ClientService::StubInterface;
+
+// Devices shown of a farm with many.
+constexpr int kShownCandidates = 20;
+
+std::string Seconds(double seconds) { return absl::StrFormat("%.1f s", seconds); }
+
+void PrintExplanation(const Context& context, const farm::v1::Explanation& explanation) {
+  context.console.out() << plan::TaskName(explanation.task()) << " " << plan::StateName(explanation.state()) << "\n";
+  for (const std::string& sentence : explanation.sentences()) context.console.out() << sentence << "\n";
+  if (explanation.candidates().empty()) return;
+  std::vector<std::vector<std::string>> rows = {{"DEVICE", "FREE IN", "FETCH, LOAD", "TASK", "DONE IN", "REFUSED"}};
+  for (const farm::v1::Candidate& candidate : explanation.candidates()) {
+    if (rows.size() > kShownCandidates) break;
+    const std::string name = absl::StrCat(candidate.node(), " ", candidate.device());
+    if (candidate.task_s() <= 0) {
+      rows.push_back({name, "", "", "", "", candidate.refusal()});
+    } else {
+      rows.push_back({name, Seconds(candidate.free_s()), Seconds(candidate.setup_s()), Seconds(candidate.task_s()),
+                      Seconds(candidate.finish_s()), candidate.refusal()});
+    }
+  }
+  context.console.out() << "\n" << Table(rows);
+  const int shown = static_cast<int>(rows.size()) - 1;
+  if (static_cast<int>(explanation.devices()) > shown) {
+    context.console.out() << absl::StrCat("and ", static_cast<int>(explanation.devices()) - shown, " more devices\n");
+  }
+}
+
+nlohmann::json ToJson(const farm::v1::Explanation& explanation) {
+  nlohmann::json candidates = nlohmann::json::array();
+  for (const farm::v1::Candidate& candidate : explanation.candidates()) {
+    candidates.push_back({{"node", candidate.node()},
+                          {"device", candidate.device()},
+                          {"name", candidate.name()},
+                          {"free_s", candidate.free_s()},
+                          {"setup_s", candidate.setup_s()},
+                          {"task_s", candidate.task_s()},
+                          {"finish_s", candidate.finish_s()},
+                          {"refusal", candidate.refusal()}});
+  }
+  return {{"task", plan::TaskName(explanation.task())},
+          {"state", plan::StateName(explanation.state())},
+          {"sentences", std::vector<std::string>(explanation.sentences().begin(), explanation.sentences().end())},
+          {"devices", explanation.devices()},
+          {"candidates", candidates}};
+}
+
+}  // namespace
+
+Outcome ChangeJob(const Context& context, const ChangeJobOptions& options) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::ChangeJobRequest request;
+  request.set_job_id(options.job);
+  if (options.paused.has_value()) request.set_paused(*options.paused);
+  if (options.priority.has_value()) request.set_priority(*options.priority);
+  const auto status = farm.Call(&Client::ChangeJob, request);
+  if (!status.ok()) return status.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*status)) << std::endl;
+  } else {
+    context.console.out() << absl::StrCat(options.job, " ", Summary(*status), ", priority ", status->priority(),
+                                          status->paused() ? ", paused" : "")
+                          << std::endl;
+  }
+  return ExitCode::kOk;
+}
+
+Outcome DrainNode(const Context& context, const DrainNodeOptions& options) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::DrainNodeRequest request;
+  request.set_node(options.node);
+  request.set_drained(options.drained);
+  request.set_at_once(options.at_once);
+  const auto node = farm.Call(&Client::DrainNode, request);
+  if (!node.ok()) return node.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*node)) << std::endl;
+  } else {
+    context.console.out() << absl::StrCat(options.node, options.drained ? " gets nothing more" : " may work again")
+                          << std::endl;
+  }
+  return ExitCode::kOk;
+}
+
+Outcome Explain(const Context& context, const std::string& task) {
+  const auto id = plan::ParseTaskName(task);
+  if (!id.ok()) return id.status();
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::ExplainTaskRequest request;
+  *request.mutable_task() = *id;
+  const auto explanation = farm.Call(&Client::ExplainTask, request);
+  if (!explanation.ok()) return explanation.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*explanation)) << std::endl;
+  } else {
+    PrintExplanation(context, *explanation);
+    context.console.out() << std::flush;
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace storyfarm::storyctl

@@ -63,6 +63,7 @@
 #define STORYFARM_COORDINATOR_CORE_FARM_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -192,6 +193,8 @@ struct JobListing {
   bool archived = false;  // its status lies in the store's archive
 };
 
+using BlobSizes = std::map<std::string, uint64_t>;  // by digest
+
 class Farm {
  public:
   // `planner` outlives the farm.
@@ -238,6 +241,8 @@ class Farm {
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
+  // Every blob that State names: models, what live jobs read, banks, results.
+  BlobSizes LiveBlobs() const;
 
  private:
   struct Parts;  // parts.h
@@ -246,6 +251,9 @@ class Farm {
   friend class SchedulingRound;
   std::unique_ptr<Parts> parts_;
 };
+
+// Adds every blob that a message names.
+void CollectBlobs(const google::protobuf::Message& message, BlobSizes* blobs);
 
 // What a job has produced, sorted by path: "panels/012.png", "latents/012.safetensors", "pages/03.png", "story.pdf",
 // "story.cbz". `status` with tasks, hot or from an archive.

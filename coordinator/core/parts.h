@@ -72,6 +72,8 @@ struct Farm::Parts {
   void On(WorkerSaid& input);
   void On(const WorkerGone& input);
   void On(const Tick& input);
+  // ALREADY_EXISTS: another process of this node is alive.
+  absl::Status CheckOnlyOne(const farm::v1::Hello& hello) const;
   void Welcome(Node& node, const farm::v1::Hello& hello);
   void OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat);
   void OnProgress(Node& node, const farm::v1::Progress& progress);

@@ -156,6 +156,20 @@ bool Farm::Parts::Keep(const Node& node, const farm::v1::FencingToken& message, 
   return true;
 }
 
+absl::Status Farm::Parts::CheckOnlyOne(const farm::v1::Hello& hello) const {
+  const auto known = fleet.nodes.find(hello.node_id());
+  if (known == fleet.nodes.end() || known->second.session == 0 || known->second.process == hello.process()) {
+    return absl::OkStatus();
+  }
+  // Its own process before this one, killed behind a connection that still looks alive, is silent within a lease.
+  const int64_t silent_ms = now.monotonic_ms - known->second.last_heard_ms;
+  if (silent_ms >= limits.lease_ms) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat(
+      "another worker, ", known->second.name, ", has the same node id ", hello.node_id(), " and was heard from ",
+      silent_ms / 1000, " s ago: the data folder of one of them is a copy of the other's. Stop this worker, delete the "
+      "file node-id in its data folder and start it again: it then draws an id of its own"));
+}
+
 void Farm::Parts::On(const WorkerConnected& input) {
   const farm::v1::Hello& hello = input.hello;
   if (const absl::Status status = CheckHello(hello, limits); !status.ok()) return CloseWith(input.session, status);
@@ -163,6 +177,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
     return CloseWith(input.session, absl::ResourceExhaustedError(
                                         absl::StrCat("the farm already has ", limits.nodes, " nodes connected")));
   }
+  if (const absl::Status status = CheckOnlyOne(hello); !status.ok()) return CloseWith(input.session, status);
   Node& node = fleet.nodes[hello.node_id()];
   pool.Leave(node);
   if (node.session != 0) {
@@ -174,6 +189,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.name = hello.node_name().empty() ? hello.node_id().substr(0, 8) : hello.node_name();
   node.software_version = hello.software_version();
   node.session = input.session;
+  node.process = hello.process();
   const bool restarted = node.process != hello.process();
   node.process = hello.process();
   node.last_heard_ms = now.monotonic_ms;

@@ -136,6 +136,11 @@ grpc::ServerWriteReactor<JobStatus>* ClientServiceImpl::WatchJob(grpc::CallbackS
   return parts_.watches->Open(request->job_id(), request->with_tasks());
 }
 
+grpc::ServerWriteReactor<farm::v1::BackupChunk>* ClientServiceImpl::Backup(grpc::CallbackServerContext*,
+                                                                           const farm::v1::BackupRequest*) {
+  return StreamBackup(parts_.backup);
+}
+
 grpc::ServerUnaryReactor* ClientServiceImpl::CancelJob(grpc::CallbackServerContext* context,
                                                        const farm::v1::CancelJobRequest* request, JobStatus* response) {
   const Call call(context);

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "coordinator/blob/blob_store.h"
+#include "coordinator/rpc/backup.h"
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/watch.h"
@@ -30,6 +31,7 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
     base::Env* env = nullptr;
     std::function<uint64_t()> random_bits;
     size_t reply_bytes = 0;
+    BackupParts backup;
   };
   explicit ClientServiceImpl(Parts parts) : parts_(std::move(parts)) {}
 
@@ -59,6 +61,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                      farm::v1::ModelManifest* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const farm::v1::ListModelsRequest* request,
                                        farm::v1::ListModelsResponse* response) override;
+  grpc::ServerWriteReactor<farm::v1::BackupChunk>* Backup(grpc::CallbackServerContext* context,
+                                                          const farm::v1::BackupRequest* request) override;
 
  private:
   // Answers one call: fills the response and finishes.

@@ -35,6 +35,9 @@ absl::StatusOr<std::unique_ptr<Loop>> Loop::Load(const Options& options, const P
   loop->led_ms_ = parts.env->MonotonicMs();
   const absl::StatusOr<uint64_t> epoch = parts.store->TakeOver(options.take_over_after);
   if (!epoch.ok()) return epoch.status();
+  if (options.before_replay) {
+    if (absl::Status status = options.before_replay(*parts.store); !status.ok()) return status;
+  }
   if (absl::Status status = loop->Replay(); !status.ok()) return status;
   return loop;
 }
@@ -179,7 +182,7 @@ void Loop::Stop() {
   Fail(absl::UnavailableError("The coordinator was stopped."));
   if (thread_.joinable()) thread_.join();
   if (committer_ != nullptr) committer_->Stop();  // it feeds the fold, so it ends first
-  fold_.reset();
+  if (fold_ != nullptr) fold_->Stop();
 }
 
 Time Loop::Now() const {

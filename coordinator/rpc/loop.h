@@ -58,8 +58,9 @@ class Loop {
     Limits farm;
     size_t queued_inputs = 10'000;
     SnapshotFold::Options snapshots;
-    int64_t leader_lease_ms = 0;              // 0: nobody else can take over
-    std::optional<uint64_t> take_over_after;  // only where the newest epoch is this one; empty: in any case
+    int64_t leader_lease_ms = 0;                        // 0: nobody else can take over
+    std::function<absl::Status(Store&)> before_replay;  // runs after the take-over; may be empty
+    std::optional<uint64_t> take_over_after;            // only where the newest epoch is this one; empty: in any case
   };
   // All of it outlives the loop.
   struct Parts {
@@ -103,6 +104,10 @@ class Loop {
 
   // A finished job from the store's archive; `done` is called on the store's thread. NOT_FOUND where there is none.
   void ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
+
+  // What is durable, as of one batch of the log, on a thread of its own that may be kept for a while; null where the
+  // loop ends before.
+  void LookAtDurable(std::function<void(const Farm* farm, uint64_t sequence)> look) { fold_->Look(std::move(look)); }
 
   // Takes nothing more, answers what it has taken, then ends. Returns at once.
   void Drain();

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/blob/blob_store.h"
+#include "coordinator/rpc/backup.h"
 #include "coordinator/rpc/blob_service.h"
 #include "coordinator/rpc/client_service.h"
 #include "coordinator/rpc/job_reader.h"
@@ -61,12 +62,14 @@ struct Server::Parts {
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, const ServerParts& given) {
+  if (absl::Status status = RemoveBrokenBackups(*given.env, options.data_folder); !status.ok()) return status;
   auto parts = std::make_unique<Parts>();
   Loop::Options loop_options;
   loop_options.farm = options.farm;
   loop_options.queued_inputs = options.limits.queued_inputs;
   loop_options.leader_lease_ms = options.leader_lease_ms;
   loop_options.take_over_after = options.take_over_after;
+  loop_options.before_replay = [&](Store& store) { return RestoreBackup(*given.env, options.data_folder, store); };
   absl::StatusOr<std::unique_ptr<Loop>> loop =
       Loop::Load(loop_options, {given.env, given.log, given.store, given.random_bits});
   if (!loop.ok()) return loop.status();
@@ -92,6 +95,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   client_parts.pool = parts->pool.get();
   client_parts.blobs = parts->blobs.get();
   client_parts.env = given.env;
+  client_parts.backup = {parts->loop.get(), parts->pool.get(), given.env, options.data_folder,
+                         options.software_version};
   client_parts.random_bits = given.random_bits;
   client_parts.reply_bytes = options.limits.reply_bytes;
   parts->clients = std::make_unique<ClientServiceImpl>(std::move(client_parts));

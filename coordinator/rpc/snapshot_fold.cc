@@ -14,13 +14,16 @@ SnapshotFold::SnapshotFold(std::unique_ptr<Farm> farm, uint64_t sequence, const 
       shared_(std::make_shared<Shared>()),
       thread_([this] { Main(); }) {}
 
-SnapshotFold::~SnapshotFold() {
+void SnapshotFold::Stop() {
   {
     std::lock_guard<std::mutex> lock(shared_->mutex);
     shared_->stopping = true;
   }
   shared_->changed.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  std::deque<std::function<void(const Farm*, uint64_t)>> looks;
+  looks.swap(shared_->looks);  // no other thread adds any more
+  for (const auto& look : looks) look(nullptr, 0);
 }
 
 void SnapshotFold::Add(const farm::v1::RecordBatch& batch) {
@@ -31,20 +34,44 @@ void SnapshotFold::Add(const farm::v1::RecordBatch& batch) {
   shared_->changed.notify_all();
 }
 
+void SnapshotFold::Look(std::function<void(const Farm*, uint64_t)> look) {
+  {
+    std::lock_guard<std::mutex> lock(shared_->mutex);
+    if (!shared_->stopping) {
+      shared_->looks.push_back(std::move(look));
+      shared_->changed.notify_all();
+      return;
+    }
+  }
+  look(nullptr, 0);
+}
+
+bool SnapshotFold::NextBatch(farm::v1::RecordBatch* batch, bool* may_save) {
+  std::unique_lock<std::mutex> lock(shared_->mutex);
+  for (;;) {
+    shared_->changed.wait(lock,
+                          [this] { return shared_->stopping || !shared_->batches.empty() || !shared_->looks.empty(); });
+    if (shared_->stopping) return false;
+    if (shared_->looks.empty()) break;
+    const auto look = std::move(shared_->looks.front());
+    shared_->looks.pop_front();
+    lock.unlock();
+    look(farm_.get(), sequence_);
+    lock.lock();
+  }
+  *batch = std::move(shared_->batches.front());
+  shared_->batches.pop_front();
+  *may_save = !shared_->saving;
+  return true;
+}
+
 void SnapshotFold::Main() {
   size_t records = 0;
   size_t bytes = 0;
   for (;;) {
     farm::v1::RecordBatch batch;
     bool may_save = false;
-    {
-      std::unique_lock<std::mutex> lock(shared_->mutex);
-      shared_->changed.wait(lock, [this] { return shared_->stopping || !shared_->batches.empty(); });
-      if (shared_->stopping) return;
-      batch = std::move(shared_->batches.front());
-      shared_->batches.pop_front();
-      may_save = !shared_->saving;
-    }
+    if (!NextBatch(&batch, &may_save)) return;
     shared_->changed.notify_all();
     for (const farm::v1::Record& record : batch.records()) {
       const absl::Status status = farm_->Apply(record);

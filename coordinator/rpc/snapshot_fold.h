@@ -42,11 +42,16 @@ class SnapshotFold {
 
   // `farm` has folded the log's first `sequence` batches.
   SnapshotFold(std::unique_ptr<Farm> farm, uint64_t sequence, const Options& options, Events events);
+  ~SnapshotFold() { Stop(); }
   // Ends the thread; no event is called afterwards. `saved` may still be called.
-  ~SnapshotFold();
+  void Stop();
 
   // The next durable batch. Waits while kUnfoldedBatches are waiting.
   void Add(const farm::v1::RecordBatch& batch);
+
+  // Shows what is durable, as of a batch, on the fold's thread; or null where it ends before. Any thread; returns at
+  // once.
+  void Look(std::function<void(const Farm* farm, uint64_t sequence)> look);
 
  private:
   struct Shared {
@@ -55,9 +60,12 @@ class SnapshotFold {
     bool stopping = false;
     bool saving = false;
     std::deque<farm::v1::RecordBatch> batches;
+    std::deque<std::function<void(const Farm*, uint64_t)>> looks;
   };
 
   void Main();
+  // Waits for the next batch, and shows the farm meanwhile; false: the thread shall end.
+  bool NextBatch(farm::v1::RecordBatch* batch, bool* may_save);
 
   const std::unique_ptr<Farm> farm_;
   uint64_t sequence_;

@@ -196,6 +196,8 @@ Result Farm::Storyctl(const std::vector<std::string>& arguments, const std::stri
   result.exit_code = ended.has_value() && ended->signal == 0 ? ended->code : -1;
   result.out = Read(stem + ".out");
   result.err = Read(stem + ".err");
+  fs::remove(stem + ".out");
+  fs::remove(stem + ".err");
   return result;
 }
 
@@ -225,8 +227,9 @@ void Farm::AddTinyModel() { MustStoryctl({"models", "add", "tiny", Source("tests
 std::string Farm::SubmitStory(int panels, int seed, const std::string& key) {
   std::ofstream story(File("story.yaml"));
   story << "title: A story of faults\ncharacters:\n  Ann: a girl in a red coat\n  Bo: a small grey dog\nchapters:\n";
+  const int a_chapter = std::max(12, panels / 100);
   for (int panel = 0; panel < panels; ++panel) {
-    if (panel % 12 == 0) story << "  - title: chapter " << panel / 12 << "\n    panels:\n";
+    if (panel % a_chapter == 0) story << "  - title: chapter " << panel / a_chapter << "\n    panels:\n";
     story << "      - \""
           << (panel % 3 == 0   ? "[Ann]"
               : panel % 3 == 1 ? "[Bo]"

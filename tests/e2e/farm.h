@@ -62,7 +62,8 @@ class Farm {
 
   // Adds the demo model, submits the demo story with few steps; returns the job.
   std::string SubmitDemoStory();
-  // A story of so many panels, two characters and a page for each dozen, whose pictures follow from `seed`.
+  // A story of so many panels in chapters of a dozen or a hundredth, with two characters, whose pictures follow from
+  // `seed`.
   std::string SubmitStory(int panels, int seed, const std::string& key = "");
   void AddTinyModel();
   // Looks at the job until `enough` says so. Fails the test after two minutes.

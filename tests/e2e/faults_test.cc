@@ -1,23 +1,20 @@
 // Real faults, with real processes. A suite is a fault, a test what is promised then; fault_matrix.py makes the table
-// of deploy/docs/faults.md of them. Engines render nothing here, so that each picture is known and counted.
+// of deploy/docs/faults.md of them. Beside this file: leader_faults_test.cc.
 //
 //   faults_e2e_test [--rounds N]     rounds of random kills; a few by default
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <random>
 #include <set>
 #include <string>
-#include <string_view>
 #include <thread>
 
 #include "pipeline/base/digest.h"
-#include "tests/e2e/farm.h"
+#include "tests/e2e/fault_rig.h"
 #include "tests/support/cutting_proxy.h"
 #include "tests/support/small_disk.h"
 
@@ -27,87 +24,12 @@ namespace {
 using testing_support::CuttingProxy;
 using testing_support::SmallDisk;
 
-constexpr int kPanels = 24;
-int g_rounds = 3;
-
-// One farm that nothing befalls, for all tests: what the pages must be.
-class Reference : public testing::Environment {
- public:
-  static Files Render(int seed, int image_bytes = 0) {
-    std::unique_ptr<Farm>& farm = farms_[image_bytes];
-    if (farm == nullptr) {
-      FarmOptions options;
-      options.null_engine = true;
-      options.image_bytes = image_bytes;
-      farm = std::make_unique<Farm>(options);
-      farm->StartCoordinator();
-      farm->StartWorker("one");
-      farm->AddTinyModel();
-    }
-    const std::string job = farm->SubmitStory(kPanels, seed);
-    farm->WaitForEnd(job);
-    return farm->Fetch(job);
-  }
-  void TearDown() override { farms_.clear(); }
-
- private:
-  static std::map<int, std::unique_ptr<Farm>> farms_;
-};
-std::map<int, std::unique_ptr<Farm>> Reference::farms_;
-
-FarmOptions NullEngines(int step_ms, int image_bytes = 0) {
-  FarmOptions options;
-  options.null_engine = true;
-  options.step_ms = step_ms;
-  options.image_bytes = image_bytes;
-  return options;
-}
-
-// Panels whose result the farm has accepted.
-std::set<int> Accepted(const nlohmann::json& status) {
-  std::set<int> panels;
-  if (!status.is_object()) return panels;
-  for (const nlohmann::json& task : status["tasks"]) {
-    const std::string name = task["task"];
-    if (name.find("/frame/") != std::string::npos && task["state"] == "done") {
-      panels.insert(std::stoi(name.substr(name.rfind('/') + 1)));
-    }
-  }
-  return panels;
-}
-
-std::map<int, int> RendersByPanel(const Farm& farm) {
-  std::map<int, int> renders;
-  for (const auto& [line, times] : farm.Renders()) renders[std::stoi(line)] += times;
-  return renders;
-}
-
-// No panel was rendered more often than it was handed out, and where nothing was lost no more than once.
-void ExpectNoWaste(Farm& farm, const std::string& job, bool nothing_was_lost) {
-  const nlohmann::json status = farm.Status(job);
-  int identity_attempts = 0;
-  std::map<int, int> attempts;
-  for (const nlohmann::json& task : status["tasks"]) {
-    const std::string name = task["task"];
-    const int times = task["attempts"];
-    if (name.find("/identity/") != std::string::npos) identity_attempts = std::max(identity_attempts, times);
-    if (name.find("/frame/") != std::string::npos) attempts[std::stoi(name.substr(name.rfind('/') + 1))] = times;
-  }
-  for (const auto& [panel, times] : RendersByPanel(farm)) {
-    EXPECT_LE(times, nothing_was_lost ? 1 : std::max(identity_attempts, attempts[panel])) << "panel " << panel;
-  }
-}
-
-void WaitForFrames(Farm& farm, const std::string& job, int frames) {
-  farm.WaitFor(job, "frames", [frames](const nlohmann::json& status) { return status["frames_done"] >= frames; });
-}
-
 TEST(WhenAnyProcessIsKilledAtARandomMoment, EveryPageComesOutAsWithoutItAndNoAcceptedPanelIsRenderedAgain) {
-  for (int round = 1; round <= g_rounds; ++round) {
+  for (int round = 1; round <= Rounds(); ++round) {
     SCOPED_TRACE("round " + std::to_string(round));
     const int seed = 1000 * round;
     std::mt19937 random(static_cast<unsigned>(round));
-    const Files expected = Reference::Render(seed);
+    const Files expected = Reference(seed);
     Farm farm(NullEngines(8));
     farm.StartCoordinator();
     farm.StartWorker("one");
@@ -152,7 +74,7 @@ TEST(WhenTheCoordinatorIsKilled, WorkersGoOnAndNothingIsRenderedTwice) {
   farm.Kill("farm");
   farm.StartCoordinator();
   farm.WaitForEnd(job);
-  ExpectSame(farm.Fetch(job), Reference::Render(7));
+  ExpectSame(farm.Fetch(job), Reference(7));
   ExpectNoWaste(farm, job, true);
 }
 
@@ -167,7 +89,7 @@ TEST(WhenRedisIsKilled, ItIsStartedAgainAndNothingIsRenderedTwice) {
   farm.KillPrivateRedis();
   farm.WaitForEnd(job);
   EXPECT_TRUE(farm.Runs("farm"));
-  ExpectSame(farm.Fetch(job), Reference::Render(7));
+  ExpectSame(farm.Fetch(job), Reference(7));
   ExpectNoWaste(farm, job, true);
 }
 
@@ -182,13 +104,13 @@ TEST(WhenAWorkerIsFrozenPastItsLease, ItsPanelsGoToOthersAndWhatItFinishesLateCh
   farm.StartWorker("stays");
   farm.WaitForEnd(job);
   const Files before = farm.Fetch(job);
-  ExpectSame(before, Reference::Render(8));
+  ExpectSame(before, Reference(8));
   farm.Signal("freezes", SIGCONT);
   // It delivers what it had, hears that nobody wants it, and works on.
   farm.Stop("stays");
   const std::string next = farm.SubmitStory(kPanels, 9);
   farm.WaitForEnd(next);
-  ExpectSame(farm.Fetch(next), Reference::Render(9));
+  ExpectSame(farm.Fetch(next), Reference(9));
   std::filesystem::remove_all(farm.File("fetched-" + job));
   ExpectSame(farm.Fetch(job), before);
 }
@@ -212,7 +134,7 @@ TEST(WhenTheDiskOfTheCoordinatorIsFull, NothingAcceptedIsLostAndItGoesOnOnceTher
   EXPECT_TRUE(farm.Runs("farm"));
   disk->Empty();
   farm.WaitForEnd(job);
-  ExpectSame(farm.Fetch(job), Reference::Render(10));
+  ExpectSame(farm.Fetch(job), Reference(10));
   ExpectNoWaste(farm, job, false);
   farm.Kill("farm");  // before its disk goes
   farm.StartCoordinator();
@@ -233,13 +155,13 @@ TEST(WhenTheDiskOfAWorkerIsFull, OthersDrawItsPanelsAndTheStoryGoesOn) {
   disk->Fill();
   farm.StartWorker("stays");
   farm.WaitForEnd(job);
-  ExpectSame(farm.Fetch(job), Reference::Render(11));
+  ExpectSame(farm.Fetch(job), Reference(11));
   ExpectNoWaste(farm, job, false);
   farm.Stop("full");  // before its disk goes
 }
 
 TEST(WhenABlobIsHalfWritten, ItIsWrittenAnewAndNobodySeesTheHalf) {
-  const Files expected = Reference::Render(12, 100'000);
+  const Files expected = Reference(12, 100'000);
   Farm farm(NullEngines(5, 100'000));
   farm.StartCoordinator();
   farm.AddTinyModel();
@@ -266,7 +188,7 @@ TEST(WhenABlobIsHalfWritten, ItIsWrittenAnewAndNobodySeesTheHalf) {
 
 TEST(WhenAnUploadIsCutMidway, ItGoesOnWhereItStoodAndNothingIsRenderedTwice) {
   constexpr int kBytes = 1'500'000;
-  const Files expected = Reference::Render(13, kBytes);
+  const Files expected = Reference(13, kBytes);
   Farm farm(NullEngines(5, kBytes));
   farm.StartCoordinator();
   farm.AddTinyModel();
@@ -293,7 +215,7 @@ TEST(WhenAStoryIsSubmittedTwice, ItIsOneJobAlsoAfterTheCoordinatorWasKilled) {
   farm.StartWorker("one");
   farm.WaitForEnd(job);
   EXPECT_EQ(farm.SubmitStory(kPanels, 14, "night-1"), job);
-  ExpectSame(farm.Fetch(job), Reference::Render(14));
+  ExpectSame(farm.Fetch(job), Reference(14));
   ExpectNoWaste(farm, job, true);
 }
 
@@ -312,19 +234,38 @@ TEST(WhenAWorkersClockIsAnHourOff, NothingChanges) {
   const std::string job = farm.SubmitStory(kPanels, 15);
   farm.WaitForEnd(job);
   EXPECT_NE(farm.Log("ahead").substr(0, 13), farm.Log("behind").substr(0, 13)) << "their clocks were not set wrong";
-  ExpectSame(farm.Fetch(job), Reference::Render(15));
+  ExpectSame(farm.Fetch(job), Reference(15));
   ExpectNoWaste(farm, job, true);
   EXPECT_EQ(farm.Log("farm").find("task returned"), std::string::npos) << farm.Log("farm");
 }
 
+TEST(WhenTwoWorkersHaveOneNodeId, TheSecondIsRefusedAndToldWhatToDo) {
+  Farm farm(NullEngines(20));
+  farm.StartCoordinator();
+  farm.AddTinyModel();
+  farm.StartWorker("original");
+  farm.WaitUntil("the first worker",
+                 [&farm] { return farm.MustStoryctl({"nodes"}).find("original") != std::string::npos; });
+  const std::string job = farm.SubmitStory(kPanels, 16);
+  WaitForFrames(farm, job, 4);
+  std::filesystem::create_directory(farm.File("copy"));
+  std::filesystem::permissions(farm.File("copy"), std::filesystem::perms::owner_all);
+  for (const char* file : {"node-id", "version"}) {
+    std::filesystem::copy(farm.File("original/") + file, farm.File("copy/") + file);
+  }
+  farm.StartWorker("copy");
+  farm.WaitUntil("the refusal",
+                 [&farm] { return farm.Log("copy").find("delete the file node-id") != std::string::npos; });
+  farm.WaitForEnd(job);
+  ExpectSame(farm.Fetch(job), Reference(16));
+  ExpectNoWaste(farm, job, true);
+  // With an id of its own it works.
+  farm.Stop("copy");
+  std::filesystem::remove(farm.File("copy/node-id"));
+  farm.StartWorker("copy");
+  farm.WaitUntil("the second worker",
+                 [&farm] { return farm.MustStoryctl({"nodes"}).find("copy") != std::string::npos; });
+}
+
 }  // namespace
 }  // namespace storyfarm::e2e
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  for (int i = 1; i + 1 < argc; ++i) {
-    if (std::string_view(argv[i]) == "--rounds") storyfarm::e2e::g_rounds = std::atoi(argv[i + 1]);
-  }
-  testing::AddGlobalTestEnvironment(new storyfarm::e2e::Reference);  // gtest's own from here on
-  return RUN_ALL_TESTS();
-}

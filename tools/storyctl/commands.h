@@ -89,6 +89,14 @@ struct AddModelOptions {
 Outcome AddModel(const Context& context, const AddModelOptions& options);
 Outcome ListModels(const Context& context);
 
+// The folder is made, or brought up to date where it holds an earlier backup.
+Outcome Backup(const Context& context, const std::string& folder);
+struct RestoreOptions {
+  std::string backup;  // a folder
+  std::string data;    // a coordinator's data folder: not there yet, or empty
+};
+Outcome Restore(const Context& context, const RestoreOptions& options);
+
 struct RenderOptions {
   std::string story;
   std::string model;       // a folder

@@ -93,6 +93,21 @@ absl::Status FarmClient::Watch(const std::string& job_id, int patience_s,
   }
 }
 
+absl::Status FarmClient::Backup(const std::function<absl::Status(const std::string&)>& take) {
+  grpc::ClientContext context;
+  context.set_wait_for_ready(base::NamesSeveral(target_));
+  const auto stream = client_->Backup(&context, farm::v1::BackupRequest());
+  farm::v1::BackupChunk chunk;
+  while (stream->Read(&chunk)) {
+    if (absl::Status taken = take(chunk.data()); !taken.ok()) {
+      context.TryCancel();
+      stream->Finish();
+      return taken;
+    }
+  }
+  return Explain(stream->Finish());
+}
+
 std::vector<farm::v1::Problem> ProblemsOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kProblemsUrl);
   farm::v1::Problems problems;

@@ -51,6 +51,9 @@ class FarmClient {
                      const std::function<bool(const farm::v1::JobStatus&)>& on_status,
                      const std::function<void(const std::string&)>& on_wait);
 
+  // The farm's durable state, as bytes in order. An error of `take` ends it and is returned.
+  absl::Status Backup(const std::function<absl::Status(const std::string&)>& take);
+
   farm::v1::BlobService::StubInterface& blobs() { return *blobs_; }
   const std::string& target() const { return target_; }
 

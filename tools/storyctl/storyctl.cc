@@ -32,6 +32,8 @@ struct CommandLine {
   WatchOptions watch;
   FetchOptions fetch;
   std::string cancel_job;
+  std::string backup_folder;
+  RestoreOptions restore;
   std::string steered_job;
   uint32_t priority = 50;
   DrainNodeOptions drain;
@@ -92,6 +94,15 @@ void CommandLine::AddFarmCommands() {
   c->add_option("job", cancel_job, "Job")->required();
 
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
+
+  c = Command(&app, "backup", "Copy all that the farm knows, while it works, into a folder",
+              [this](const Context& context) { return Backup(context, backup_folder); });
+  c->add_option("folder", backup_folder, "New, or with an earlier backup, which is brought up to date")->required();
+
+  c = Command(&app, "restore", "Make a coordinator's data folder from a backup",
+              [this](const Context& context) { return Restore(context, restore); });
+  c->add_option("backup", restore.backup, "Folder that backup wrote")->required();
+  c->add_option("--data", restore.data, "Data folder to make, for storyfarm-coordinator --data")->required();
 }
 
 void CommandLine::AddSteering() {

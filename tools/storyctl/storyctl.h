@@ -2,7 +2,7 @@
 // without any farm.
 //
 //   arguments --storyctl.cc--> Context + one command (commands.h)
-//        submit, jobs, status, watch, fetch, cancel, nodes, models --farm_client.h--> coordinator
+//        submit, jobs, status, watch, fetch, cancel, nodes, models, backup --farm_client.h--> coordinator
 //        render --> pipeline/story, pipeline/plan --local_job.h--> storyfarm-engine, a child process
 //
 // Results go to stdout, as JSON with --json; progress and problems to stderr; exit_code.h says how it went.

@@ -322,6 +322,7 @@ absl::Status Agent::Run() {
   self.software_version = state.options.software_version;
   self.node_id = state.folder.node_id;
   self.node_name = state.options.node_name;
+  self.process = state.parts.random_bits();
   self.devices = state.reports;
   state.session = std::make_unique<Session>(std::move(self), *std::move(outbox), state.options.limits);
 

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -153,6 +154,7 @@ struct ControlLink::State {
   std::shared_ptr<Stream> stream;  // null: none
   bool stopping = false;
   int failures = 0;
+  std::optional<std::chrono::steady_clock::time_point> twin_since;
   std::thread thread;
 
   std::shared_ptr<grpc::Channel> MakeChannel() const {
@@ -193,6 +195,17 @@ struct ControlLink::State {
     }
   }
 
+  // Whether another process has had this node's id for longer than one that was killed can seem to.
+  bool IsTwinForGood(const grpc::Status& status) {
+    if (status.error_code() != grpc::StatusCode::ALREADY_EXISTS) {
+      twin_since.reset();
+      return false;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!twin_since.has_value()) twin_since = now;
+    return now - *twin_since > Milliseconds(options.twin_patience_ms);
+  }
+
   // After a stream's end: whether to try again, after a pause.
   bool GoOn(Stream& ended) {
     const grpc::Status& status = ended.status();
@@ -209,13 +222,18 @@ struct ControlLink::State {
           absl::StrCat("What listens at ", options.coordinator, " is no storyfarm coordinator; check --coordinator.")));
       return false;
     }
+    if (IsTwinForGood(status)) {
+      parts.on_refused(absl::FailedPreconditionError(Reason(status)));
+      return false;
+    }
     if (ended.welcomed()) {
       backoff.Reset();
       failures = 0;
     }
     // Said when it happens and then every now and then, not at each try.
     if (failures++ % 20 == 0) {
-      parts.log->Warning("no coordinator: trying again until it answers",
+      parts.log->Warning(twin_since.has_value() ? "refused: trying again for a while"
+                                                : "no coordinator: trying again until it answers",
                          {{"coordinator", options.coordinator}, {"why", Reason(status)}});
     }
     std::unique_lock<std::mutex> lock(mutex);

@@ -24,6 +24,9 @@ struct LinkOptions {
   int64_t most_pause_ms = 3000;
   // A coordinator that accepts a stream and says nothing is given up on.
   int64_t welcome_within_ms = 15'000;
+  // Refused because another process has this node's id, it goes on for longer than a lease: a process of its own that
+  // was killed may look alive for so long. Then the other one is another machine's.
+  int64_t twin_patience_ms = 20'000;
   // Messages waiting to leave: a coordinator that reads so slowly is as good as gone.
   size_t unsent = 4096;
 };
@@ -34,7 +37,8 @@ struct LinkParts {
   std::function<uint64_t()> random_bits;
   // Digests for Hello, the most recently used first. Called on the link's thread.
   std::function<std::vector<std::string>()> cached;
-  // The coordinator refuses this worker for good (its protocol version): a sentence. Called once, on the link's thread.
+  // The coordinator refuses this worker for good (its protocol version, a node id that another machine has, too): a
+  // sentence. Called once, on the link's thread.
   std::function<void(const absl::Status&)> on_refused;
 };
 

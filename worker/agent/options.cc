@@ -87,7 +87,8 @@ std::string Footer() {
       "leaves; a second one leaves at once. Finished work that was not delivered is delivered at the next start.\n\n"
       "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 data folder not writable, from a newer "
       "version or\n"
-      "in use; 4 the engine is missing or a device does not work; 5 the coordinator does not take this version.\n");
+      "in use; 4 the engine is missing or a device does not work; 5 the coordinator does not take this version,\n"
+      "or another worker has the same node id.\n");
   return text;
 }
 

@@ -20,7 +20,7 @@ enum ExitCode {
   kExitUsage = 2,       // a flag, variable or key that makes no sense
   kExitDataFolder = 3,  // not writable, from a newer version, or in use by another worker
   kExitEngine = 4,      // the engine program is missing, or a device does not work
-  kExitRefused = 5,     // the coordinator does not take this worker: its version
+  kExitRefused = 5,     // the coordinator does not take this worker: its version, or a node id that another has
 };
 
 struct ProgramOptions {

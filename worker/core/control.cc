@@ -28,6 +28,7 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_software_version(self.software_version);
   hello->set_node_id(self.node_id);
   hello->set_node_name(self.node_name);
+  hello->set_process(self.process);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
     *report = device.report;

@@ -209,6 +209,7 @@ struct Self {
   std::string software_version;
   std::string node_id;
   std::string node_name;
+  uint64_t process = 0;  // drawn at its start; 0: not told
   std::vector<farm::v1::DeviceReport> devices;
 };
 

@@ -30,6 +30,35 @@ TEST(Fencing, AWorkerThatDiesLosesItsGroupToAnother) {
   h.CheckReplay();
 }
 
+TEST(Fencing, AnotherProcessWithTheSameNodeIdIsRefusedWhileTheFirstOneIsAlive) {
+  Harness h;
+  farm::v1::Hello hello = h.HelloOf("a");
+  hello.set_process(1);
+  const uint64_t first = h.ConnectWith(hello);
+  h.Submit(Story("j-1", 4));
+  ASSERT_GT(h.HeldTasks("a"), 0u);
+  hello.set_process(2);
+  const uint64_t copy = h.ConnectWith(hello);
+  EXPECT_TRUE(absl::IsAlreadyExists(h.closed[copy])) << h.closed[copy];
+  EXPECT_THAT(std::string(h.closed[copy].message()), testing::HasSubstr("delete the file node-id"));
+  EXPECT_EQ(h.closed.count(first), 0u) << "whoever was there first stays";
+  h.session_of["a"] = first;
+  h.RunAll();
+  EXPECT_EQ(h.Status("j-1").state(), farm::v1::JOB_DONE);
+  EXPECT_EQ(h.Status("j-1").frames_attempted(), 4u);
+
+  // The same process again replaces its own stream, and another one follows a process that is silent for a lease.
+  hello.set_process(1);
+  const uint64_t again = h.ConnectWith(hello);
+  EXPECT_EQ(h.closed.count(again), 0u);
+  EXPECT_TRUE(absl::IsAborted(h.closed[first]));
+  h.Advance(20000);
+  hello.set_process(3);
+  const uint64_t restarted = h.ConnectWith(hello);
+  EXPECT_EQ(h.closed.count(restarted), 0u);
+  h.CheckReplay();
+}
+
 TEST(Fencing, ALateResultIsTakenIfNobodyElseWasGrantedTheFrame) {
   Harness h;
   h.Connect("a");

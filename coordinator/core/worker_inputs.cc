@@ -189,7 +189,6 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.name = hello.node_name().empty() ? hello.node_id().substr(0, 8) : hello.node_name();
   node.software_version = hello.software_version();
   node.session = input.session;
-  node.process = hello.process();
   const bool restarted = node.process != hello.process();
   node.process = hello.process();
   node.last_heard_ms = now.monotonic_ms;

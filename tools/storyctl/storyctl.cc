@@ -32,12 +32,12 @@ struct CommandLine {
   WatchOptions watch;
   FetchOptions fetch;
   std::string cancel_job;
-  std::string backup_folder;
-  RestoreOptions restore;
   std::string steered_job;
   uint32_t priority = 50;
   DrainNodeOptions drain;
   std::string explain_task;
+  std::string backup_folder;
+  RestoreOptions restore;
   AddModelOptions add_model;
   RenderOptions render;
   std::string shell;

@@ -115,7 +115,7 @@ def main():
     step = (decoder_step_function if given.decoder_only else step_function)(vae)
     if run.device.type == "cuda" and not given.no_compile:
         step = torch.compile(step)
-    done, begun, total = 0, None, 0.0
+    done, begun = 0, None
     shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
     while True:
         if begun is not None and run.left() < 12:

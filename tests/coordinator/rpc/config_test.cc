@@ -58,6 +58,7 @@ TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
   EXPECT_TRUE(absl::IsInvalidArgument(Read({"--frobnicate"}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Read({"--log-format", "xml"}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Read({"--port-file", "p"}).status()));
+  EXPECT_THAT(std::string(Read({"--blobs", "/b"}).status().message()), HasSubstr("--blobs needs --redis"));
 }
 
 TEST_F(ConfigTest, HelpShowsEveryDefaultAndExitCode) {

@@ -1,5 +1,7 @@
 #include "tests/sim/judge.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "pipeline/plan/names.h"
 #include "tests/sim/workload.h"
@@ -50,7 +52,7 @@ void Judge::Hears(Belief& belief, int64_t now_ms, uint64_t session, const std::s
                   const WorkerMessage& message) {
   const auto news = [&](const FencingToken& token) { belief.news_ms[FromMessage(token)] = now_ms; };
   if (message.has_hello()) {
-    belief.newest[node_id] = session;
+    belief.before_hello = std::exchange(belief.newest[node_id], session);
     for (const auto& held : message.hello().held()) news(held.token());
     for (const auto& entry : message.hello().outbox()) news(entry.token());
   }
@@ -62,6 +64,10 @@ void Judge::Hears(Belief& belief, int64_t now_ms, uint64_t session, const std::s
 
 void Judge::Decides(Belief& belief, int64_t now_ms, const coordinator::Decisions& decisions, uint64_t session,
                     const std::string& node_id, bool ticked) {
+  for (const coordinator::CloseSession& close : decisions.closes) {
+    if (session != 0 && close.session == session && belief.newest[node_id] == session)
+      belief.newest[node_id] = belief.before_hello;
+  }
   if (session != 0 && belief.newest[node_id] != session && !decisions.records.empty())
     Complain(Rule::kStreamCurrent, absl::StrCat("a stream of ", node_id, " that was replaced made records"));
   for (const Record& record : decisions.records) {

@@ -25,7 +25,8 @@ namespace storyfarm::sim {
 struct Belief {
   Ledger ledger;                           // of what it has decided, durable or not
   std::map<Token, int64_t> news_ms;        // by live grant: when a current stream last told of it, on its own clock
-  std::map<std::string, uint64_t> newest;  // by node: session of the newest stream
+  std::map<std::string, uint64_t> newest;  // by node: session of the newest stream that was not refused
+  uint64_t before_hello = 0;               // what it was before the Hello that is being heard
 };
 
 class Judge {

@@ -58,6 +58,7 @@ void Node::Boot() {
   worker::Self self;
   self.node_id = disk_.node_id;
   self.node_name = disk_.node_id;
+  self.process = dice_.Bits() | 1;
   for (SimDevice& device : devices_) {
     self.devices.push_back(device.report);
     device.running = device.warm = false;

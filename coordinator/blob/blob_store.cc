@@ -11,14 +11,21 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(base::Env& env, const
                                                            const BlobStoreOptions& options) {
   base::FileStoreOptions store;
   store.writer = options.writer;
+  store.budget_bytes = options.quota_bytes;
+  store.evict = false;
   auto files = base::FileStore::Open(env, root, store);
   if (!files.ok()) return files.status();
-  return std::unique_ptr<BlobStore>(new BlobStore(*std::move(files)));
+  return std::unique_ptr<BlobStore>(new BlobStore(*std::move(files), options.condemned));
+}
+
+bool BlobStore::HasLocked(const base::Digest& digest) {
+  return condemned_.count(digest.Bytes()) == 0 && files_->PinFile(digest).ok();
 }
 
 bool BlobStore::Has(const std::string& digest) {
   const auto parsed = base::Digest::FromBytes(digest);
-  return parsed.ok() && files_->Has(*parsed);
+  std::lock_guard<std::mutex> lock(mutex_);
+  return parsed.ok() && HasLocked(*parsed);
 }
 
 absl::StatusOr<std::vector<farm::v1::BlobRef>> BlobStore::FindMissing(const std::vector<farm::v1::BlobRef>& blobs) {
@@ -28,7 +35,7 @@ absl::StatusOr<std::vector<farm::v1::BlobRef>> BlobStore::FindMissing(const std:
     const auto digest = base::Digest::FromBytes(blob.digest());
     if (!digest.ok()) return digest.status();
     if (!seen.insert(blob.digest()).second) continue;
-    if (!files_->Has(*digest)) {
+    if (!Has(blob.digest())) {
       missing.push_back(blob);
       continue;
     }
@@ -49,6 +56,13 @@ absl::StatusOr<std::unique_ptr<base::StoreWriter>> BlobStore::OpenWriter(const f
     return absl::InvalidArgumentError(absl::StrCat("blob ", digest->Hex(), " has ", blob.size_bytes(),
                                                    " bytes; the farm takes files of up to ", kMaxBlobBytes));
   }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (condemned_.count(blob.digest()) > 0) {
+      return absl::AbortedError(
+          absl::StrCat("an old file of blob ", digest->Hex(), " is just being removed: send it again in a second"));
+    }
+  }
   return files_->OpenWriter(*digest, blob.size_bytes(), upload_id);
 }
 
@@ -61,7 +75,47 @@ absl::StatusOr<uint64_t> BlobStore::KeptBytes(const farm::v1::BlobRef& blob, con
 absl::StatusOr<base::FilePin> BlobStore::Pin(const std::string& digest) {
   const auto parsed = base::Digest::FromBytes(digest);
   if (!parsed.ok()) return parsed.status();
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (condemned_.count(digest) > 0) {
+    return absl::NotFoundError(absl::StrCat("Blob ", parsed->Hex(), " is being removed, as nothing needed it."));
+  }
   return files_->PinFile(*parsed);
+}
+
+std::vector<std::string> BlobStore::Unused() {
+  std::vector<std::string> unused;
+  for (const base::StoredFile& file : files_->List()) {
+    if (files_->IdleMs(file.digest) >= kPinMs) unused.push_back(file.digest.Bytes());
+  }
+  return unused;
+}
+
+bool BlobStore::Condemn(const std::string& digest) {
+  const auto parsed = base::Digest::FromBytes(digest);
+  std::lock_guard<std::mutex> lock(mutex_);
+  return parsed.ok() && files_->IdleMs(*parsed) >= kPinMs && condemned_.insert(digest).second;
+}
+
+absl::Status BlobStore::Unlink(const std::string& digest) {
+  const auto parsed = base::Digest::FromBytes(digest);
+  if (!parsed.ok()) return parsed.status();
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (condemned_.count(digest) == 0) {
+    return absl::FailedPreconditionError(absl::StrCat("blob ", parsed->Hex(), " is not condemned"));
+  }
+  if (absl::Status removed = files_->Remove(*parsed); !removed.ok()) return removed;
+  condemned_.erase(digest);
+  return absl::OkStatus();
+}
+
+void BlobStore::Spare(const std::string& digest) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  condemned_.erase(digest);
+}
+
+std::vector<std::string> BlobStore::Condemned() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {condemned_.begin(), condemned_.end()};
 }
 
 }  // namespace storyfarm::coordinator

@@ -40,7 +40,8 @@ void Farm::Parts::On(SubmitJob& input) {
                   id);
   }
   if (const absl::Status status = Job::Validate(spec, limits); !status.ok()) return Answer(input.request, status);
-  if (state.FindJob(spec.job_id()) != nullptr || state.archived_ordinals().count(spec.job_id()) > 0) {
+  if (state.FindJob(spec.job_id()) != nullptr || state.archived_ordinals().count(spec.job_id()) > 0 ||
+      state.forgotten().count(spec.job_id()) > 0) {
     return Answer(input.request, absl::AbortedError("the drawn job id is taken: submit again"));
   }
   if (state.live().size() >= limits.live_jobs) {

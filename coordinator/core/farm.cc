@@ -58,6 +58,7 @@ Decisions Farm::Step(const Time& now, Input input) {
     if (parts.schedule) parts.Schedule();
     parts.schedule = false;
     parts.OfferArchives();
+    parts.OfferDrops();
   }
   Decisions out = std::move(parts.out);
   parts.out = Decisions();

@@ -117,6 +117,21 @@ struct DrainNode {
   bool drained = true;
   bool at_once = false;  // what runs there is stopped and goes elsewhere, too
 };
+// Forgets a job that has ended: its records, its archive, its key. Its blobs may go (CondemnBlobs).
+struct ForgetJob {
+  uint64_t request = 0;
+  std::string job_id;
+};
+// Blobs that are among no LiveBlobs and in no archive, and that nobody was told to be present lately
+// (coordinator/blob). Once the reply has come their files may go; then tell BlobsUnlinked.
+struct CondemnBlobs {
+  uint64_t request = 0;
+  std::vector<std::string> digests;
+};
+struct BlobsUnlinked {
+  uint64_t request = 0;
+  std::vector<std::string> digests;
+};
 struct AddModel {
   uint64_t request = 0;
   farm::v1::ModelManifest model;  // with profile; its blobs are durable
@@ -142,9 +157,13 @@ struct Tick {};
 struct ArchiveStored {
   std::string job_id;
 };
+// The archive of a forgotten job, named earlier in Decisions::dropped_archives, is gone from the store.
+struct ArchiveRemoved {
+  std::string job_id;
+};
 
-using Input =
-    std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored>;
+using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, ForgetJob, CondemnBlobs, BlobsUnlinked,
+                           AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored, ArchiveRemoved>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -175,12 +194,20 @@ struct Archive {
   farm::v1::JobArchive body;
 };
 
+// A job was forgotten: take its archive out of the store, if there is one; then tell ArchiveRemoved. Named again after
+// a restart.
+struct DroppedArchive {
+  std::string job_id;
+  uint64_t after_record = 0;
+};
+
 struct Decisions {
   std::vector<farm::v1::Record> records;  // already applied here; append them in this order, before anything later
   std::vector<OutgoingMessage> messages;  // in order for each session
   std::vector<CloseSession> closes;
   std::vector<Reply> replies;
   std::vector<Archive> archives;
+  std::vector<DroppedArchive> dropped_archives;
   std::vector<std::string> changed_jobs;  // whose JobStatus may differ now: for watchers; sorted, no repeats
 };
 
@@ -243,6 +270,8 @@ class Farm {
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
   // Every blob that State names: models, what live jobs read, banks, results.
   BlobSizes LiveBlobs() const;
+  // Digests whose files are about to go: they count as missing.
+  std::vector<std::string> CondemnedBlobs() const;
 
  private:
   struct Parts;  // parts.h

@@ -44,7 +44,7 @@ struct Limits {
   int64_t prefetch_seconds = 10;  // the waiting group comes this long before the running one ends: time to fetch blobs
   int64_t group_seconds = 60;     // a group is cut to about this long: lost work is bounded by time, too
   int64_t turn_seconds = 15;      // and to this where several jobs are live, so that a small one gets its turn soon
-  size_t grants_a_step = 256;  // bounds the time of one Step; the next Tick goes on
+  size_t grants_a_step = 256;     // bounds the time of one Step; the next Tick goes on
 
   // Tries. A frame's own faults: three, as a transient fault rarely repeats thrice. Faults of machines do not count,
   // but those that a task may cause in some unseen way end it, too; between them devices wait ever longer.
@@ -64,8 +64,12 @@ struct Limits {
   // Finished jobs stay in hot state for reads that follow at once; then they leave for the archive.
   size_t finished_jobs_hot = 50;
   // Index entries of archived jobs: about 150 bytes each, so 15 MB. Beyond them the oldest job is forgotten with its
-  // key, and its archive is no longer listed.
+  // key and its archive.
   size_t archived_jobs = 100000;
+  // Finished jobs are kept so long, and so many of them; 0: for ever, all. Their owner decides.
+  uint64_t keep_finished_ms = 0;
+  size_t keep_finished_jobs = 0;
+  size_t forgets_a_tick = 16;  // bounds the time of one Step
 };
 
 }  // namespace storyfarm::coordinator

@@ -40,6 +40,7 @@ struct Farm::Parts {
   std::set<uint64_t> changed_turns;  // ordinals: jobs that may get more than when they were asked last
   int64_t full_round_ms = 0;         // when all jobs were asked last
   std::set<std::string> archives_offered;
+  std::set<std::string> drops_offered;  // forgotten jobs whose archives are being removed
 
   // ---- farm.cc
   // The only way a record comes to be: made durable later, applied now.
@@ -66,6 +67,16 @@ struct Farm::Parts {
   void AskBackUnstarted(const Token& token);
   // Gets back what a drained node holds: what it has not begun, or all of it.
   void TakeFrom(const std::string& node_id, bool at_once);
+
+  // ---- forgetting.cc
+  void On(const ForgetJob& input);
+  void On(const ArchiveRemoved& input);
+  void On(const CondemnBlobs& input);
+  void On(const BlobsUnlinked& input);
+  // Jobs that ended so long ago, or so many jobs ago, that they are kept no more.
+  void ForgetOld();
+  void Forget(const std::string& job_id);
+  void OfferDrops();
 
   // ---- worker_inputs.cc
   void On(const WorkerConnected& input);

@@ -89,6 +89,14 @@ absl::Status State::ApplyFact(const Record& record) {
         drained_.erase(record.node_drained().node_id());
       }
       return absl::OkStatus();
+    case Record::kJobForgotten:
+      return Forget(record.job_forgotten());
+    case Record::kArchiveDropped:
+      return DropArchive(record.archive_dropped());
+    case Record::kBlobsCondemned:
+      return Condemn(record.blobs_condemned());
+    case Record::kBlobsDropped:
+      return DropBlobs(record.blobs_dropped());
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }
@@ -239,6 +247,7 @@ void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms) {
   job.finished_unix_ms = unix_ms;
   live_.erase(job.ordinal());
   ended_.push_back(job.spec().job_id());
+  finished_.emplace(unix_ms, job.spec().job_id());
 }
 
 absl::Status State::Cancel(const farm::v1::JobCancelled& fact) {
@@ -283,15 +292,11 @@ absl::Status State::Archive(const farm::v1::JobArchived& fact) {
   ended_.erase(ended);
   const auto job = jobs_.find(fact.job_id());
   const farm::v1::JobSpec& spec = job->second.spec();
-  archived_[job->second.ordinal()] = {spec.job_id(), spec.idempotency_key(), spec.request_digest()};
+  archived_[job->second.ordinal()] = {spec.job_id(), spec.idempotency_key(), spec.request_digest(),
+                                      job->second.finished_unix_ms};
   archived_ordinals_[spec.job_id()] = job->second.ordinal();
   jobs_.erase(job);
-  if (archived_.size() > limits_.archived_jobs) {
-    const ArchivedJob& oldest = archived_.begin()->second;
-    job_of_key_.erase(oldest.idempotency_key);
-    archived_ordinals_.erase(oldest.job_id);
-    archived_.erase(archived_.begin());
-  }
+  if (archived_.size() > limits_.archived_jobs) ForgetArchived(archived_.begin()->first);
   return absl::OkStatus();
 }
 

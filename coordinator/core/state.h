@@ -32,6 +32,7 @@ struct ArchivedJob {
   std::string job_id;
   std::string idempotency_key;
   std::string request_digest;
+  uint64_t finished_unix_ms = 0;
 };
 
 class State {
@@ -53,6 +54,12 @@ class State {
   const std::vector<std::string>& ended() const { return ended_; }
   const std::map<uint64_t, ArchivedJob>& archived() const { return archived_; }
   const std::map<std::string, uint64_t>& archived_ordinals() const { return archived_ordinals_; }
+  // Jobs that have ended, hot or archived, by when.
+  const std::set<std::pair<uint64_t, std::string>>& finished() const { return finished_; }
+  // Forgotten jobs whose archive may still be in the store.
+  const std::set<std::string>& forgotten() const { return forgotten_; }
+  // Digests whose files are about to go.
+  const std::set<std::string>& condemned() const { return condemned_; }
   const std::map<std::string, std::string>& job_of_key() const { return job_of_key_; }
   const std::map<std::string, farm::v1::ModelManifest>& models() const { return models_; }
   // Nodes that a person took out of the farm, by id.
@@ -80,6 +87,13 @@ class State {
   absl::Status End(const farm::v1::JobFinished& fact);
   absl::Status Archive(const farm::v1::JobArchived& fact);
 
+  // state_forgetting.cc
+  absl::Status Forget(const farm::v1::JobForgotten& fact);
+  absl::Status DropArchive(const farm::v1::ArchiveDropped& fact);
+  absl::Status Condemn(const farm::v1::BlobsCondemned& fact);
+  absl::Status DropBlobs(const farm::v1::BlobsDropped& fact);
+  void ForgetArchived(uint64_t ordinal);
+
   // The live job, or null.
   Job* LiveJob(const std::string& job_id);
   // Not OK unless a result under `token` may be taken for this task.
@@ -98,6 +112,9 @@ class State {
   std::vector<std::string> ended_;
   std::map<uint64_t, ArchivedJob> archived_;
   std::map<std::string, uint64_t> archived_ordinals_;
+  std::set<std::pair<uint64_t, std::string>> finished_;
+  std::set<std::string> forgotten_;
+  std::set<std::string> condemned_;
   std::map<std::string, std::string> job_of_key_;
   std::map<std::string, farm::v1::ModelManifest> models_;
   std::set<std::string> drained_;

@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 2;
+constexpr uint64_t kStateVersion = 3;
 
 }  // namespace
 
@@ -34,7 +34,12 @@ void State::Write(ByteWriter& out) const {
     out.String(job.job_id);
     out.String(job.idempotency_key);
     out.String(job.request_digest);
+    out.Number(job.finished_unix_ms);
   }
+  out.Number(forgotten_.size());
+  for (const std::string& id : forgotten_) out.String(id);
+  out.Number(condemned_.size());
+  for (const std::string& digest : condemned_) out.String(digest);
   out.Number(drained_.size());
   for (const std::string& id : drained_) out.String(id);
   out.Number(grants_.size());
@@ -86,6 +91,7 @@ absl::Status State::Read(ByteReader& in) {
     const Job* job = FindJob(ended_.back());
     if (job == nullptr) return damaged;
     live_.erase(job->ordinal());
+    finished_.emplace(job->finished_unix_ms, ended_.back());
   }
   for (uint64_t left = in.Count(); left > 0; --left) {
     const uint64_t ordinal = in.Number();
@@ -93,9 +99,13 @@ absl::Status State::Read(ByteReader& in) {
     job.job_id = in.String();
     job.idempotency_key = in.String();
     job.request_digest = in.String();
+    job.finished_unix_ms = in.Number();
+    finished_.emplace(job.finished_unix_ms, job.job_id);
     archived_ordinals_[job.job_id] = ordinal;
     job_of_key_[job.idempotency_key] = job.job_id;
   }
+  for (uint64_t left = in.Count(); left > 0; --left) forgotten_.insert(in.String());
+  for (uint64_t left = in.Count(); left > 0; --left) condemned_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) {
     Token token;

@@ -471,6 +471,7 @@ void Farm::Parts::On(const Tick&) {
     }
     fleet.EndLease(token);
   }
+  ForgetOld();
   schedule = true;
 }
 

@@ -94,6 +94,7 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
     auto writer = store_.OpenWriter(request_.blob(), request_.upload_id());
     if (!writer.ok()) return writer.status();
     writer_ = *std::move(writer);
+    digest_ = request_.blob().digest();
     size_bytes_ = request_.blob().size_bytes();
     return absl::OkStatus();
   }
@@ -108,7 +109,11 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
                                                             size_bytes_, " bytes; they are kept: resume there")),
                  context_));
     }
-    const absl::Status committed = writer_->Commit();
+    absl::Status committed = writer_->Commit();
+    // Another upload of it may have ended, and gone unused, while this one lasted.
+    if (committed.ok() && !store_.Has(digest_)) {
+      committed = absl::AbortedError("an old file of this blob was just being removed: send it again in a second");
+    }
     if (committed.ok()) response_->set_committed_bytes(size_bytes_);
     Finish(ToGrpc(committed, context_));
   }
@@ -121,6 +126,7 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
   farm::v1::WriteResponse* const response_;
   WriteRequest request_;
   std::unique_ptr<base::StoreWriter> writer_;
+  std::string digest_;
   uint64_t size_bytes_ = 0;
 };
 

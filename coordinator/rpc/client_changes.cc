@@ -1,5 +1,5 @@
-// ClientService, the side with which a person steers the farm: jobs paused and moved, machines taken out, decisions
-// explained.
+// ClientService, the side with which a person steers the farm: jobs removed, paused and moved, machines taken out,
+// decisions explained.
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
@@ -12,6 +12,18 @@
 #include "coordinator/rpc/status.h"
 
 namespace storyfarm::coordinator {
+
+grpc::ServerUnaryReactor* ClientServiceImpl::RemoveJob(grpc::CallbackServerContext* context,
+                                                       const farm::v1::RemoveJobRequest* request,
+                                                       farm::v1::RemoveJobResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  parts_.loop->Ask(
+      [job_id = request->job_id()](uint64_t number) {
+        return Input(ForgetJob{number, job_id});
+      },
+      [reactor, context](const Reply& reply) { reactor->Finish(ToGrpc(reply.status, context)); });
+  return reactor;
+}
 
 grpc::ServerUnaryReactor* ClientServiceImpl::ChangeJob(grpc::CallbackServerContext* context,
                                                        const farm::v1::ChangeJobRequest* request,

@@ -45,6 +45,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                                           const farm::v1::GetJobRequest* request) override;
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context, const farm::v1::CancelJobRequest* request,
                                       farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* RemoveJob(grpc::CallbackServerContext* context, const farm::v1::RemoveJobRequest* request,
+                                      farm::v1::RemoveJobResponse* response) override;
   grpc::ServerUnaryReactor* ChangeJob(grpc::CallbackServerContext* context, const farm::v1::ChangeJobRequest* request,
                                       farm::v1::JobStatus* response) override;
   grpc::ServerUnaryReactor* ExplainTask(grpc::CallbackServerContext* context,

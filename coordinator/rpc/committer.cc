@@ -74,6 +74,17 @@ void Committer::PutArchive(std::string job_id, JobArchive body, uint64_t after_r
   AddChore(std::move(chore));
 }
 
+void Committer::RemoveArchive(std::string job_id, uint64_t after_record, std::function<void()> removed) {
+  Chore chore;
+  chore.after_record = after_record;
+  chore.run = [this, job_id = std::move(job_id), removed = std::move(removed)] {
+    const absl::Status status = store_->RemoveArchive(job_id);
+    if (status.ok()) removed();
+    return Judge(status, "the archive of a removed job could not be dropped, tried again", job_id);
+  };
+  AddChore(std::move(chore));
+}
+
 Committer::After Committer::Judge(const absl::Status& status, const char* complaint, const std::string& job_id) {
   if (status.ok()) return After::kDone;
   if (absl::IsAborted(status)) {

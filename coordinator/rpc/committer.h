@@ -70,6 +70,8 @@ class Committer {
   void Append(std::vector<farm::v1::Record> records);
   // Stored once all records up to `after_record` are durable, tried again until it is; then `stored` is called.
   void PutArchive(std::string job_id, farm::v1::JobArchive body, uint64_t after_record, std::function<void()> stored);
+  // Likewise; then `removed` is called.
+  void RemoveArchive(std::string job_id, uint64_t after_record, std::function<void()> removed);
   void GetArchive(std::string job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
   void SaveSnapshot(Snapshot snapshot, std::function<void()> saved);
 

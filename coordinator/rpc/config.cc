@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "coordinator/core/limits.h"
 #include "pipeline/base/log.h"
 
 namespace storyfarm::coordinator {
@@ -19,6 +21,10 @@ namespace {
 
 // A configuration is a few lines; a larger file is something else.
 constexpr uint64_t kConfigBytes = 64 << 10;
+// A century: more is a mistake.
+constexpr uint64_t kMostKeptDays = 36'500;
+// A pebibyte.
+constexpr uint64_t kMostQuotaGib = 1 << 20;
 
 struct Setting {
   const char* name;  // the flag without its dashes, and the key in the file
@@ -28,7 +34,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 7> kSettings{{
+constexpr std::array<Setting, 10> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
     {"blobs", &Config::blobs, "DIR", "",
      "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
@@ -39,6 +45,12 @@ constexpr std::array<Setting, 7> kSettings{{
      "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a "
      "private one is started in the data folder. A second coordinator on the same one stands by and takes over"},
     {"redis-password-file", &Config::redis_password_file, "FILE", "", "File with the password of --redis"},
+    {"keep-days", &Config::keep_days, "DAYS", "",
+     "Remove jobs that ended so many days ago, with their pictures and pages; none: keep them"},
+    {"keep-jobs", &Config::keep_jobs, "COUNT", "",
+     "Keep at most so many jobs that have ended: the one that ended first is removed first; none: keep all"},
+    {"blob-quota", &Config::blob_quota, "GIB", "",
+     "Refuse uploads with which models, pictures and pages would take more than so many GiB; none: what the disk has"},
     {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -91,6 +103,25 @@ std::string Footer() {
       "of\n"
       "reach; 5 data folder not writable, from a newer version or in use; 7 the farm's data is damaged.\n";
   return text;
+}
+
+// A count of at least 1; 0 where nothing is said.
+absl::Status ReadCount(const char* flag, const std::string& text, uint64_t most, uint64_t* count) {
+  if (text.empty()) return absl::OkStatus();
+  if (absl::SimpleAtoi(text, count) && *count >= 1 && *count <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, " ", text, " makes no sense: say a whole number from 1 to ", most, "."));
+}
+
+absl::Status ReadRetention(Config& config) {
+  uint64_t days = 0, jobs = 0, gib = 0;
+  absl::Status status = ReadCount("keep-days", config.keep_days, kMostKeptDays, &days);
+  if (status.ok()) status = ReadCount("keep-jobs", config.keep_jobs, Limits().archived_jobs, &jobs);
+  if (status.ok()) status = ReadCount("blob-quota", config.blob_quota, kMostQuotaGib, &gib);
+  config.keep_finished_ms = days * 24 * 3600 * 1000;
+  config.keep_finished_jobs = static_cast<size_t>(jobs);
+  config.blob_quota_bytes = gib << 30;
+  return status;
 }
 
 absl::Status Check(const Config& config) {
@@ -155,6 +186,7 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
     if (!default_data.ok()) return default_data.status();
     result.config.data = *default_data;
   }
+  if (absl::Status status = ReadRetention(result.config); !status.ok()) return status;
   if (absl::Status status = Check(result.config); !status.ok()) return status;
   return result;
 }

@@ -2,6 +2,9 @@
 #ifndef STORYFARM_COORDINATOR_RPC_CONFIG_H_
 #define STORYFARM_COORDINATOR_RPC_CONFIG_H_
 
+#include <cstddef>
+#include <cstdint>
+
 #include <string>
 #include <vector>
 
@@ -30,6 +33,13 @@ struct Config {
   std::string redis;
   std::string redis_password_file;
   std::string log_format;
+  std::string keep_days;
+  std::string keep_jobs;
+  std::string blob_quota;
+  // What these three say; 0: no bound.
+  uint64_t keep_finished_ms = 0;
+  size_t keep_finished_jobs = 0;
+  uint64_t blob_quota_bytes = 0;
 };
 
 struct ConfigOrText {

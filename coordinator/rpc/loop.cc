@@ -298,11 +298,20 @@ void Loop::Carry(Decisions decisions) {
     committer_->PutArchive(job_id, std::move(archive.body), archive.after_record,
                            [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
   }
+  for (const DroppedArchive& dropped : decisions.dropped_archives) {
+    committer_->RemoveArchive(dropped.job_id, dropped.after_record,
+                              [this, job_id = dropped.job_id] { Tell(ArchiveRemoved{job_id}, {}); });
+  }
   if (!decisions.changed_jobs.empty()) outputs_.changed(decisions.changed_jobs);
 }
 
 bool Loop::Leads() const {
   return options_.leader_lease_ms == 0 || parts_.env->MonotonicMs() - led_ms_ < options_.leader_lease_ms;
+}
+
+bool Loop::leads() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return !end_.has_value() && Leads();
 }
 
 void Loop::ReleaseDurable() {

@@ -109,6 +109,11 @@ class Loop {
   // loop ends before.
   void LookAtDurable(std::function<void(const Farm* farm, uint64_t sequence)> look) { fold_->Look(std::move(look)); }
 
+  // Whether this process leads for certain at this moment. Any thread.
+  bool leads();
+  // Digests that were condemned when the log was replayed. Before Run.
+  std::vector<std::string> CondemnedBlobs() const { return farm_.CondemnedBlobs(); }
+
   // Takes nothing more, answers what it has taken, then ends. Returns at once.
   void Drain();
   // Ends at once; what waits is answered UNAVAILABLE. Returns when the thread has ended. Not from the loop's thread.

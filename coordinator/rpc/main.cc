@@ -134,6 +134,9 @@ int Serve(Config config, base::LogFormat format) {
   options.server.socket_path = socket_path;
   options.server.listen = config.listen;
   options.server.software_version = STORYFARM_VERSION;
+  options.server.blob_quota_bytes = config.blob_quota_bytes;
+  options.server.farm.keep_finished_ms = config.keep_finished_ms;
+  options.server.farm.keep_finished_jobs = config.keep_finished_jobs;
   if (base::FolderOf(socket_path) != config.data) {
     log.Info("the data folder's path is too long for a socket, which lies elsewhere", {{"socket", socket_path}});
   }

@@ -36,6 +36,8 @@ void LogJob(base::Log& log, const Record& record) {
                                        {"state", plan::StateName(record.job_finished().state())}});
     case Record::kJobArchived:
       return log.Info("job archived", {{"job", record.job_archived().job_id()}});
+    case Record::kJobForgotten:
+      return log.Info("job removed", {{"job", record.job_forgotten().job_id()}});
     default:
       return;
   }
@@ -129,6 +131,7 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kJobCancelled:
     case Record::kJobFinished:
     case Record::kJobArchived:
+    case Record::kJobForgotten:
       return LogJob(log, record);
     default:
       return LogTask(log, record);

@@ -13,6 +13,7 @@
 #include "coordinator/rpc/backup.h"
 #include "coordinator/rpc/blob_service.h"
 #include "coordinator/rpc/client_service.h"
+#include "coordinator/rpc/collector.h"
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
@@ -39,6 +40,8 @@ struct Server::Parts {
   std::unique_ptr<BlobServiceImpl> blob_service;
   std::unique_ptr<Listening> listening;
 
+  std::unique_ptr<Collector> collector;
+
   std::mutex mutex;
   std::condition_variable changed;
   std::optional<absl::Status> ended;  // the loop's last word
@@ -52,6 +55,7 @@ struct Server::Parts {
     if (closed) return;
     closed = true;
     loop->Stop();
+    collector.reset();
     pool->Stop();
     watches->Stop(why);
     workers->Stop(why);
@@ -77,6 +81,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 
   // After the take-over: whatever a leader before this one said to be there is seen.
   BlobStoreOptions blob_options;
+  blob_options.quota_bytes = options.blob_quota_bytes;
+  blob_options.condemned = parts->loop->CondemnedBlobs();
   if (options.blobs_shared) blob_options.writer = absl::StrCat(absl::Hex(given.random_bits(), absl::kZeroPad16));
   absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(
       *given.env, options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder,
@@ -120,6 +126,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
     raw->changed.notify_all();
   };
   raw->loop->Run(std::move(outputs));
+  raw->collector = std::make_unique<Collector>(Collector::Parts{raw->loop.get(), raw->blobs.get(), given.log});
   ListenOptions listen;
   listen.socket_path = options.socket_path;
   listen.listen = options.listen;

@@ -45,11 +45,12 @@ struct ServerLimits {
 };
 
 struct ServerOptions {
-  std::string data_folder;    // exists, 0700, locked by the caller
-  std::string blob_folder;    // empty: "blobs" in the data folder
-  bool blobs_shared = false;  // other coordinators of this farm write there, too
-  std::string socket_path;    // unix socket to listen on; empty: none
-  std::string listen;         // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
+  std::string data_folder;        // exists, 0700, locked by the caller
+  std::string blob_folder;        // empty: "blobs" in the data folder
+  bool blobs_shared = false;      // other coordinators of this farm write there, too
+  uint64_t blob_quota_bytes = 0;  // blob_store.h
+  std::string socket_path;        // unix socket to listen on; empty: none
+  std::string listen;  // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
   std::string software_version;
   int64_t leader_lease_ms = 0;              // loop.h
   std::optional<uint64_t> take_over_after;  // loop.h

@@ -165,6 +165,13 @@ absl::Status MemoryStore::PutArchive(const std::string& job_id, const farm::v1::
   });
 }
 
+absl::Status MemoryStore::RemoveArchive(const std::string& job_id) {
+  return Write([&job_id](MemoryDisk& disk) {
+    disk.archive_.erase(job_id);
+    return absl::OkStatus();
+  });
+}
+
 absl::StatusOr<farm::v1::JobArchive> MemoryStore::GetArchive(const std::string& job_id) {
   std::lock_guard<std::mutex> lock(disk_->mutex_);
   const auto found = disk_->archive_.find(job_id);

@@ -59,6 +59,7 @@ class MemoryStore : public Store {
   absl::Status SwitchSnapshot(uint64_t sequence, size_t pieces) override;
   absl::Status PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) override;
   absl::StatusOr<farm::v1::JobArchive> GetArchive(const std::string& job_id) override;
+  absl::Status RemoveArchive(const std::string& job_id) override;
 
  private:
   // A write to the disk: `change` is carried out unless an accident or another take-over stops it.

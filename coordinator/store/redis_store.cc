@@ -68,6 +68,12 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 'OK')lua";
 
+// KEYS epoch, archive; ARGV epoch, job id.
+constexpr char kRemoveArchiveScript[] = R"lua(
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'FENCED' end
+redis.call('HDEL', KEYS[2], ARGV[2])
+return 'OK')lua";
+
 // A farm whose data a newer program wrote is left alone. KEYS epoch, version, leader; ARGV only after (or ''), version,
 // name.
 constexpr char kTakeOverScript[] = R"lua(
@@ -326,6 +332,10 @@ absl::Status RedisStore::SwitchSnapshot(uint64_t sequence, size_t pieces) {
 
 absl::Status RedisStore::PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) {
   return Script(kArchiveScript, {Key("archive")}, {epoch_, job_id, body.SerializeAsString()}).status();
+}
+
+absl::Status RedisStore::RemoveArchive(const std::string& job_id) {
+  return Script(kRemoveArchiveScript, {Key("archive")}, {epoch_, job_id}).status();
 }
 
 absl::StatusOr<farm::v1::JobArchive> RedisStore::GetArchive(const std::string& job_id) {

@@ -35,6 +35,7 @@ class RedisStore : public Store {
   absl::Status SwitchSnapshot(uint64_t sequence, size_t pieces) override;
   absl::Status PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) override;
   absl::StatusOr<farm::v1::JobArchive> GetArchive(const std::string& job_id) override;
+  absl::Status RemoveArchive(const std::string& job_id) override;
 
  private:
   std::string Key(const std::string& name) const { return prefix_ + name; }

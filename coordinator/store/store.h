@@ -117,6 +117,8 @@ class Store {
   // ABORTED: fenced. GetArchive: NOT_FOUND where there is none.
   virtual absl::Status PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) = 0;
   virtual absl::StatusOr<farm::v1::JobArchive> GetArchive(const std::string& job_id) = 0;
+  // OK when durably gone, also where it was not there; ABORTED: fenced.
+  virtual absl::Status RemoveArchive(const std::string& job_id) = 0;
 };
 
 }  // namespace storyfarm::coordinator

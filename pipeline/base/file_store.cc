@@ -148,7 +148,7 @@ absl::Status FileStore::LoadFolder(const std::string& name) {
     absl::StatusOr<FileInfo> info = env_.Stat(JoinPath(folder, file));
     if (!info.ok()) return info.status();
     if (info->is_folder) continue;
-    entries_[*digest] = {info->size_bytes, info->modified_unix_ms, info->modified_unix_ms, 0};
+    entries_[*digest] = {info->size_bytes, info->modified_unix_ms, info->modified_unix_ms, env_.MonotonicMs(), 0};
     used_bytes_ += info->size_bytes;
   }
   return absl::OkStatus();
@@ -188,6 +188,7 @@ FileStore::Entry* FileStore::Find(const Digest& digest) {
 }
 
 void FileStore::Touch(const Digest& digest, Entry& entry) {
+  entry.used_monotonic_ms = env_.MonotonicMs();
   entry.last_used_unix_ms = std::max(entry.last_used_unix_ms, env_.NowUnixMs());
   if (entry.last_used_unix_ms - entry.stored_use_unix_ms < kUseResolutionMs) return;
   // The time only orders evictions after a restart: a disk that refuses it does not make the file unusable.
@@ -239,7 +240,9 @@ absl::StatusOr<FilePin> FileStore::PinFile(const Digest& digest) {
 void FileStore::Unpin(const Digest& digest) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = entries_.find(digest);
-  if (found != entries_.end() && found->second.pins > 0) --found->second.pins;
+  if (found == entries_.end() || found->second.pins == 0) return;
+  --found->second.pins;
+  found->second.used_monotonic_ms = env_.MonotonicMs();
 }
 
 absl::Status FileStore::MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) {
@@ -261,7 +264,7 @@ absl::Status FileStore::MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) {
   const auto over_budget = [&] { return limited && used_bytes_ + under_way + size_bytes > options_.budget_bytes; };
   const auto disk_short = [&] { return free_bytes < to_come + options_.keep_free_bytes; };
   if (!over_budget() && !disk_short()) return absl::OkStatus();
-  if (limited) {
+  if (limited && options_.evict) {
     std::vector<std::pair<int64_t, Digest>> oldest_first;
     for (const auto& [digest, entry] : entries_) {
       if (Removable(digest, entry)) oldest_first.emplace_back(entry.last_used_unix_ms, digest);
@@ -279,7 +282,8 @@ absl::Status FileStore::MakeRoom(uint64_t size_bytes, uint64_t kept_bytes) {
   if (over_budget()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         root_, " may hold ", options_.budget_bytes, " bytes, and what is in use leaves no room for a blob of ",
-        size_bytes, " bytes. Raise that limit, or wait until running work has ended."));
+        size_bytes, " bytes. Raise that limit, or ",
+        options_.evict ? "wait until running work has ended." : "remove what is not needed any more."));
   }
   if (disk_short()) {
     return absl::ResourceExhaustedError(absl::StrCat("The disk of ", root_, " is full: ", free_bytes,
@@ -439,6 +443,7 @@ absl::Status FileStore::Publish(const std::string& from, const Digest& digest, u
   entry.size_bytes = size_bytes;
   entry.last_used_unix_ms = now;
   entry.stored_use_unix_ms = time_stored ? now : 0;
+  entry.used_monotonic_ms = env_.MonotonicMs();
   return absl::OkStatus();
 }
 
@@ -453,6 +458,13 @@ absl::Status FileStore::Remove(const Digest& digest) {
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   Forget(digest);
   return absl::OkStatus();
+}
+
+int64_t FileStore::IdleMs(const Digest& digest) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = entries_.find(digest);
+  if (found == entries_.end() || !Removable(digest, found->second)) return 0;
+  return env_.MonotonicMs() - found->second.used_monotonic_ms;
 }
 
 std::vector<StoredFile> FileStore::List() const {

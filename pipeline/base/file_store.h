@@ -28,6 +28,8 @@ struct FileStoreOptions {
   // Files in use least recently are removed so that the finished files stay within this. 0: no limit, nothing is
   // removed.
   uint64_t budget_bytes = 0;
+  // false: nothing is removed; what does not fit the budget is refused.
+  bool evict = true;
   // Writes are refused, after eviction, where they would leave less than this free on the disk: room for logs and a
   // Redis rewrite on the same disk.
   uint64_t keep_free_bytes = uint64_t{256} << 20;
@@ -126,6 +128,9 @@ class FileStore {
 
   // FAILED_PRECONDITION where it is pinned, OK where it is absent.
   absl::Status Remove(const Digest& digest);
+  // For how long nobody used a file, or for how long this store has been open; by a clock that nobody sets. 0 where it
+  // is pinned or absent.
+  int64_t IdleMs(const Digest& digest) const;
   // Sorted by digest.
   std::vector<StoredFile> List() const;
   uint64_t used_bytes() const;
@@ -139,6 +144,7 @@ class FileStore {
     uint64_t size_bytes = 0;
     int64_t last_used_unix_ms = 0;
     int64_t stored_use_unix_ms = 0;  // what the file's modification time says
+    int64_t used_monotonic_ms = 0;
     uint32_t pins = 0;
   };
   struct Upload {

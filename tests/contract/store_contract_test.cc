@@ -182,6 +182,19 @@ TEST_P(StoreContract, ArchivedJobsAreFoundByTheirId) {
   EXPECT_TRUE(absl::IsNotFound(again->GetArchive("j-2").status()));
 }
 
+TEST_P(StoreContract, ARemovedArchiveIsGoneAndSoIsOneThatNeverWas) {
+  const auto store = OpenAndTakeOver();
+  ASSERT_TRUE(store->PutArchive("j-1", {}).ok());
+  ASSERT_TRUE(store->PutArchive("j-2", {}).ok());
+  ASSERT_TRUE(store->RemoveArchive("j-1").ok());
+  EXPECT_TRUE(store->RemoveArchive("j-1").ok());
+  EXPECT_TRUE(absl::IsNotFound(store->GetArchive("j-1").status()));
+  EXPECT_TRUE(store->GetArchive("j-2").ok());
+  const auto second = OpenAndTakeOver();
+  EXPECT_TRUE(absl::IsAborted(store->RemoveArchive("j-2")));
+  EXPECT_TRUE(second->GetArchive("j-2").ok());
+}
+
 TEST_P(StoreContract, AnErrorOfACallbackEndsTheLoad) {
   auto store = OpenAndTakeOver();
   AppendMany(*store, 1, 3);

@@ -57,6 +57,8 @@ struct StatusOptions {
 };
 Outcome Status(const Context& context, const StatusOptions& options);
 Outcome Cancel(const Context& context, const std::string& job);
+// Forgets a job that has ended.
+Outcome Remove(const Context& context, const std::string& job);
 // What is not given stays as it is.
 struct ChangeJobOptions {
   std::string job;

@@ -1,4 +1,5 @@
-// pause, resume, priority, drain, undrain and explain: how a person steers the farm, and asks why it does what it does.
+// rm, pause, resume, priority, drain, undrain and explain: how a person steers the farm, and asks why it does what it
+// does.
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/plan/names.h"
@@ -59,6 +60,22 @@ nlohmann::json ToJson(const farm::v1::Explanation& explanation) {
 }
 
 }  // namespace
+
+Outcome Remove(const Context& context, const std::string& job) {
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  farm::v1::RemoveJobRequest request;
+  request.set_job_id(job);
+  const auto removed = farm.Call(&Client::RemoveJob, request);
+  if (!removed.ok()) return removed.status();
+  if (context.json) {
+    context.console.out() << Print({{"job_id", job}, {"removed", true}}) << std::endl;
+  } else {
+    context.console.out() << job << " removed" << std::endl;
+  }
+  return ExitCode::kOk;
+}
 
 Outcome ChangeJob(const Context& context, const ChangeJobOptions& options) {
   const auto target = FarmTarget(context);

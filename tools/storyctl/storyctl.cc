@@ -106,8 +106,11 @@ void CommandLine::AddFarmCommands() {
 }
 
 void CommandLine::AddSteering() {
-  CLI::App* c = Command(&app, "pause", "Grant nothing more of a job; what is being drawn is finished",
-                        [this](const Context& context) { return ChangeJob(context, {steered_job, true, {}}); });
+  CLI::App* c = Command(&app, "rm", "Forget a job that has ended; fetch what you want to keep before",
+                        [this](const Context& context) { return Remove(context, steered_job); });
+  c->add_option("job", steered_job, "Job")->required();
+  c = Command(&app, "pause", "Grant nothing more of a job; what is being drawn is finished",
+              [this](const Context& context) { return ChangeJob(context, {steered_job, true, {}}); });
   c->add_option("job", steered_job, "Job")->required();
   c = Command(&app, "resume", "Let a paused job go on",
               [this](const Context& context) { return ChangeJob(context, {steered_job, false, {}}); });

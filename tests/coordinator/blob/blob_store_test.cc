@@ -125,6 +125,25 @@ TEST_F(BlobTest, AnUploadThatBrokeOffGoesOnWhereItStoppedAlsoAfterARestart) {
   EXPECT_TRUE(store_->Has(RefOf(blob).digest()));
 }
 
+TEST(BlobStore, OverItsQuotaItRefusesAndKeepsWhatItHas) {
+  testing_support::TempFolder folder;
+  BlobStoreOptions options;
+  options.quota_bytes = 1000;
+  auto store = BlobStore::Open(base::Env::Real(), folder.File("blobs"), options);
+  ASSERT_TRUE(store.ok()) << store.status();
+  const std::string first = Noise(600, 10), second = Noise(600, 11);
+  {
+    auto writer = (*store)->OpenWriter(RefOf(first), "u");
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    // What is under way counts.
+    EXPECT_TRUE(absl::IsResourceExhausted((*store)->OpenWriter(RefOf(second), "u").status()));
+    ASSERT_TRUE((*writer)->Append(first).ok() && (*writer)->Commit().ok());
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted((*store)->OpenWriter(RefOf(second), "u").status()));
+  EXPECT_TRUE((*store)->Has(RefOf(first).digest()));
+  EXPECT_TRUE((*store)->OpenWriter(RefOf(Noise(400, 12)), "u").ok());
+}
+
 TEST_F(BlobTest, BytesThatDoNotHashToTheDigestAreRefusedAndNothingIsKept) {
   const std::string blob = Noise(1000, 4);
   farm::v1::WriteRequest request;

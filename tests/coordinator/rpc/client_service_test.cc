@@ -363,6 +363,27 @@ TEST(ClientService, AFullQueueRefusesWithATimeToTryAgain) {
   EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
 }
 
+TEST_F(ClientServiceTest, AJobThatHasEndedIsRemovedAndOneThatRunsIsNot) {
+  const std::string job_id = client_->MustSubmit("k1");
+  const auto remove = [&] {
+    farm::v1::RemoveJobRequest request;
+    request.set_job_id(job_id);
+    farm::v1::RemoveJobResponse response;
+    grpc::ClientContext context;
+    return client_->farm->RemoveJob(&context, request, &response);
+  };
+  const grpc::Status refused = remove();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(refused.error_message(), HasSubstr("storyctl cancel"));
+  farm::v1::JobStatus status;
+  ASSERT_TRUE(Cancel(job_id, &status).ok());
+  const grpc::Status removed = remove();
+  EXPECT_TRUE(removed.ok()) << removed.error_message();
+  EXPECT_EQ(client_->GetJob(job_id, &status).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(remove().error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_NE(client_->MustSubmit("k1"), job_id);
+}
+
 TEST(ClientService, AnAnswerOverTheLimitSaysSo) {
   TestFarm farm;
   ServerOptions options;

@@ -50,6 +50,20 @@ TEST_F(ConfigTest, NothingSaidGivesThePlatformsPlaces) {
   EXPECT_EQ(read->config.listen, "");
 }
 
+TEST_F(ConfigTest, WhatIsKeptIsSaidInDaysAndJobs) {
+  const auto read = Read({"--config", File("keep-days: 2\n"), "--keep-jobs", "30", "--blob-quota", "3"});
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->config.keep_finished_ms, uint64_t{2} * 24 * 3600 * 1000);
+  EXPECT_EQ(read->config.keep_finished_jobs, 30u);
+  EXPECT_EQ(read->config.blob_quota_bytes, uint64_t{3} << 30);
+  EXPECT_EQ(Read({})->config.keep_finished_ms, 0u);
+  EXPECT_EQ(Read({})->config.blob_quota_bytes, 0u);
+  for (const char* wrong : {"0", "-1", "ten", "36501"}) {
+    const auto refused = Read({"--keep-days", wrong});
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--keep-days")) << wrong;
+  }
+}
+
 TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
   const auto unknown = Read({"--config", File("data: /x\nlissen: 127.0.0.1:1\n")});
   EXPECT_THAT(std::string(unknown.status().message()), testing::AllOf(HasSubstr("config.yaml:2"), HasSubstr("lissen")));

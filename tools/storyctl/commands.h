@@ -114,6 +114,16 @@ struct RenderOptions {
 };
 Outcome Render(const Context& context, const RenderOptions& options);
 
+struct PlanOptions {
+  std::string story;
+  std::string model;                 // a folder, or a name that the farm knows; empty: the story's, asked of the farm
+  std::string settings;              // path; empty: none
+  std::vector<std::string> devices;  // in words: device_spec.h
+  bool fp16 = false;
+};
+// What the story would take of each device. kNoRoom where none of them can draw all of it.
+Outcome Plan(const Context& context, const PlanOptions& options);
+
 }  // namespace storyfarm::storyctl
 
 #endif  // STORYFARM_TOOLS_STORYCTL_COMMANDS_H_

@@ -5,6 +5,14 @@
 #include "pipeline/plan/settings.h"
 
 namespace storyfarm::storyctl {
+namespace {
+
+const char* BankName(farm::v1::BankPlacement bank) {
+  if (bank == farm::v1::BANK_DEVICE) return "device";
+  return bank == farm::v1::BANK_STEP ? "step" : "none";
+}
+
+}  // namespace
 
 using nlohmann::json;
 
@@ -146,6 +154,9 @@ json ToJson(const farm::v1::MemoryPlan& plan) {
   return {{"backend", plan::BackendName(plan.backend())},
           {"dtype", plan::DtypeName(plan.dtype())},
           {"vae_dtype", plan::DtypeName(plan.vae_dtype())},
+          {"weights", plan.weights() == farm::v1::STREAMED ? "streamed" : "resident"},
+          {"int8_weights", plan.int8_weights()},
+          {"bank", BankName(plan.bank())},
           {"batch", plan.batch()},
           {"guidance_batched", plan.guidance_batched()},
           {"attention_chunk", plan.attention_chunk()},

@@ -13,8 +13,6 @@
 namespace storyfarm::storyctl {
 namespace {
 
-// Frames in one request. Bounds the request's size; an engine stays warm between requests.
-constexpr size_t kFramesARequest = 64;
 // Plans for one group before its shortage of memory counts as final.
 constexpr int kMemoryTries = 4;
 // Added to a plan that ran out of memory where the engine could not say what it needed.

@@ -24,6 +24,9 @@
 
 namespace storyfarm::storyctl {
 
+// Frames in one request. Bounds the request's size; an engine stays warm between requests.
+inline constexpr size_t kFramesARequest = 64;
+
 struct LocalOptions {
   std::string engine;  // program
   std::string device;  // "cpu", "mps", "cuda:0"; empty: the best of this machine

@@ -1,18 +1,14 @@
 // render: the whole way from a story to pages on this machine, and what is left of it for tools and checks.
 #include <algorithm>
 #include <filesystem>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "pipeline/model/model_folder.h"
-#include "pipeline/model/profile.h"
 #include "pipeline/model/word_list.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
-#include "pipeline/plan/profile.h"
 #include "pipeline/story/prompt_texts.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/fonts.h"
@@ -20,35 +16,13 @@
 #include "tools/storyctl/json.h"
 #include "tools/storyctl/latents.h"
 #include "tools/storyctl/local_job.h"
+#include "tools/storyctl/local_model.h"
 #include "tools/storyctl/problems.h"
 
 namespace storyfarm::storyctl {
 namespace {
 
 constexpr char kWorkName[] = ".storyctl-render";
-
-struct LocalModel {
-  farm::v1::ModelManifest manifest;
-  std::optional<model::WordList> words;  // that it was taught; nothing: all
-};
-
-absl::StatusOr<LocalModel> ReadModel(const Context& context, const RenderOptions& options) {
-  const auto folder = model::ModelFolder::Open(
-      context.env, options.model, options.fp16 ? model::WeightVariant::kFp16 : model::WeightVariant::kDefault);
-  if (!folder.ok()) return AsInput(folder.status());
-  if (absl::Status checked = folder->Check(); !checked.ok()) return AsInput(checked);
-  const auto profile = model::ProfileModel(*folder);
-  if (!profile.ok()) return AsInput(profile.status());
-  auto words = model::WordList::Load(*folder);
-  if (!words.ok()) return AsInput(words.status());
-  LocalModel local;
-  local.words = *std::move(words);
-  std::filesystem::path path = std::filesystem::path(options.model).lexically_normal();
-  if (path.filename().empty()) path = path.parent_path();
-  local.manifest.set_name(path.filename().string());
-  *local.manifest.mutable_profile() = plan::ToMessage(*profile);
-  return local;
-}
 
 void WarnOfUnknownWords(const StoryInputs& inputs, const model::WordList& list,
                         std::vector<farm::v1::Problem>& problems) {
@@ -233,7 +207,7 @@ Outcome Render(const Context& context, const RenderOptions& options) {
   const auto inputs = ReadStoryInputs(context, options.story, options.settings);
   if (!inputs.ok()) return inputs.status();
   if (!inputs->ok()) return ReportProblems(context, *inputs, inputs->problems);
-  const auto model = ReadModel(context, options);
+  const auto model = ReadLocalModel(context, options.model, options.fp16);
   if (!model.ok()) return model.status();
   plan::Expansion expansion = plan::ExpandStory(inputs->story, model->manifest);
   std::vector<farm::v1::Problem> problems = inputs->problems;

@@ -40,6 +40,7 @@ struct CommandLine {
   RestoreOptions restore;
   AddModelOptions add_model;
   RenderOptions render;
+  PlanOptions plan;
   std::string shell;
   std::function<Outcome(const Context&)> run;
 
@@ -58,6 +59,7 @@ struct CommandLine {
   void AddSteering();
   void AddModelCommands();
   void AddRender();
+  void AddPlan();
   std::vector<CommandWords> Words() const;
 };
 
@@ -165,6 +167,21 @@ void CommandLine::AddRender() {
   c->add_flag("--fp16", render.fp16, "Take the fp16 variant of the weights where there are both");
 }
 
+void CommandLine::AddPlan() {
+  CLI::App* c = Command(&app, "plan", "Predict what a story takes of machines that you only describe",
+                        [this](const Context& context) { return Plan(context, plan); });
+  c->add_option("story", plan.story, "Story file: YAML, or StoryDiffusion's lines")->required();
+  c->add_option("--device", plan.devices,
+                "A machine, such as \"mps,16GiB\" or \"cuda,24GB,free=20GB,speed=80tflops\"; may be said again.\n"
+                "cuda, mps or cpu, then with commas: its memory, unified, free=SIZE, recommended=SIZE,\n"
+                "speed=NUMBERtflops, threads=NUMBER, name=TEXT")
+      ->required()
+      ->allow_extra_args(false);
+  c->add_option("--model", plan.model, "Folder of a model, or the name of one of the farm; the story's own otherwise");
+  c->add_option("--settings", plan.settings, "JSON or YAML whose keys replace the story's settings");
+  c->add_flag("--fp16", plan.fp16, "Take the fp16 variant of the weights where there are both");
+}
+
 std::vector<std::string> OptionWords(const CLI::App* app) {
   std::vector<std::string> words;
   for (const CLI::Option* option : app->get_options()) {
@@ -216,6 +233,7 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
   line.AddSteering();
   line.AddModelCommands();
   line.AddRender();
+  line.AddPlan();
   CLI::App* completion = line.Command(&line.app, "completion", "Print a completion script for a shell",
                                       [&](const Context& context) -> Outcome {
                                         const auto script = CompletionScript(line.shell, line.Words());

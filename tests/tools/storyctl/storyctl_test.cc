@@ -21,7 +21,8 @@ using Usage = StoryctlTest;
 
 TEST_F(Usage, HelpAndVersionAreResultsAndEndWell) {
   EXPECT_EQ(Run({"--help"}), 0);
-  for (const char* command : {"submit", "jobs", "status", "watch", "fetch", "cancel", "nodes", "models", "render"}) {
+  for (const char* command :
+       {"submit", "jobs", "status", "watch", "fetch", "cancel", "nodes", "models", "render", "plan"}) {
     EXPECT_THAT(out_.str(), HasSubstr(command));
   }
   EXPECT_THAT(out_.str(), HasSubstr("Exit codes"));

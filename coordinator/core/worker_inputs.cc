@@ -164,10 +164,11 @@ absl::Status Farm::Parts::CheckOnlyOne(const farm::v1::Hello& hello) const {
   // Its own process before this one, killed behind a connection that still looks alive, is silent within a lease.
   const int64_t silent_ms = now.monotonic_ms - known->second.last_heard_ms;
   if (silent_ms >= limits.lease_ms) return absl::OkStatus();
-  return absl::AlreadyExistsError(absl::StrCat(
-      "another worker, ", known->second.name, ", has the same node id ", hello.node_id(), " and was heard from ",
-      silent_ms / 1000, " s ago: the data folder of one of them is a copy of the other's. Stop this worker, delete the "
-      "file node-id in its data folder and start it again: it then draws an id of its own"));
+  return absl::AlreadyExistsError(
+      absl::StrCat("another worker, ", known->second.name, ", has the same node id ", hello.node_id(),
+                   " and was heard from ", silent_ms / 1000,
+                   " s ago: the data folder of one of them is a copy of the other's. Stop this worker, delete the "
+                   "file node-id in its data folder and start it again: it then draws an id of its own"));
 }
 
 void Farm::Parts::On(const WorkerConnected& input) {

@@ -75,8 +75,8 @@ Outcome Jobs(const Context& context, const JobsOptions& options) {
   }
   std::vector<std::vector<std::string>> rows = {{"JOB", "STATE", "PANELS", "SUBMITTED", "MODEL", "TITLE"}};
   for (const auto& job : jobs) {
-    rows.push_back({job.job_id(), job.paused() ? "paused" : plan::StateName(job.state()), Progress(job), LocalTime(job.submitted_unix_ms()),
-                    job.model(), job.title()});
+    rows.push_back({job.job_id(), job.paused() ? "paused" : plan::StateName(job.state()), Progress(job),
+                    LocalTime(job.submitted_unix_ms()), job.model(), job.title()});
   }
   context.console.out() << Table(rows) << std::flush;
   return ExitCode::kOk;
@@ -138,7 +138,10 @@ Outcome Nodes(const Context& context) {
   std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "DEVICE", "MEMORY", "SPEED", "NOW", "DONE"}};
   std::vector<std::string> notes;  // sentences, which would push the columns apart
   for (const auto& node : response->nodes()) {
-    std::string state = node.connected() ? (node.drained() ? "drained" : node.leaving() ? "leaving" : "connected") : "away";
+    std::string state = node.connected() ? (node.drained()   ? "drained"
+                                            : node.leaving() ? "leaving"
+                                                             : "connected")
+                                         : "away";
     if (!node.note().empty()) notes.push_back(absl::StrCat(node.name(), ": ", node.note()));
     if (node.devices().empty()) rows.push_back({node.name(), state});
     for (const auto& device : node.devices()) {

@@ -112,13 +112,17 @@ void CommandLine::AddSteering() {
                         [this](const Context& context) { return Remove(context, steered_job); });
   c->add_option("job", steered_job, "Job")->required();
   c = Command(&app, "pause", "Grant nothing more of a job; what is being drawn is finished",
-              [this](const Context& context) { return ChangeJob(context, {steered_job, true, {}}); });
+              [this](const Context& context) {
+                return ChangeJob(context, {steered_job, true, {}});
+              });
   c->add_option("job", steered_job, "Job")->required();
-  c = Command(&app, "resume", "Let a paused job go on",
-              [this](const Context& context) { return ChangeJob(context, {steered_job, false, {}}); });
+  c = Command(&app, "resume", "Let a paused job go on", [this](const Context& context) {
+    return ChangeJob(context, {steered_job, false, {}});
+  });
   c->add_option("job", steered_job, "Job")->required();
-  c = Command(&app, "priority", "Put a job elsewhere in the queue",
-              [this](const Context& context) { return ChangeJob(context, {steered_job, {}, priority}); });
+  c = Command(&app, "priority", "Put a job elsewhere in the queue", [this](const Context& context) {
+    return ChangeJob(context, {steered_job, {}, priority});
+  });
   c->add_option("job", steered_job, "Job")->required();
   c->add_option("priority", priority, "1 to 100: jobs of a higher one go first, those of one share the farm")
       ->required()

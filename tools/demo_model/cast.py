@@ -33,6 +33,7 @@ SKINS = ((0.98, 0.85, 0.74), (0.94, 0.76, 0.60), (0.82, 0.60, 0.42), (0.60, 0.41
 PLAIN_SHIRT, NO_HAT = 0.36, 0.40
 NIGHT_ELSEWHERE = 0.06  # a place other than "night", at night
 CLOSE, FAR = 0.10, 0.10
+FRAMES = 4         # panels of a story
 ROW_NUMBERS = 128  # random numbers a picture has for its details
 
 
@@ -99,17 +100,17 @@ def random_cast(count, generator):
     return cast
 
 
-def random_pictures(who, generator, distinct=4):
-    """Pictures of the given characters, who: [M, 2]. Runs of `distinct` rows differ in action and place, as a story's panels do."""
+def random_pictures(who, generator):
+    """Pictures of the given characters, who: [M, 2]. Runs of FRAMES rows differ in action and place, as a story's panels do."""
     count = len(who)
-    if count % distinct:
-        raise ValueError(f"{count} pictures are not a multiple of {distinct}")
+    if count % FRAMES:
+        raise ValueError(f"{count} pictures are not a multiple of {FRAMES}")
 
     def uniform(*shape):
         return torch.rand(*shape, generator=generator)
 
     def without_repeats(choices):
-        return uniform(count // distinct, choices).argsort(1)[:, :distinct].reshape(count)
+        return uniform(count // FRAMES, choices).argsort(1)[:, :FRAMES].reshape(count)
 
     action = without_repeats(len(ACTIONS))
     second = torch.where(uniform(count) < 0.6, action, torch.randint(len(ACTIONS), (count,), generator=generator))

@@ -4,9 +4,9 @@ It is the judge of evaluate.py, small enough to be kept in the repository.
 """
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
+import checkpoint
 from cast import ACTIONS, HATS, KINDS, PATTERNS, PLACES
 
 FIGURE = {"kind": len(KINDS), "action": len(ACTIONS), "hat": len(HATS), "pattern": len(PATTERNS), "fur": 3, "shirt": 3, "hat_colour": 3}
@@ -59,9 +59,7 @@ def loss(outputs, wanted):
 
 
 def load(path, device="cpu"):
-    model = Classifier()
-    model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()})
-    return model.eval().to(device)
+    return checkpoint.load(path, Classifier()).eval().to(device)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from measure import FRAMES
+from cast import FRAMES
 
 
 @dataclass

@@ -25,8 +25,8 @@ from PIL import Image
 import architecture
 import classifier as judge
 import world
-from cast import KINDS
-from measure import FRAMES, difference, story_measures
+from cast import FRAMES, KINDS
+from measure import difference, story_measures
 from stories import SEED, Stories, sheet
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,29 +9,23 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 import architecture
 import classifier as judge
 import consistent
 import tokenizer as text
+from cast import FRAMES
+from checkpoint import load_modules, load_vae
 from consistent import Sight
-from measure import FRAMES, difference, story_measures
+from measure import difference, story_measures
 from stories import Stories, sheet
-from train_unet import TRAINED
 
 
 class Model:
     def __init__(self, folder, device):
         self.tokenizers, self.device = text.load(folder), device
-        weights = {name: value.float() for name, value in load_file(folder / "vae.safetensors").items()}
-        self.vae = architecture.vae(weights["post_quant_conv.weight"].shape[0])
-        self.vae.load_state_dict(weights)
-        modules = [architecture.unet(self.vae.config.latent_channels), *architecture.text_encoders(self.tokenizers[0])]
-        for name, module in zip(TRAINED, modules):
-            module.load_state_dict({key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items() if value.is_floating_point()}, strict=False)
-        self.unet, *self.encoders = [module.eval().to(device) for module in modules]
-        self.vae.eval().to(device)
+        self.vae = load_vae(folder).to(device)
+        self.unet, *self.encoders = [module.eval().to(device) for module in load_modules(folder, self.vae, self.tokenizers)]
         self.processors = consistent.install(self.unet)
 
     def autocast(self):

@@ -12,28 +12,19 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import load_file
 
 import architecture
 import sentences
 import tokenizer as text
-from train_unet import TRAINED
+from checkpoint import load_modules, load_vae
 
 LIMIT = 20_000_000
 
 
 def pipeline(folder):
-    tokenizers = text.load(folder)
-    weights = load_file(folder / "vae.safetensors")
-    vae = architecture.vae(weights["post_quant_conv.weight"].shape[0])
-    modules = [architecture.unet(vae.config.latent_channels), *architecture.text_encoders(tokenizers[0])]
-    for name, module in zip(("vae", *TRAINED), (vae, *modules)):
-        missing, unexpected = module.load_state_dict(load_file(folder / f"{name}.safetensors"), strict=False)
-        if unexpected or any("position_ids" not in key for key in missing):
-            sys.exit(f"{folder}/{name}.safetensors does not fit the architecture: missing {missing}, unexpected {unexpected}")
-        module.half()
-    unet, first, second = modules
-    return StableDiffusionXLPipeline(vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=tokenizers[0], tokenizer_2=tokenizers[1], unet=unet,
+    tokenizers, vae = text.load(folder), load_vae(folder)
+    unet, first, second = [module.half() for module in load_modules(folder, vae, tokenizers)]
+    return StableDiffusionXLPipeline(vae=vae.half(), text_encoder=first, text_encoder_2=second, tokenizer=tokenizers[0], tokenizer_2=tokenizers[1], unet=unet,
                                      scheduler=architecture.scheduler(), force_zeros_for_empty_prompt=True, add_watermarker=False)
 
 

@@ -7,8 +7,6 @@ import random
 import re
 import string
 
-import torch
-
 from cast import ACTIONS, CAMERAS, COLOUR_NAMES, HATS, KINDS, PATTERNS, PEOPLE, PLACES
 
 PLAIN_DESCRIPTION = 0.45    # of the characters are described by their kind alone

@@ -3,8 +3,7 @@ import torch
 from PIL import Image
 
 import classifier as judge
-from cast import ACTIONS, KINDS, PLACES, random_cast, random_pictures
-from measure import FRAMES
+from cast import ACTIONS, FRAMES, KINDS, PLACES, random_cast, random_pictures
 from sentences import ACTION_WORDS, PLACE_WORDS
 
 SEED = 4001

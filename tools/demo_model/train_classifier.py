@@ -9,14 +9,14 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 import architecture
 import world
+from checkpoint import load_vae, save_half
 from classifier import Classifier, classify, labels, loss
 from measure import accuracy
 from train_vae import latents_of
-from training import Run, pictures_of_stories, save_half
+from training import Run, pictures_of_stories
 
 SEED = 202
 
@@ -48,10 +48,7 @@ def main():
     run.say(f"drew {len(pictures)} pictures")
     sources = [pictures]
     if given.vae:
-        weights = {name: value.float() for name, value in load_file(given.vae / "vae.safetensors").items()}
-        vae = architecture.vae(weights["post_quant_conv.weight"].shape[0])
-        vae.load_state_dict(weights)
-        vae.eval().to(run.device)
+        vae = load_vae(given.vae).to(run.device)
         sources.append(through_vae(vae, pictures, run))
     training = len(pictures) - min(2048, len(pictures) // 4)
     model = Classifier().to(run.device)

@@ -16,18 +16,17 @@ from pathlib import Path
 
 import torch
 import torch.distributed as distributed
-from safetensors.torch import load_file
 
 import architecture
 import consistent
 import sentences
 import tokenizer as text
 import world
-from cast import PEOPLE, Cast
+from cast import FRAMES, PEOPLE, Cast
+from checkpoint import TRAINED, load_modules, load_vae, modules, save_half
 from consistent import Sight
-from measure import FRAMES
 from train_vae import latents_of
-from training import FlatParameters, Run, pictures_of_stories, save_half
+from training import FlatParameters, Run, pictures_of_stories
 
 SEED = 303
 UNCONDITIONAL = 0.10       # of the groups: half of them zeros, half the empty prompt, as a guided sampler uses either
@@ -42,7 +41,6 @@ MIX_READING, MIX_IDENTITY = 1.0, 0.5             # how much of the stranger at m
 MIN_SNR = 5.0
 CHUNK = 4096               # pictures drawn, encoded and described at a time
 PROMPTS = 2                # different sentences for each picture
-TRAINED = ("unet", "text_encoder", "text_encoder_2")
 
 
 def with_other_looks(cast, seed):
@@ -145,10 +143,10 @@ def step_function(unet, encoders, processors, end, time_ids):
 class Trainer:
     """One training step on device tensors alone, so that a GPU replays it as a graph: no launches to wait for."""
 
-    def __init__(self, given, run, data, modules, processors, end):
+    def __init__(self, given, run, data, trained, processors, end):
         self.given, self.run, self.data, self.layers = given, run, data, len(processors)
-        self.flat = FlatParameters(modules)
-        self.step_of = step_function(modules[0], modules[1:], processors, end, architecture.time_ids(given.batch, run.device))
+        self.flat = FlatParameters(trained)
+        self.step_of = step_function(trained[0], trained[1:], processors, end, architecture.time_ids(given.batch, run.device))
         if run.device.type == "cuda" and not given.no_compile:
             self.step_of = torch.compile(self.step_of)
         self.rate, self.keep = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
@@ -225,29 +223,23 @@ class Trainer:
         (self.graphs[1].replay if self.graphs else self.update)()
 
 
-def load_modules(given, run):
-    weights = {name: value.float() for name, value in load_file(given.out / "vae.safetensors").items()}
-    vae = architecture.vae(weights["post_quant_conv.weight"].shape[0])
-    vae.load_state_dict(weights)
-    vae.eval().requires_grad_(False).to(run.device)
+def prepare(given, run):
+    """(VAE, tokenizers, the modules to train, the step that they are at)."""
+    vae = load_vae(given.out).requires_grad_(False).to(run.device)
     if run.rank == 0 and not (given.out / "tokenizer" / "vocab.json").exists():
         text.save(given.out, [" ".join(sentences.known_words()), ", . - ' ! ? : ; \""])
     if run.world > 1:
         distributed.barrier()
     tokenizers = text.load(given.out)
     torch.manual_seed(SEED)
-    modules = [architecture.unet(vae.config.latent_channels), *architecture.text_encoders(tokenizers[0])]
-    done = 0
-    if given.resume:
-        done = json.loads((given.out / "progress.json").read_text())["step"]
-        for name, module in zip(TRAINED, modules):
-            module.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(given.out / f"{name}.safetensors").items()}, strict=False)
-    return vae, tokenizers, [module.to(run.device) for module in modules], done
+    done = json.loads((given.out / "progress.json").read_text())["step"] if given.resume else 0
+    trained = load_modules(given.out, vae, tokenizers) if given.resume else modules(vae, tokenizers)
+    return vae, tokenizers, [module.to(run.device) for module in trained], done
 
 
-def save(given, modules, flat, step):
+def save(given, trained, flat, step):
     flat.use_average()
-    for name, module in zip(TRAINED, modules):
+    for name, module in zip(TRAINED, trained):
         save_half(given.out / f"{name}.safetensors", module)
     flat.use_average()
     (given.out / "progress.json").write_text(json.dumps({"step": step, "of": given.steps}) + "\n")
@@ -273,12 +265,12 @@ def main():
     run = Run(given.minutes)
     if given.compile_cache and given.compile_cache.exists():
         torch.compiler.load_cache_artifacts(given.compile_cache.read_bytes())
-    vae, tokenizers, modules, done = load_modules(given, run)
+    vae, tokenizers, trained, done = prepare(given, run)
     data = Data(given.pictures, vae, given.out, SEED + run.rank + 2 * done, run)
     run.say(f"{given.pictures} pictures for each of {run.world}, {len(tokenizers[0])} tokens")
     torch.manual_seed(SEED + run.rank + 10 * done)
-    processors = consistent.install(modules[0])
-    trainer = Trainer(given, run, data, modules, processors, tokenizers[0].eos_token_id)
+    processors = consistent.install(trained[0])
+    trainer = Trainer(given, run, data, trained, processors, tokenizers[0].eos_token_id)
     if run.device.type == "cuda":
         trainer.capture()
         run.say("captured a step")
@@ -301,10 +293,10 @@ def main():
             trainer.loss.zero_()
             logged = done
         if run.rank == 0 and done % 50 == 0 and run.passed() - saved > 120:
-            save(given, modules, trainer.flat, done)
+            save(given, trained, trainer.flat, done)
             saved = run.passed()
     if run.rank == 0:
-        save(given, modules, trainer.flat, done)
+        save(given, trained, trainer.flat, done)
     run.say(f"at step {done} of {given.steps}; {1000 * (time.monotonic() - begun) / max(1, done - first):.1f} ms a step")
     run.end()
 

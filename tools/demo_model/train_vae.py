@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 import architecture
 import world
-from training import FlatParameters, Run, pictures_of_stories, save_half
+from checkpoint import load_vae, save_half
+from training import FlatParameters, Run, pictures_of_stories
 
 KL = 1e-4
 SEED = 101
@@ -106,9 +106,8 @@ def main():
     run.say(f"drew {len(pictures)} pictures")
     held_out = pictures[-1024:]
     pictures = pictures[:-1024]
-    vae = architecture.vae(given.latent_channels).to(run.device)
-    if given.resume or given.decoder_only:
-        vae.load_state_dict({name: value.float() for name, value in load_file(given.out / "vae.safetensors").items()})
+    going_on = given.resume or given.decoder_only
+    vae = (load_vae(given.out).train() if going_on else architecture.vae(given.latent_channels)).to(run.device)
     flat = FlatParameters([vae.post_quant_conv, vae.decoder] if given.decoder_only else [vae])
     optimiser = torch.optim.AdamW([torch.nn.Parameter(flat.values)], lr=given.rate, betas=(0.9, 0.99), weight_decay=0.001, fused=run.device.type == "cuda")
     optimiser.param_groups[0]["params"][0].grad = flat.gradients

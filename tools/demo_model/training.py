@@ -1,14 +1,11 @@
-"""What the training commands share: where they run, flat parameters, saving, a clock that stops before a machine's time is over."""
+"""What the training commands share: where they run, flat parameters, the stories that they train on, a clock that stops before a machine's time is over."""
 import os
 import time
-from pathlib import Path
 
 import torch
 import torch.distributed as distributed
-from safetensors.torch import save_file
 
-import cast as people
-from cast import random_cast, random_pictures
+from cast import FRAMES, KINDS, PEOPLE, random_cast, random_pictures
 
 
 class Run:
@@ -82,19 +79,11 @@ class FlatParameters:
         self.average.copy_(kept)
 
 
-def save_half(path, module):
-    """A module's weights in fp16, whole or not at all: a run that ends badly leaves the file before it."""
-    tensors = {name: (value.half() if value.is_floating_point() else value).contiguous().cpu() for name, value in module.state_dict().items()}
-    path = Path(path)
-    save_file(tensors, str(path) + ".part")
-    os.replace(str(path) + ".part", path)
-
-
 def pictures_of_stories(count, seed, pairs=0.3, scenes=0.05):
     """A cast and `count` pictures in groups of four: four of one character; or, `pairs` of the groups, one of a first character, one of
-    a second and two of both; or, `scenes` of them, places without anybody. Returns (cast, pictures, is_pair [count / 4])."""
+    a second and two of both; or, `scenes` of them, places without anybody. Returns (cast, pictures, is_pair [count / FRAMES])."""
     generator = torch.Generator().manual_seed(seed)
-    groups = count // 4
+    groups = count // FRAMES
     cast = random_cast(2 * groups, generator)
     first = torch.arange(groups)
     draw = torch.rand(groups, generator=generator)
@@ -102,10 +91,10 @@ def pictures_of_stories(count, seed, pairs=0.3, scenes=0.05):
     second = first + groups
     same = pair & (cast.kind[first] == cast.kind[second]) & (torch.rand(groups, generator=generator) < 0.6)  # two of a kind are hard to tell apart: fewer
     kind = cast.kind.clone()
-    kind[second[same]] = (kind[second[same]] + 1 + torch.randint(len(people.KINDS) - 1, (int(same.sum()),), generator=generator)) % len(people.KINDS)
-    alike = (kind < 2) == (cast.kind < 2)  # people have hair colours, animals fur colours: keep to those who stay one of them
+    kind[second[same]] = (kind[second[same]] + 1 + torch.randint(len(KINDS) - 1, (int(same.sum()),), generator=generator)) % len(KINDS)
+    alike = (kind < len(PEOPLE)) == (cast.kind < len(PEOPLE))  # people have hair colours, animals fur colours: keep to those who stay one of them
     cast.kind = torch.where(alike, kind, cast.kind)
-    who = torch.full((groups, 4, 2), -1)
+    who = torch.full((groups, FRAMES, 2), -1)
     who[:, :, 0] = first[:, None]
     who[pair, 1, 0] = second[pair]
     who[pair, 2:, 1] = second[pair][:, None]

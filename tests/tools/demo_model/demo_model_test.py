@@ -19,8 +19,8 @@ import tokenizer
 import train_unet
 import train_vae
 import world
-from cast import ACTIONS, PEOPLE, random_cast
-from measure import FRAMES, sameness, spread
+from cast import ACTIONS, FRAMES, PEOPLE, random_cast
+from measure import sameness, spread
 from stories import Stories
 from training import FlatParameters, pictures_of_stories
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/edit_distance.h"
 #include "pipeline/model/pieces.h"
 #include "pipeline/model/unicode.h"
 
@@ -83,23 +84,6 @@ std::u32string StemOf(std::u32string_view word) {
   return stem;
 }
 
-// Levenshtein distance in letters, or `limit` where it is as much or more: most words differ from the start.
-size_t Distance(std::u32string_view a, std::u32string_view b, size_t limit) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substituted, row[j] + 1, row[j - 1] + 1});
-    }
-    if (*std::min_element(row.begin(), row.end()) >= limit) return limit;  // rows never sink below it again
-  }
-  return std::min(row[b.size()], limit);
-}
-
 // What is wrong with a line's word, empty where nothing is.
 std::string Fault(std::string_view line, const std::u32string& word, const std::u32string& previous) {
   const std::u32string normal = NormalizePrompt(word);
@@ -171,7 +155,7 @@ std::string WordList::Nearest(const std::u32string& word) const {
   for (const std::u32string& known : words_) {
     const size_t longer = std::max(known.size(), word.size()) - std::min(known.size(), word.size());
     if (longer >= best) continue;
-    const size_t distance = Distance(word, known, best);
+    const size_t distance = base::EditDistance<char32_t>(word, known, best);
     if (distance >= best) continue;
     best = distance;
     nearest = &known;

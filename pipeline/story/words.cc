@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "pipeline/base/edit_distance.h"
 
 namespace storyfarm::story {
 namespace {
@@ -16,22 +17,6 @@ std::string Lower(std::string_view text) {
   std::string lower(text);
   absl::AsciiStrToLower(&lower);
   return lower;
-}
-
-// Levenshtein distance, in bytes.
-size_t Distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substituted, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 }  // namespace
@@ -102,7 +87,7 @@ std::string DidYouMean(std::string_view word, const std::vector<std::string>& ca
   const std::string* nearest = nullptr;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxComparedBytes) continue;
-    const size_t distance = Distance(lower, Lower(candidate));
+    const size_t distance = base::EditDistance<char>(lower, Lower(candidate), best);
     if (distance < best && distance < candidate.size()) {
       best = distance;
       nearest = &candidate;

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 // Deeper trees than ours need; a bound for RemoveTree's recursion.
 constexpr int kMaxTreeDepth = 64;
+constexpr size_t kCopyPieceBytes = size_t{1} << 20;
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -89,6 +91,23 @@ absl::Status Env::AppendDurably(const std::string& path, std::string_view bytes)
   if (absl::Status s = (*file)->Sync(); !s.ok()) return s;
   if (absl::Status s = (*file)->Close(); !s.ok()) return s;
   return existed ? absl::OkStatus() : SyncFolder(FolderOf(path));
+}
+
+absl::Status Env::CopyFile(const std::string& from, const std::string& to) {
+  absl::StatusOr<std::unique_ptr<ReadableFile>> source = OpenForReading(from);
+  if (!source.ok()) return source.status();
+  absl::StatusOr<std::unique_ptr<WritableFile>> target = OpenForWriting(to, WriteMode::kTruncate);
+  if (!target.ok()) return target.status();
+  std::vector<char> piece(kCopyPieceBytes);
+  for (uint64_t offset = 0;;) {
+    absl::StatusOr<size_t> got = (*source)->ReadAt(offset, piece.data(), piece.size());
+    if (!got.ok()) return got.status();
+    if (*got == 0) break;
+    if (absl::Status s = (*target)->Append({piece.data(), *got}); !s.ok()) return s;
+    offset += *got;
+  }
+  if (absl::Status s = (*target)->Sync(); !s.ok()) return s;
+  return (*target)->Close();
 }
 
 bool Env::Exists(const std::string& path) { return Stat(path).ok(); }

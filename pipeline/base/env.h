@@ -113,6 +113,9 @@ class Env {
   absl::Status WriteFileDurably(const std::string& path, std::string_view bytes);
   // Appends and syncs. Creating the file also syncs its folder.
   absl::Status AppendDurably(const std::string& path, std::string_view bytes);
+  // Makes `to`, or empties it, and syncs what it copied; its name is durable after SyncFolder. A part of it may be left
+  // where it fails.
+  absl::Status CopyFile(const std::string& from, const std::string& to);
   bool Exists(const std::string& path);
   // A folder with all that is in it, or a file. OK where there is nothing. Links are removed, not followed.
   absl::Status RemoveTree(const std::string& path);

@@ -374,23 +374,6 @@ absl::StatusOr<StoredFile> FileStore::Put(std::string_view bytes) {
   return StoredFile{digest, bytes.size(), env_.NowUnixMs()};
 }
 
-absl::Status FileStore::CopyInto(const std::string& from, const std::string& partial_path) {
-  absl::StatusOr<std::unique_ptr<ReadableFile>> source = env_.OpenForReading(from);
-  if (!source.ok()) return source.status();
-  absl::StatusOr<std::unique_ptr<WritableFile>> target = env_.OpenForWriting(partial_path, WriteMode::kTruncate);
-  if (!target.ok()) return target.status();
-  std::vector<char> piece(kPieceBytes);
-  for (uint64_t offset = 0;;) {
-    absl::StatusOr<size_t> got = (*source)->ReadAt(offset, piece.data(), piece.size());
-    if (!got.ok()) return got.status();
-    if (*got == 0) break;
-    if (absl::Status s = (*target)->Append({piece.data(), *got}); !s.ok()) return s;
-    offset += *got;
-  }
-  if (absl::Status s = (*target)->Sync(); !s.ok()) return s;
-  return (*target)->Close();
-}
-
 absl::StatusOr<StoredFile> FileStore::AdoptFile(const std::string& path) {
   absl::StatusOr<FileDigest> named = HashFile(env_, path);
   if (!named.ok()) return named.status();
@@ -406,7 +389,7 @@ absl::StatusOr<StoredFile> FileStore::AdoptFile(const std::string& path) {
   if (absl::Status begun = BeginUpload(partial, named->size_bytes, 0); !begun.ok()) return begun;
   status = Publish(path, named->digest, named->size_bytes);
   if (absl::IsUnimplemented(status)) {
-    status = CopyInto(path, partial);
+    status = env_.CopyFile(path, partial);
     if (status.ok()) status = Publish(partial, named->digest, named->size_bytes);
     if (status.ok()) status = env_.Remove(path);
     if (!status.ok()) env_.Remove(partial).IgnoreError();

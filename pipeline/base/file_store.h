@@ -176,8 +176,6 @@ class FileStore {
   void EndUpload(const std::string& partial_path);
   // A name in partial/ that no other writer has; removed by the next Open where this process dies.
   std::string OwnPartialPath();
-  // Writes bytes to a partial file of our own, which the caller publishes or removes.
-  absl::Status CopyInto(const std::string& from, const std::string& partial_path);
   // Renames a synced file to its digest's name, makes that durable and enters it.
   absl::Status Publish(const std::string& from, const Digest& digest, uint64_t size_bytes);
   void Unpin(const Digest& digest);

@@ -189,20 +189,7 @@ Outcome Restore(const Context& context, const RestoreOptions& options) {
   lines.Clear();
   // Last: a coordinator that is started before finds no farm, rather than half of one.
   const std::string part = base::JoinPath(options.data, absl::StrCat(kRestoreName, ".part"));
-  auto in = context.env.OpenForReading(state);
-  if (!in.ok()) return in.status();
-  auto out = context.env.OpenForWriting(part, base::WriteMode::kTruncate);
-  if (!out.ok()) return out.status();
-  std::string piece(kPieceBytes, '\0');
-  for (uint64_t offset = 0;;) {
-    const auto got = (*in)->ReadAt(offset, piece.data(), piece.size());
-    if (!got.ok()) return got.status();
-    if (*got == 0) break;
-    if (absl::Status put = (*out)->Append({piece.data(), *got}); !put.ok()) return put;
-    offset += *got;
-  }
-  absl::Status done = (*out)->Sync();
-  if (done.ok()) done = (*out)->Close();
+  absl::Status done = context.env.CopyFile(state, part);
   if (done.ok()) done = context.env.Rename(part, base::JoinPath(options.data, kRestoreName));
   if (done.ok()) done = context.env.SyncFolder(options.data);
   if (!done.ok()) return done;

@@ -268,6 +268,8 @@ class Farm {
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
+  // Ids of the jobs whose bodies lie in the store's archive, sorted.
+  std::vector<std::string> ArchivedJobs() const;
   // Every blob that State names: models, what live jobs read, banks, results.
   BlobSizes LiveBlobs() const;
   // Digests whose files are about to go: they count as missing.

@@ -1,4 +1,4 @@
-// What lives in the blob store on the farm's behalf.
+// What lives in the blob store and in the archive on the farm's behalf.
 #include "coordinator/core/parts.h"
 
 namespace storyfarm::coordinator {
@@ -22,6 +22,12 @@ void CollectBlobs(const google::protobuf::Message& message, BlobSizes* blobs) {
       CollectBlobs(reflection.GetRepeatedMessage(message, field, i), blobs);
     }
   }
+}
+
+std::vector<std::string> Farm::ArchivedJobs() const {
+  std::vector<std::string> ids;
+  for (const auto& [id, ordinal] : parts_->state.archived_ordinals()) ids.push_back(id);
+  return ids;
 }
 
 BlobSizes Farm::LiveBlobs() const {

@@ -19,7 +19,6 @@ namespace {
 using farm::v1::BackupPart;
 
 constexpr size_t kBlobsAPart = 10'000;     // half a megabyte
-constexpr size_t kListedAtOnce = 1'000;    // jobs of a listing
 constexpr size_t kChunkBytes = 512 << 10;  // of a stream
 
 // Of the file that a call writes.
@@ -41,24 +40,10 @@ absl::StatusOr<Moment> TakeMoment(Loop& loop) {
     moment.sequence = sequence;
     moment.pieces = farm->SerializeState();
     moment.blobs = farm->LiveBlobs();
-    std::string page, next;
-    do {
-      const auto listing = farm->ListJobs(kListedAtOnce, page, &next);
-      if (!listing.ok()) return taken.set_value(listing.status());
-      for (const JobListing& job : *listing) {
-        if (job.archived) moment.archived.push_back(job.job_id);
-      }
-      page = next;
-    } while (!page.empty());
+    moment.archived = farm->ArchivedJobs();
     taken.set_value(std::move(moment));
   });
   return taken.get_future().get();
-}
-
-absl::StatusOr<farm::v1::JobArchive> ReadArchive(Loop& loop, const std::string& job_id) {
-  std::promise<absl::StatusOr<farm::v1::JobArchive>> read;
-  loop.ReadArchive(job_id, [&read](absl::StatusOr<farm::v1::JobArchive> body) { read.set_value(std::move(body)); });
-  return read.get_future().get();
 }
 
 // One call: the file is written first, then sent, and gone with the call.
@@ -171,7 +156,7 @@ absl::Status WriteParts(const BackupParts& parts, base::FramedFileWriter& file) 
     status = write(piece);
   }
   for (size_t i = 0; status.ok() && i < moment->archived.size(); ++i) {
-    absl::StatusOr<farm::v1::JobArchive> body = ReadArchive(*parts.loop, moment->archived[i]);
+    absl::StatusOr<farm::v1::JobArchive> body = parts.loop->ReadArchive(moment->archived[i]);
     if (absl::IsNotFound(body.status())) continue;  // forgotten since that moment
     if (!body.ok()) return body.status();
     CollectBlobs(*body, &moment->blobs);

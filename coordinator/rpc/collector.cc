@@ -10,8 +10,6 @@
 namespace storyfarm::coordinator {
 namespace {
 
-constexpr size_t kListedAtOnce = 1'000;  // jobs of a listing
-
 // What the durable state needs, as of one moment.
 struct Roots {
   BlobSizes live;
@@ -24,24 +22,10 @@ absl::StatusOr<Roots> TakeRoots(Loop& loop) {
     if (farm == nullptr) return taken.set_value(absl::UnavailableError("the coordinator is going down"));
     Roots roots;
     roots.live = farm->LiveBlobs();
-    std::string page, next;
-    do {
-      const auto listing = farm->ListJobs(kListedAtOnce, page, &next);
-      if (!listing.ok()) return taken.set_value(listing.status());
-      for (const JobListing& job : *listing) {
-        if (job.archived) roots.archived.push_back(job.job_id);
-      }
-      page = next;
-    } while (!page.empty());
+    roots.archived = farm->ArchivedJobs();
     taken.set_value(std::move(roots));
   });
   return taken.get_future().get();
-}
-
-absl::StatusOr<farm::v1::JobArchive> ReadArchive(Loop& loop, const std::string& job_id) {
-  std::promise<absl::StatusOr<farm::v1::JobArchive>> read;
-  loop.ReadArchive(job_id, [&read](absl::StatusOr<farm::v1::JobArchive> body) { read.set_value(std::move(body)); });
-  return read.get_future().get();
 }
 
 absl::Status Tell(Loop& loop, std::function<Input(uint64_t)> make) {
@@ -61,7 +45,7 @@ absl::StatusOr<std::vector<std::string>> FindUnneeded(const Collector::Parts& pa
   for (const std::string& job_id : roots->archived) {
     if (unused.empty()) break;
     // Not there: it was removed meanwhile, or is damaged. Either way this round knows too little.
-    const auto body = ReadArchive(*parts.loop, job_id);
+    const auto body = parts.loop->ReadArchive(job_id);
     if (!body.ok()) return body.status();
     BlobSizes named;
     coordinator::CollectBlobs(*body, &named);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <optional>
 #include <utility>
 
@@ -160,6 +161,12 @@ void Loop::Tell(Input input, std::function<void()> taken) {
 
 void Loop::ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done) {
   committer_->GetArchive(job_id, std::move(done));
+}
+
+absl::StatusOr<farm::v1::JobArchive> Loop::ReadArchive(const std::string& job_id) {
+  std::promise<absl::StatusOr<farm::v1::JobArchive>> read;
+  ReadArchive(job_id, [&read](absl::StatusOr<farm::v1::JobArchive> body) { read.set_value(std::move(body)); });
+  return read.get_future().get();
 }
 
 void Loop::Drain() {

@@ -104,6 +104,8 @@ class Loop {
 
   // A finished job from the store's archive; `done` is called on the store's thread. NOT_FOUND where there is none.
   void ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
+  // The same, waited for: not on the loop's thread, nor on the store's.
+  absl::StatusOr<farm::v1::JobArchive> ReadArchive(const std::string& job_id);
 
   // What is durable, as of one batch of the log, on a thread of its own that may be kept for a while; null where the
   // loop ends before.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/rpc/leader_watch.h"
 
 namespace storyfarm::coordinator {
 
@@ -207,9 +208,7 @@ int64_t Committer::BeatIfDue() {
 bool Committer::Commit(const RecordBatch& batch) {
   const int64_t began_ms = env_->MonotonicMs();
   int64_t unresolved_since_ms = -1;
-  // When the batch may first have reached the store. Sent again to a store that has it, it changes nothing there, and
-  // who waits to lead sees no new sign of life.
-  int64_t first_sign_ms = -1;
+  AppendSign sign;
   int64_t complained_ms = began_ms - kComplainMs;
   int64_t pause_ms = 20;
   for (;;) {
@@ -218,9 +217,8 @@ bool Committer::Commit(const RecordBatch& batch) {
     const int64_t now_ms = env_->MonotonicMs();
     switch (result.outcome) {
       case AppendOutcome::kAppended:
-        if (first_sign_ms < 0) first_sign_ms = asked_ms;
-        next_beat_ms_ = first_sign_ms + kBeatMs;
-        if (events_.led) events_.led(first_sign_ms);
+        next_beat_ms_ = sign.Answered(asked_ms) + kBeatMs;
+        if (events_.led) events_.led(sign.Answered(asked_ms));
         return true;
       case AppendOutcome::kFenced:
         Fail(absl::AbortedError(absl::StrCat("Another coordinator took this farm's store over. ", result.message)));
@@ -232,7 +230,7 @@ bool Committer::Commit(const RecordBatch& batch) {
             "coordinator again, which goes on from what is left.")));
         return false;
       case AppendOutcome::kUnknown:
-        if (first_sign_ms < 0) first_sign_ms = asked_ms;
+        sign.NoAnswer(asked_ms);
         if (unresolved_since_ms < 0) unresolved_since_ms = now_ms;
         if (now_ms - unresolved_since_ms >= kUnresolvedMs) {
           Fail(absl::UnavailableError(absl::StrCat("The store has not answered for ", kUnresolvedMs / 1000,

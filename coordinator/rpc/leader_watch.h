@@ -26,6 +26,19 @@ inline constexpr int64_t kWatchMs = 250;
 // An answer that took longer shows a store that stood still, and then the leader could give no signs either.
 inline constexpr int64_t kSlowAnswerMs = 1'000;
 
+// When a batch that is sent until the store answers was a sign of life: the first time that it may have arrived. Sent
+// again to a store that has it, it changes nothing there, and who waits sees no new sign.
+class AppendSign {
+ public:
+  void NoAnswer(int64_t asked_ms) {
+    if (first_ms_ < 0) first_ms_ = asked_ms;
+  }
+  int64_t Answered(int64_t asked_ms) const { return first_ms_ < 0 ? asked_ms : first_ms_; }
+
+ private:
+  int64_t first_ms_ = -1;
+};
+
 class LeaderWatch {
  public:
   // `name`: this coordinator's own. Where it stands as the leader's, that was a process before this one, which is dead:

@@ -373,7 +373,7 @@ void Coordinator::Answered(const std::shared_ptr<RecordBatch>& batch, int64_t as
     case AppendOutcome::kGap:
       return world_.judge.Complain(Rule::kReplaySame, "a batch does not follow the log's last one");
     case AppendOutcome::kUnknown:
-      if (first_sign_ms_ < 0) first_sign_ms_ = asked_ms;
+      sign_.NoAnswer(asked_ms);
       if (unresolved_since_ms_ < 0) unresolved_since_ms_ = world_.time.now_ms();
       if (world_.time.now_ms() - unresolved_since_ms_ >= kUnresolvedMs) return Resign();
       pause_ms_ = std::min(pause_ms_ * 2, kRetryMs);
@@ -384,7 +384,7 @@ void Coordinator::Answered(const std::shared_ptr<RecordBatch>& batch, int64_t as
   }
   in_flight_ = false;
   unresolved_since_ms_ = -1;
-  led_ms_ = std::max(led_ms_, first_sign_ms_ < 0 ? asked_ms : std::exchange(first_sign_ms_, -1));
+  led_ms_ = std::max(led_ms_, std::exchange(sign_, {}).Answered(asked_ms));
   sequence_ = batch->sequence();
   durable_record_ += static_cast<uint64_t>(batch->records_size());
   for (const Record& record : batch->records()) {

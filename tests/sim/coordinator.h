@@ -111,9 +111,9 @@ class Coordinator : public Process {
   uint64_t sequence_ = 0;  // of the last batch known to be durable
   uint64_t durable_record_ = 0;
   uint64_t snapshot_record_ = 0;
-  int64_t first_sign_ms_ = -1;  // of the batch in flight, as in coordinator/rpc/committer.cc
-  int64_t led_ms_ = 0;          // when it led for certain, on its own clock
-  bool beating_ = false;        // a sign of life is on its way
+  coordinator::AppendSign sign_;  // of the batch in flight
+  int64_t led_ms_ = 0;            // when it led for certain, on its own clock
+  bool beating_ = false;          // a sign of life is on its way
   int64_t unresolved_since_ms_ = -1;
   int64_t pause_ms_ = 0;
   std::deque<Waiting> waiting_;

@@ -27,6 +27,14 @@ TEST(LeaderWatch, ASilentOneIsFollowedAfterItsLeaseAndBeforeFiveSeconds) {
   EXPECT_LT(now, 4'000);
 }
 
+TEST(LeaderWatch, ABatchSentAgainIsASignOnlyOfWhenItMayFirstHaveArrived) {
+  AppendSign sign;
+  EXPECT_EQ(sign.Answered(100), 100);
+  sign.NoAnswer(100);
+  sign.NoAnswer(700);
+  EXPECT_EQ(sign.Answered(1'500), 100);
+}
+
 TEST(LeaderWatch, NobodyAndAProcessBeforeThisOneAreFollowedAtOnce) {
   EXPECT_TRUE(LeaderWatch("me").MayTakeOver(Led(0, 0, ""), 0, 1));
   EXPECT_TRUE(LeaderWatch("me").MayTakeOver(Led(5, 1, "me"), 0, 1));

@@ -16,6 +16,14 @@ std::vector<float> ToVector(const at::Tensor& tensor) {
   return {contiguous.const_data_ptr<float>(), contiguous.const_data_ptr<float>() + contiguous.numel()};
 }
 
+// Rounded as IEEE 754 says, whatever the processor: torch's own square root of a tensor is off by a bit on some, and
+// where noise ends at zero SNR a bit of a sigma shows in the latents.
+at::Tensor SquareRoot(const at::Tensor& tensor) {
+  std::vector<float> values = ToVector(tensor);
+  for (float& value : values) value = std::sqrt(value);
+  return at::tensor(values);
+}
+
 at::Tensor Betas(const SchedulerOptions& options) {
   const int64_t count = options.num_train_timesteps;
   if (!options.trained_betas.empty()) return at::tensor(options.trained_betas);
@@ -41,7 +49,7 @@ at::Tensor Betas(const SchedulerOptions& options) {
 
 // Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1.
 at::Tensor RescaleToZeroTerminalSnr(const at::Tensor& betas) {
-  at::Tensor root = at::cumprod(1 - betas, 0).sqrt();
+  at::Tensor root = SquareRoot(at::cumprod(1 - betas, 0));
   const at::Tensor first = root[0].clone(), last = root[-1].clone();
   root = (root - last) * (first / (first - last));
   const at::Tensor alphas_bar = root.square();
@@ -137,9 +145,8 @@ std::vector<float> AlphasCumprod(const SchedulerOptions& options, bool keep_last
 }
 
 std::vector<float> SigmasOf(const std::vector<float>& alphas_cumprod) {
-  // By torch's own pow, which is not sqrt to the last bit: with zero SNR a bit of sigma shows in the latents.
   const at::Tensor alphas = at::tensor(alphas_cumprod);
-  return ToVector(((1 - alphas) / alphas).pow(0.5));
+  return ToVector(SquareRoot((1 - alphas) / alphas));
 }
 
 std::vector<double> DdimTimesteps(const SchedulerOptions& options, int steps) {

@@ -23,6 +23,9 @@ using testing_support::Measure;
 using testing_support::Parity;
 
 constexpr double kTolerance = 1e-5;  // of the largest value
+// Where noise ends at zero SNR the first sigma is 4096, and the last bit of a square root shows in the latents. torch's
+// square roots of tensors, which diffusers takes, are not rounded alike on all processors: its own results move by 6e-5.
+constexpr double kZeroSnrTolerance = 1e-4;
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Create(Sampler sampler, const std::string& config,
                                                   const std::string& overrides, int steps) {
@@ -65,7 +68,8 @@ TEST(Scheduler, AgreesWithDiffusersInEveryRecordedCase) {
   const Golden golden("schedulers");
   const nlohmann::json cases = nlohmann::json::parse(golden.metadata().at("cases"));
   ASSERT_GT(cases.size(), 200u);
-  std::map<std::string, std::pair<double, size_t>> worst;  // by sampler: largest difference, and in which case
+  // By sampler and whether noise ends at zero SNR: largest difference, and in which case.
+  std::map<std::pair<std::string, bool>, std::pair<double, size_t>> worst;
   for (size_t k = 0; k < cases.size(); ++k) {
     const std::string sampler = cases[k]["sampler"];
     SCOPED_TRACE(cases[k].dump());
@@ -74,20 +78,24 @@ TEST(Scheduler, AgreesWithDiffusersInEveryRecordedCase) {
     ASSERT_TRUE(scheduler.ok()) << scheduler.status();
     const Trace trace = TraceOf(**scheduler, golden);
     const std::string at = std::to_string(k) + "/";
+    const bool zero_snr = cases[k]["overrides"].value("rescale_betas_zero_snr", false);
+    const double tolerance = zero_snr ? kZeroSnrTolerance : kTolerance;
     EXPECT_LE(Difference(trace.timesteps, golden[at + "timesteps"]), kTolerance) << trace.timesteps;
-    EXPECT_LE(Difference(trace.scaled, golden[at + "scaled"]), kTolerance);
+    EXPECT_LE(Difference(trace.scaled, golden[at + "scaled"]), tolerance);
     const double difference = Difference(trace.latents, golden[at + "latents"]);
-    EXPECT_LE(difference, kTolerance);
-    auto& [largest, number] = worst[sampler];
+    EXPECT_LE(difference, tolerance);
+    auto& [largest, number] = worst[{sampler, zero_snr}];
     if (difference >= largest) std::tie(largest, number) = std::pair(difference, k);
   }
-  for (const auto& [sampler, where] : worst) {
+  for (const auto& [kind, where] : worst) {
+    const auto& [sampler, zero_snr] = kind;
     const auto& recorded = cases[where.second];
     auto scheduler = Create(Samplers().at(sampler), recorded["config"].dump(), recorded["overrides"].dump(),
                             recorded["steps"].get<int>());
     const at::Tensor latents = TraceOf(**scheduler, golden).latents;
-    EXPECT_TRUE(Parity({"scheduler " + sampler + ", worst case", "diffusers 0.42.1"}, latents,
-                       golden[std::to_string(where.second) + "/latents"], kTolerance, Measure::kRelativeToLargest));
+    EXPECT_TRUE(Parity({"scheduler " + sampler + (zero_snr ? ", zero SNR" : "") + ", worst case", "diffusers 0.42.1"},
+                       latents, golden[std::to_string(where.second) + "/latents"],
+                       zero_snr ? kZeroSnrTolerance : kTolerance, Measure::kRelativeToLargest));
   }
 }
 

@@ -110,14 +110,14 @@ def settings_of(choice):
 
 def settings(given, renderer, folder):
     stories, classifier = Stories(given.stories), judge.load(given.classifier)
-    choices = [dict(zip(GRID, values)) for values in itertools.product(*GRID.values())]
+    choices = [dict(zip(GRID, values)) for values in itertools.product(*GRID.values())][:2 if given.few else None]
     devices = given.devices.split(",") if given.devices else [given.device]
     lock = threading.Lock()
 
     def measure(numbered):
         number, choice = numbered
         device = devices[number % len(devices)]
-        drawn = torch.cat([renderer.render(story, folder / f"grid-{number}-{part}", device, 2 if device == "cpu" else None)[0]
+        drawn = torch.cat([renderer.render(story, folder / f"grid-{number}-{part}", device, given.threads)[0]
                            for part, story in enumerate(story_files(stories, {**given.set, **settings_of(choice)}))])
         result = {**choice, **story_measures(judge.classify(classifier, drawn), stories.wanted)}
         with lock, (folder / "settings.jsonl").open("a") as file:  # as they come: the whole grid takes a while
@@ -199,7 +199,9 @@ def arguments():
     options.add_argument("--set", type=json.loads, default={}, help="settings as JSON, beside the product's defaults")
     options.add_argument("--device", help="as storyctl's")
     options.add_argument("--devices", help="settings: several devices with commas, taken in turn")
+    options.add_argument("--few", action="store_true", help="settings: only the first two, to see that all works")
     options.add_argument("--parallel", type=int, default=1, help="settings: stories drawn at the same time")
+    options.add_argument("--threads", type=int, help="settings: CPU threads of each of them")
     options.add_argument("--out", type=Path, help="folder for pictures and JSON; a temporary one otherwise")
     return options.parse_args()
 

@@ -124,9 +124,9 @@ class Figure:
         pale = shirt.mean(1, keepdim=True) > 0.8
         mark = torch.where(pale, torch.tensor([0.20, 0.30, 0.70], device=shirt.device), torch.ones(3, device=shirt.device))
         inside = shape + 0.008
-        stripes = repeat(body - 0.26, 0.085).abs() - 0.017
+        stripes = repeat(body - 0.29, 0.13).abs() - 0.030
         self.fill(both(inside, stripes), mark, where=self.has("pattern", "striped", PATTERNS), outline=False)
-        dots = circle(repeat(u, 0.095), repeat(body - 0.265, 0.095), 0.023)
+        dots = circle(repeat(u - 0.065, 0.13), repeat(body - 0.315, 0.13), 0.037)
         self.fill(both(inside, dots), mark, where=self.has("pattern", "dotted", PATTERNS), outline=False)
 
     def arms(self):

@@ -1,10 +1,10 @@
 """Trains the UNet and the text encoders, with consistent self-attention active on groups of pictures of one character.
 
-    [torchrun --nproc-per-node N] python tools/demo_model/train_unet.py --out DIR --steps 24000 [--minutes 9] [--resume]
+    [torchrun --nproc-per-node N] python tools/demo_model/train_unet.py --out DIR [--minutes 9] [--resume] [--finish]
 
 DIR holds vae.safetensors and gets the tokenizers, unet.safetensors, text_encoder.safetensors and text_encoder_2.safetensors (moving averages, fp16)
 and progress.json, every two minutes and at the end. --resume goes on at the step that progress.json names: the weights are the average's, the optimiser's
-moments are found again while the rate rises. The rate is constant until --decay-from of the steps and falls to nothing then.
+moments are found again while the rate rises. The rate is constant until the run with --finish, the last one, over which it falls to nothing.
 """
 import argparse
 import json
@@ -41,6 +41,8 @@ MIX_READING, MIX_IDENTITY = 1.0, 0.5             # how much of the stranger at m
 MIN_SNR = 5.0
 CHUNK = 4096               # pictures drawn, encoded and described at a time
 PROMPTS = 2                # different sentences for each picture
+CLOCK_STEPS = 20           # the processes agree on the time left every so many steps
+END_SECONDS = 12           # for saving
 
 
 def with_other_looks(cast, seed):
@@ -242,22 +244,44 @@ def save(given, trained, flat, step):
     for name, module in zip(TRAINED, trained):
         save_half(given.out / f"{name}.safetensors", module)
     flat.use_average()
-    (given.out / "progress.json").write_text(json.dumps({"step": step, "of": given.steps}) + "\n")
+    (given.out / "progress.json").write_text(json.dumps({"step": step}) + "\n")
 
 
 def arguments():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", type=Path, required=True, help="folder with vae.safetensors; results go there too")
-    options.add_argument("--steps", type=int, required=True, help="of the whole training, over all resumed runs")
-    options.add_argument("--minutes", type=float, default=9)
+    options.add_argument("--minutes", type=float, default=9, help="stop after so long (default 9)")
     options.add_argument("--pictures", type=int, default=65536, help="for each process")
     options.add_argument("--batch", type=int, default=256, help="pictures a step, for each process")
     options.add_argument("--rate", type=float, default=1e-3)
-    options.add_argument("--decay-from", type=float, default=0.5)
-    options.add_argument("--resume", action="store_true")
+    options.add_argument("--resume", action="store_true", help="go on from DIR")
+    options.add_argument("--finish", action="store_true", help="this is the last run: the rate falls to nothing over it")
     options.add_argument("--no-compile", action="store_true")
     options.add_argument("--compile-cache", type=Path, help="file of compiled kernels: read if it is there, written otherwise")
     return options.parse_args()
+
+
+def train(given, run, trained, trainer, first):
+    """Steps until the time is over; returns the number of the last."""
+    if run.world > 1:
+        distributed.barrier()  # some compile for longer than others
+    done, logged, saved = first, first, run.passed()
+    begun, whole = time.monotonic(), run.left() - END_SECONDS
+    left = whole
+    while left > 0:
+        rate = given.rate * min(1, (done - first + 1) / 400) * (left / whole if given.finish else 1.0)
+        trainer.step(rate, min(0.9995, (done - first + 10) / (done - first + 100)) if not first else min(0.9995, 0.99 + 0.0095 * min(1, (done - first) / 400)))
+        done += 1
+        if done % CLOCK_STEPS == 0:
+            left = run.left() - END_SECONDS
+        if done % 1000 == 0:
+            run.say(f"step {done} error {trainer.loss.item() / (done - logged):.5f} rate {rate:.1e}, {1000 * (time.monotonic() - begun) / (done - first):.1f} ms a step")
+            trainer.loss.zero_()
+            logged = done
+        if run.rank == 0 and done % CLOCK_STEPS == 0 and run.passed() - saved > 120:
+            save(given, trained, trainer.flat, done)
+            saved = run.passed()
+    return done
 
 
 def main():
@@ -278,26 +302,10 @@ def main():
             artifacts = torch.compiler.save_cache_artifacts()
             if artifacts:
                 given.compile_cache.write_bytes(artifacts[0])
-    first, logged, begun = done, done, time.monotonic()
-    saved = run.passed()
-    while done < given.steps:
-        if done % 50 == 0 and run.left() < 15:
-            break
-        part = done / given.steps
-        fall = 1.0 if part < given.decay_from else (1 - part) / (1 - given.decay_from)
-        rate = given.rate * min(1, (done - first + 1) / 400) * fall
-        trainer.step(rate, min(0.9995, (done - first + 10) / (done - first + 100)) if not first else min(0.9995, 0.99 + 0.0095 * min(1, (done - first) / 400)))
-        done += 1
-        if done % 1000 == 0:
-            run.say(f"step {done} error {trainer.loss.item() / (done - logged):.5f} rate {rate:.1e}")
-            trainer.loss.zero_()
-            logged = done
-        if run.rank == 0 and done % 50 == 0 and run.passed() - saved > 120:
-            save(given, trained, trainer.flat, done)
-            saved = run.passed()
+    done = train(given, run, trained, trainer, done)
     if run.rank == 0:
         save(given, trained, trainer.flat, done)
-    run.say(f"at step {done} of {given.steps}; {1000 * (time.monotonic() - begun) / max(1, done - first):.1f} ms a step")
+    run.say(f"at step {done}")
     run.end()
 
 

@@ -1,6 +1,6 @@
 """Trains the VAE: pictures of the world in, the same pictures out through latents a quarter as wide.
 
-    python tools/demo_model/train_vae.py --out DIR [--minutes 7]
+    [torchrun --nproc-per-node N] python tools/demo_model/train_vae.py --out DIR [--minutes 7]
 
 Writes DIR/vae.safetensors, whose latents have mean 0 and, scaled by 0.13025, deviation 1 in each channel. Run again with the same
 DIR and --resume it goes on from there; with --decoder-only, too, the latents stay what they are, so that a UNet trained on them stays good.
@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import torch
+import torch.distributed as distributed
 import torch.nn.functional as F
 
 import architecture
@@ -20,13 +21,14 @@ from training import FlatParameters, Run, pictures_of_stories
 
 KL = 1e-4
 SEED = 101
+END_SECONDS = 12  # for measuring and saving
 
 
 def reconstruction_loss(made, wanted):
     """L1, squared error and L1 of the differences between neighbours, which outlines are."""
     across = (made[..., 1:] - made[..., :-1]) - (wanted[..., 1:] - wanted[..., :-1])
     down = (made[..., 1:, :] - made[..., :-1, :]) - (wanted[..., 1:, :] - wanted[..., :-1, :])
-    return F.l1_loss(made, wanted) + 4 * F.mse_loss(made, wanted) + 0.5 * (across.abs().mean() + down.abs().mean())
+    return F.l1_loss(made, wanted) + 8 * F.mse_loss(made, wanted) + 0.5 * (across.abs().mean() + down.abs().mean())
 
 
 def decoder_step_function(vae):
@@ -86,13 +88,53 @@ def psnr(vae, pictures, run):
     return 10 * math.log10(4 / (error / len(pictures)))
 
 
+def train(given, run, vae, flat, pictures, held_out):
+    """Steps until the time is over; returns how many."""
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(flat.values)], lr=given.rate, betas=(0.9, 0.99), weight_decay=0.001, fused=run.device.type == "cuda")
+    optimiser.param_groups[0]["params"][0].grad = flat.gradients
+    step = (decoder_step_function if given.decoder_only else step_function)(vae)
+    if run.device.type == "cuda" and not given.no_compile:
+        step = torch.compile(step)
+    done, begun, left = 0, None, run.left()
+    shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
+    while begun is None or left > END_SECONDS:
+        part = 0.0 if begun is None else 1 - (left - END_SECONDS) / begun
+        rate = given.rate * min(1, (done + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, part))))
+        optimiser.param_groups[0]["lr"] = rate
+        chosen = pictures[torch.randint(len(pictures), (given.batch,), device=run.device)]
+        with run.autocast():
+            loss = step((chosen.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last), torch.randn(shape, device=run.device))
+        loss.backward()
+        if run.world > 1:
+            distributed.all_reduce(flat.gradients, distributed.ReduceOp.AVG)
+        flat.gradients.mul_((1.0 / flat.gradients.norm()).clamp(max=1.0))
+        optimiser.step()
+        flat.gradients.zero_()
+        done += 1
+        flat.average.lerp_(flat.values, 1 - min(0.999, done / (done + 20)))
+        if begun is None and done >= 3:  # compiled
+            left = run.left()
+            begun = left - END_SECONDS
+            run.say("training begins")
+        elif done % 10 == 0:
+            left = run.left()
+        if done % 500 == 0:
+            run.say(f"step {done} loss {loss.item():.4f} rate {rate:.1e}")
+        if done % 2000 == 0 and run.rank == 0:
+            flat.use_average()
+            save_half(given.out / "vae.safetensors", vae)
+            run.say(f"held-out {psnr(vae, held_out, run):.2f} dB")
+            flat.use_average()
+    return done
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", type=Path, required=True, help="folder of the results")
     options.add_argument("--minutes", type=float, default=7, help="stop after so long (default 7); the rate is lowered towards the end")
     options.add_argument("--latent-channels", type=int, default=4)
-    options.add_argument("--pictures", type=int, default=65536)
-    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--pictures", type=int, default=65536, help="for each process")
+    options.add_argument("--batch", type=int, default=128, help="pictures a step, for each process")
     options.add_argument("--rate", type=float, default=1.5e-3)
     options.add_argument("--resume", action="store_true", help="go on from DIR/vae.safetensors")
     options.add_argument("--decoder-only", action="store_true", help="go on with the decoder alone, for decibels")
@@ -101,53 +143,25 @@ def main():
     run = Run(given.minutes)
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
-    cast, rows, _ = pictures_of_stories(given.pictures, SEED)
-    pictures = world.draw(cast, rows, architecture.SIDE, run.device)
-    run.say(f"drew {len(pictures)} pictures")
-    held_out = pictures[-1024:]
-    pictures = pictures[:-1024]
     going_on = given.resume or given.decoder_only
     vae = (load_vae(given.out).train() if going_on else architecture.vae(given.latent_channels)).to(run.device)
+    cast, rows, _ = pictures_of_stories(given.pictures, SEED + run.rank)
+    pictures = world.draw(cast, rows, architecture.SIDE, run.device)
+    run.say(f"drew {len(pictures)} pictures for each of {run.world}")
+    held_out = pictures[-1024:]
+    pictures = pictures[:-1024]
+    torch.manual_seed(SEED + run.rank)
     flat = FlatParameters([vae.post_quant_conv, vae.decoder] if given.decoder_only else [vae])
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(flat.values)], lr=given.rate, betas=(0.9, 0.99), weight_decay=0.001, fused=run.device.type == "cuda")
-    optimiser.param_groups[0]["params"][0].grad = flat.gradients
-    step = (decoder_step_function if given.decoder_only else step_function)(vae)
-    if run.device.type == "cuda" and not given.no_compile:
-        step = torch.compile(step)
-    done, begun = 0, None
-    shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
-    while True:
-        if begun is not None and run.left() < 12:
-            break
-        part = 0.0 if begun is None else (run.passed() - begun) / (run.seconds - 12 - begun)
-        rate = given.rate * min(1, (done + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, part))))
-        optimiser.param_groups[0]["lr"] = rate
-        chosen = pictures[torch.randint(len(pictures), (given.batch,), device=run.device)]
-        with run.autocast():
-            loss = step((chosen.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last), torch.randn(shape, device=run.device))
-        loss.backward()
-        flat.gradients.mul_((1.0 / flat.gradients.norm()).clamp(max=1.0))
-        optimiser.step()
-        flat.gradients.zero_()
-        done += 1
-        flat.average.lerp_(flat.values, 1 - min(0.999, done / (done + 20)))
-        if begun is None and (done == 3 or run.left() < 30):
-            begun = run.passed()
-            run.say("training begins")
-        if done % 500 == 0:
-            run.say(f"step {done} loss {loss.item():.4f} rate {rate:.1e}")
-        if done % 2000 == 0:
-            flat.use_average()
-            save_half(given.out / "vae.safetensors", vae)
-            run.say(f"held-out {psnr(vae, held_out, run):.2f} dB")
-            flat.use_average()
+    done = train(given, run, vae, flat, pictures, held_out)
     flat.use_average()
-    if not given.decoder_only:
-        normalise(vae, latents_of(vae, pictures[:8192], run))
-    save_half(given.out / "vae.safetensors", vae)
-    result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, run), 2)}
-    (given.out / "vae.json").write_text(json.dumps(result) + "\n")
-    run.say(f"done: {result}; latents deviate by {latents_of(vae, held_out, run).mul(architecture.SCALING).std().item():.3f}")
+    if run.rank == 0:
+        if not given.decoder_only:
+            normalise(vae, latents_of(vae, pictures[:8192], run))
+        save_half(given.out / "vae.safetensors", vae)
+        result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, run), 2)}
+        (given.out / "vae.json").write_text(json.dumps(result) + "\n")
+        run.say(f"done: {result}; latents deviate by {latents_of(vae, held_out, run).mul(architecture.SCALING).std().item():.3f}")
+    run.end()
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@
 #include "coordinator/core/planner.h"
 #include "farm/v1/client.pb.h"
 #include "farm/v1/job.pb.h"
+#include "farm/v1/pack.pb.h"
 #include "farm/v1/record.pb.h"
 #include "farm/v1/session.pb.h"
 
@@ -94,10 +95,16 @@ struct Started {
   uint64_t incarnation = 0;  // 64 random bits, never 0
   uint64_t seed = 0;         // breaks ties
 };
+// A pack (Farm::FindPack) some of whose blobs are not in the blob store.
+struct LostPack {
+  std::string key;
+  std::string job_id;  // PackManifest.job_id: which one it was
+};
 // `request` names the reply (Reply::request); the caller draws it, unique among the outstanding ones.
 struct SubmitJob {
   uint64_t request = 0;
   farm::v1::JobSpec spec;  // complete: expanded by pipeline/plan, with a job_id drawn by the caller
+  std::vector<LostPack> lost_packs;  // of those whose keys the spec names
 };
 struct CancelJob {
   uint64_t request = 0;
@@ -132,6 +139,17 @@ struct BlobsUnlinked {
   uint64_t request = 0;
   std::vector<std::string> digests;
 };
+// Gives a pack a name, in place of the one that it has. `pack`: name or beginning of its key.
+struct NamePack {
+  uint64_t request = 0;
+  std::string pack;
+  std::string name;
+};
+// Removes a pack that no live job needs.
+struct ForgetPack {
+  uint64_t request = 0;
+  std::string pack;
+};
 struct AddModel {
   uint64_t request = 0;
   farm::v1::ModelManifest model;  // with profile; its blobs are durable
@@ -163,7 +181,8 @@ struct ArchiveRemoved {
 };
 
 using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, ForgetJob, CondemnBlobs, BlobsUnlinked,
-                           AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored, ArchiveRemoved>;
+                           NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored,
+                           ArchiveRemoved>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +203,7 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode
+  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode; the key of NamePack
   bool existed = false;  // SubmitJob: the key was known
 };
 // A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
@@ -268,9 +287,16 @@ class Farm {
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
+  // Those used last first, without the blobs of their steps and frames.
+  std::vector<farm::v1::PackStatus> ListPacks() const;
+  // One by its name or the beginning of its key, in full. NOT_FOUND, or INVALID_ARGUMENT where several keys begin so.
+  absl::StatusOr<farm::v1::PackStatus> GetPack(const std::string& name_or_key) const;
+  // The pack that stands in for identities of this key: null where there is none, or it is lost. Valid until the next
+  // Step.
+  const farm::v1::PackManifest* FindPack(const std::string& key) const;
   // Ids of the jobs whose bodies lie in the store's archive, sorted.
   std::vector<std::string> ArchivedJobs() const;
-  // Every blob that State names: models, what live jobs read, banks, results.
+  // Every blob that State names: models, packs, what live jobs read, banks, results.
   BlobSizes LiveBlobs() const;
   // Digests whose files are about to go: they count as missing.
   std::vector<std::string> CondemnedBlobs() const;

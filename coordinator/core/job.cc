@@ -198,7 +198,7 @@ void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32
   if (state == farm::v1::JOB_QUEUED) state = farm::v1::JOB_RUNNING;
 }
 
-void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
+void Job::KeepFrame(uint32_t panel, const farm::v1::FrameResult& result) {
   FrameOutcome outcome;
   CopyDigest(result.image().digest(), outcome.image);
   CopyDigest(result.latents().digest(), outcome.latents);
@@ -212,22 +212,40 @@ void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uin
   if (!result.warnings().empty()) {
     frame_warnings_[panel].assign(result.warnings().begin(), result.warnings().end());
   }
-  Slot& slot = slots_[TASK_FRAME][panel];
-  slot.node = node + 1;
-  Raise(nodes_[node].tasks_done);
   problems_.erase({TASK_FRAME, panel});
   aborts_.erase({TASK_FRAME, panel});
   SetState({TASK_FRAME, panel}, farm::v1::TASK_DONE);
 }
 
+void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
+  slots_[TASK_FRAME][panel].node = node + 1;
+  Raise(nodes_[node].tasks_done);
+  KeepFrame(panel, result);
+}
+
 void Job::IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result) {
   const Slot slot = slots_[TASK_IDENTITY][number];
-  banks_[number] = result.bank();
+  identity_ms_[number] = result.render_ms();
   for (const auto& frame : result.frames()) {
     slots_[TASK_FRAME][frame.panel()].device = slot.device;
     FrameFinished(frame.panel(), frame, slot.node - 1);
   }
   Raise(nodes_[slot.node - 1].tasks_done);
+  IdentityDone(number, result.bank());
+}
+
+void Job::IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use) {
+  pack_uses_[number] = use;
+  // Nobody's result is wanted any more, not even a late one.
+  Slot& slot = slots_[TASK_IDENTITY][number];
+  slot.token = Token();
+  slot.node = 0;
+  for (const auto& frame : result.frames()) KeepFrame(frame.panel(), frame);
+  IdentityDone(number, result.bank());
+}
+
+void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
+  banks_[number] = bank;
   problems_.erase({TASK_IDENTITY, number});
   aborts_.erase({TASK_IDENTITY, number});
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_DONE);
@@ -330,6 +348,16 @@ std::optional<farm::v1::FrameResult> Job::FrameResultOf(uint32_t panel) const {
 const farm::v1::Bank* Job::BankOf(uint32_t identity) const {
   const auto bank = banks_.find(identity);
   return bank == banks_.end() ? nullptr : &bank->second;
+}
+
+const farm::v1::PackUse* Job::PackOf(uint32_t identity) const {
+  const auto use = pack_uses_.find(identity);
+  return use == pack_uses_.end() ? nullptr : &use->second;
+}
+
+uint64_t Job::IdentityMsOf(uint32_t identity) const {
+  const auto took = identity_ms_.find(identity);
+  return took == identity_ms_.end() ? 0 : took->second;
 }
 
 const farm::v1::PageResult* Job::PageResultOf(uint32_t page) const {

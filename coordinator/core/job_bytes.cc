@@ -87,6 +87,16 @@ void Job::Write(ByteWriter& out) const {
     out.Number(identity);
     out.String(bank.SerializeAsString());
   }
+  out.Number(pack_uses_.size());
+  for (const auto& [identity, use] : pack_uses_) {
+    out.Number(identity);
+    out.String(use.SerializeAsString());
+  }
+  out.Number(identity_ms_.size());
+  for (const auto& [identity, took_ms] : identity_ms_) {
+    out.Number(identity);
+    out.Number(took_ms);
+  }
   out.Number(page_results_.size());
   for (const auto& [page, result] : page_results_) {
     out.Number(page);
@@ -160,6 +170,14 @@ std::optional<Job> Job::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto identity = static_cast<uint32_t>(in.Number());
     if (!job.banks_[identity].ParseFromString(in.String())) return std::nullopt;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    if (!job.pack_uses_[identity].ParseFromString(in.String())) return std::nullopt;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    job.identity_ms_[identity] = in.Number();
   }
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto page = static_cast<uint32_t>(in.Number());

@@ -97,6 +97,16 @@ absl::Status State::ApplyFact(const Record& record) {
       return Condemn(record.blobs_condemned());
     case Record::kBlobsDropped:
       return DropBlobs(record.blobs_dropped());
+    case Record::kPackStored:
+      return packs_.Store(record.pack_stored().manifest());
+    case Record::kPackUsed:
+      return UsePack(record.pack_used());
+    case Record::kPackNamed:
+      return packs_.Name(record.pack_named().key(), record.pack_named().name());
+    case Record::kPackRemoved:
+      return packs_.Remove(record.pack_removed().key());
+    case Record::kPackLost:
+      return packs_.Lose(record.pack_lost().key());
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }
@@ -115,7 +125,7 @@ absl::Status State::Accept(const farm::v1::JobAccepted& fact) {
   const uint64_t ordinal = next_ordinal_++;
   job_of_key_[fact.spec().idempotency_key()] = id;
   live_[ordinal] = id;
-  jobs_.emplace(id, Job(fact.spec(), ordinal));
+  AddIdentities(jobs_.emplace(id, Job(fact.spec(), ordinal)).first->second);
   return absl::OkStatus();
 }
 
@@ -246,6 +256,7 @@ void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms) {
   job.state = state;
   job.finished_unix_ms = unix_ms;
   live_.erase(job.ordinal());
+  RemoveIdentities(job);
   ended_.push_back(job.spec().job_id());
   finished_.emplace(unix_ms, job.spec().job_id());
 }

@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 3;
+constexpr uint64_t kStateVersion = 4;
 
 }  // namespace
 
@@ -42,6 +42,7 @@ void State::Write(ByteWriter& out) const {
   for (const std::string& digest : condemned_) out.String(digest);
   out.Number(drained_.size());
   for (const std::string& id : drained_) out.String(id);
+  packs_.Write(out);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
     out.Number(token.incarnation);
@@ -107,6 +108,8 @@ absl::Status State::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) forgotten_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) condemned_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
+  if (!packs_.Read(in)) return damaged;
+  for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
   for (uint64_t left = in.Count(); left > 0; --left) {
     Token token;
     token.incarnation = in.Number();

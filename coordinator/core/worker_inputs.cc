@@ -394,7 +394,9 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     node.NowCached(result.identity().bank(), limits);
     fleet.HasBanks(job->ordinal(), node.id);
   }
+  std::optional<farm::v1::PackManifest> pack = PackOf(*job, result, node, device_index);
   Commit(MakeFact(std::move(result), node.id, now.unix_ms));
+  if (pack.has_value()) KeepPack(*std::move(pack));
   Renew(token);
   Lease& lease = fleet.leases[token];
   lease.last_event_ms = now.monotonic_ms;
@@ -473,6 +475,7 @@ void Farm::Parts::On(const Tick&) {
     fleet.EndLease(token);
   }
   ForgetOld();
+  TrimPacks();
   schedule = true;
 }
 

@@ -24,6 +24,8 @@
 //        │                                                       DONE <──┼─┘
 //        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
 //     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
+//     An identity becomes DONE by PackUsed, too, from READY and without any grant (packs.cc). Where blobs of its bank
+//     are lost later, IdentityReopened takes it back to READY, and READY frames that read it to BLOCKED.
 //
 // The protocol of tokens and outboxes, argued as a TLA+ specification would be. Anything but Log and Box may vanish at
 // any moment; tests/sim plays all of it by seed and holds it against these invariants.
@@ -38,6 +40,8 @@
 //   Finish(n)     (f, t) in Held(n): into Box(n), durably; then its blobs go up; then say Result(f, t)
 //   Take(f, t)    Result(f, t) came by n's current stream, Cur(f) = t, f is not final, its blobs are durable: append
 //                 Finished(f, t); once durable say Accepted(f, t)
+//   Forgo(f)      f is an identity, READY, and a pack holds it, or DONE, and its bank is lost: append PackUsed or
+//                 IdentityReopened. Cur(f) is none, so that no result made before is taken
 //   Refuse(f, t)  n names (f, t), and Cur(f) /= t or f is final: say Stale(f, t), or Accepted where Done(f) = t, once
 //                 all that this follows from is durable
 //   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
@@ -163,7 +167,8 @@ struct WorkerSaid {
   uint64_t session = 0;
   farm::v1::WorkerMessage message;  // not Hello
   // Of a Result: digests it names that the blob store does not hold durably. The farm then answers BLOBS_MISSING,
-  // or STALE where nobody wants the result any more.
+  // or STALE where nobody wants the result any more. Of a TaskFault: the blob that it lacked, where the blob store does
+  // not hold it whole either: an identity whose bank it is of is then computed again.
   std::vector<std::string> missing_digests;
 };
 struct WorkerGone {

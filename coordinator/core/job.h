@@ -104,6 +104,8 @@ class Job {
   std::string ProblemOf(farm::v1::TaskKind kind, uint32_t number) const;
   // Nodes (positions in nodes()) whose engine the task aborted; null: none.
   const std::set<uint32_t>* AbortsOf(const TaskKey& task) const;
+  // Panels that an identity task renders, and those that read its bank.
+  std::vector<uint32_t> PanelsOf(uint32_t identity) const;
   // What work on `tasks` reads of earlier results.
   plan::WorkInputs InputsFor(farm::v1::TaskKind kind, const std::vector<uint32_t>& numbers) const;
 
@@ -119,6 +121,7 @@ class Job {
   void FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node);
   void IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result);
   void IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use);
+  void IdentityReopened(uint32_t number);
   void PageFinished(uint32_t number, const farm::v1::PageResult& result);
   void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
   void Failed(const TaskKey& task, const farm::v1::Failure& why);
@@ -142,11 +145,14 @@ class Job {
   void SetState(const TaskKey& task, farm::v1::TaskState state);
   void MarkReady(const TaskKey& task, bool ready);
   void KeepFrame(uint32_t panel, const farm::v1::FrameResult& result);
+  // A frame of the set that is to be rendered: READY, or BLOCKED where a bank is not there.
+  farm::v1::TaskState WaitingState(const TaskKey& task) const;
   // Its bank is there: what waited for it alone is ready.
   void IdentityDone(uint32_t number, const farm::v1::Bank& bank);
   void FrameFinal(uint32_t panel);
   void UpdateBook();
   void Reindex();
+  bool ReadIdentities(ByteReader& in);
   void LayOut();
 
   farm::v1::JobSpec spec_;

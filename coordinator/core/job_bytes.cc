@@ -116,6 +116,22 @@ void Job::Write(ByteWriter& out) const {
   }
 }
 
+bool Job::ReadIdentities(ByteReader& in) {
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    if (!banks_[identity].ParseFromString(in.String())) return false;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    if (!pack_uses_[identity].ParseFromString(in.String())) return false;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    identity_ms_[identity] = in.Number();
+  }
+  return in.ok();
+}
+
 std::optional<Job> Job::Read(ByteReader& in) {
   farm::v1::JobSpec spec;
   if (!spec.ParseFromString(in.String()) || !in.ok()) return std::nullopt;
@@ -167,18 +183,7 @@ std::optional<Job> Job::Read(ByteReader& in) {
     auto& warnings = job.frame_warnings_[static_cast<uint32_t>(in.Number())];
     for (uint64_t lines = in.Count(); lines > 0; --lines) warnings.push_back(in.String());
   }
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    const auto identity = static_cast<uint32_t>(in.Number());
-    if (!job.banks_[identity].ParseFromString(in.String())) return std::nullopt;
-  }
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    const auto identity = static_cast<uint32_t>(in.Number());
-    if (!job.pack_uses_[identity].ParseFromString(in.String())) return std::nullopt;
-  }
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    const auto identity = static_cast<uint32_t>(in.Number());
-    job.identity_ms_[identity] = in.Number();
-  }
+  if (!job.ReadIdentities(in)) return std::nullopt;
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto page = static_cast<uint32_t>(in.Number());
     if (!job.page_results_[page].ParseFromString(in.String())) return std::nullopt;

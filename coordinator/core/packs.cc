@@ -4,6 +4,7 @@
 //   a job is accepted ── there is a pack of its identity's key, worth fetching ─────────────> PackUsed
 //   a person removes it, or the budget is over and nobody used one longer ago ──> PackRemoved
 //   a submission found blobs of it missing ──> PackRemoved; where it has a name: PackLost, until it is computed again
+//   a device found blobs of a bank missing ──> the same, and IdentityReopened in its job
 //
 // Of several jobs that want one identity at a time the first computes it, and the others wait as long as none of them
 // would be done sooner by itself (scheduler.cc).
@@ -133,14 +134,41 @@ void Farm::Parts::LosePacks(const std::vector<LostPack>& lost) {
   for (const LostPack& each : lost) {
     const Pack* pack = state.packs().Whole(each.key);
     // It may have been computed anew since it was looked at.
-    if (pack == nullptr || pack->manifest.job_id() != each.job_id) continue;
-    if (pack->name.empty()) {
-      RemovePack(each.key);
-      continue;
+    if (pack != nullptr && pack->manifest.job_id() == each.job_id) LosePack(*pack);
+  }
+}
+
+void Farm::Parts::LosePack(const Pack& pack) {
+  const std::string key = pack.manifest.key();
+  if (pack.name.empty()) return RemovePack(key);
+  farm::v1::Record record;
+  record.mutable_pack_lost()->set_key(key);
+  Commit(std::move(record));
+}
+
+void Farm::Parts::ReopenIdentities(const std::string& job_id, const std::string& missing_digest) {
+  const Job& job = *state.FindJob(job_id);
+  const auto is_missing = [&](const farm::v1::BlobRef& step) { return step.digest() == missing_digest; };
+  for (uint32_t i = 0; i < job.size(TASK_IDENTITY) && state.live().count(job.ordinal()) > 0; ++i) {
+    const farm::v1::Bank* bank = job.BankOf(i);
+    if (bank == nullptr || std::none_of(bank->steps().begin(), bank->steps().end(), is_missing)) continue;
+    const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(i));
+    if (const Pack* pack = state.packs().Whole(task.pack_key())) {
+      const auto& steps = pack->manifest.bank().steps();
+      if (std::any_of(steps.begin(), steps.end(), is_missing)) LosePack(*pack);
     }
     farm::v1::Record record;
-    record.mutable_pack_lost()->set_key(each.key);
+    record.mutable_identity_reopened()->set_job_id(job_id);
+    record.mutable_identity_reopened()->set_number(i);
     Commit(std::move(record));
+    changed.insert(job_id);
+    if (!task.pack().empty()) {
+      FailTask(MakeTask(job_id, TASK_IDENTITY, i), farm::v1::BLOB_UNAVAILABLE,
+               absl::StrCat("files of the pack '", task.pack(), "' are missing on the farm, and only the story that it "
+                            "was made for can compute it again"));
+    } else {
+      TakePacks(job_id);  // another job may have computed it anew
+    }
   }
 }
 

@@ -102,6 +102,10 @@ struct Farm::Parts {
   std::optional<PackUnderWay> FindPackUnderWay(const Job& job, uint32_t number) const;
   void RemovePack(const std::string& key);
   void LosePacks(const std::vector<LostPack>& lost);
+  // The bank of every identity that the job's frames read and that holds this blob is gone: it is computed again, and
+  // its pack is lost. Where a story takes it by name nobody can, and it fails.
+  void ReopenIdentities(const std::string& job_id, const std::string& missing_digest);
+  void LosePack(const Pack& pack);
   absl::Status NeedNamedPacks(const farm::v1::JobSpec& spec) const;
   absl::StatusOr<const Pack*> FindPack(const std::string& name_or_key) const;
   // Removes packs beyond the budget.
@@ -127,7 +131,7 @@ struct Farm::Parts {
   void Renew(const Token& token);
 
   // ---- faults.cc
-  void OnFault(Node& node, const farm::v1::TaskFault& fault);
+  void OnFault(Node& node, const farm::v1::TaskFault& fault, const std::vector<std::string>& missing_digests);
   // The task comes back under its token's failure; fails it for good where its tries are used up.
   void GiveBack(const Token& token, const farm::v1::TaskId& task, const farm::v1::Failure& why, bool counts);
   void FailTask(const farm::v1::TaskId& task, farm::v1::FailureKind kind, const std::string& message);

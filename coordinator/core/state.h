@@ -100,6 +100,7 @@ class State {
 
   // state_packs.cc
   absl::Status UsePack(const farm::v1::PackUsed& fact);
+  absl::Status Reopen(const farm::v1::IdentityReopened& fact);
   void AddIdentities(const Job& job);
   void RemoveIdentities(const Job& job);
 
@@ -109,6 +110,7 @@ class State {
   absl::Status Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const;
   void Release(Job& job, const Token& token, uint32_t number);
   void AddGrant(Job& job, const Token& token, LiveGrant grant);
+  bool ReadGrants(ByteReader& in);
   void MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms);
 
   Limits limits_;

@@ -57,6 +57,29 @@ void State::Write(ByteWriter& out) const {
   }
 }
 
+bool State::ReadGrants(ByteReader& in) {
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    Token token;
+    token.incarnation = in.Number();
+    token.number = in.Number();
+    LiveGrant grant;
+    grant.job_id = in.String();
+    grant.kind = static_cast<farm::v1::TaskKind>(in.Number());
+    grant.node_id = in.String();
+    grant.device = static_cast<uint32_t>(in.Number());
+    grant.planned_bytes = in.Number();
+    for (uint64_t count = in.Count(); count > 0; --count) grant.numbers.insert(static_cast<uint32_t>(in.Number()));
+    Job* job = LiveJob(grant.job_id);
+    if (job == nullptr) return false;
+    for (uint32_t number : grant.numbers) {
+      const Slot* slot = job->slot(grant.kind, number);
+      if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) return false;
+    }
+    AddGrant(*job, token, std::move(grant));
+  }
+  return in.ok();
+}
+
 absl::Status State::Read(ByteReader& in) {
   const absl::Status damaged = absl::DataLossError("the snapshot of the farm's state is damaged");
   if (const uint64_t version = in.Number(); in.ok() && version != kStateVersion) {
@@ -110,25 +133,7 @@ absl::Status State::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
   if (!packs_.Read(in)) return damaged;
   for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    Token token;
-    token.incarnation = in.Number();
-    token.number = in.Number();
-    LiveGrant grant;
-    grant.job_id = in.String();
-    grant.kind = static_cast<farm::v1::TaskKind>(in.Number());
-    grant.node_id = in.String();
-    grant.device = static_cast<uint32_t>(in.Number());
-    grant.planned_bytes = in.Number();
-    for (uint64_t count = in.Count(); count > 0; --count) grant.numbers.insert(static_cast<uint32_t>(in.Number()));
-    Job* job = LiveJob(grant.job_id);
-    if (job == nullptr) return damaged;
-    for (uint32_t number : grant.numbers) {
-      const Slot* slot = job->slot(grant.kind, number);
-      if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) return damaged;
-    }
-    AddGrant(*job, token, std::move(grant));
-  }
+  if (!ReadGrants(in)) return damaged;
   if (!in.ok() || !in.at_end()) return damaged;
   return absl::OkStatus();
 }

@@ -52,4 +52,14 @@ absl::Status State::UsePack(const farm::v1::PackUsed& fact) {
   return absl::OkStatus();
 }
 
+absl::Status State::Reopen(const farm::v1::IdentityReopened& fact) {
+  Job* job = LiveJob(fact.job_id());
+  const Slot* slot = job == nullptr ? nullptr : job->slot(farm::v1::TASK_IDENTITY, fact.number());
+  if (slot == nullptr || slot->state != farm::v1::TASK_DONE) {
+    return absl::DataLossError("an identity was opened again that is not done");
+  }
+  job->IdentityReopened(fact.number());
+  return absl::OkStatus();
+}
+
 }  // namespace storyfarm::coordinator

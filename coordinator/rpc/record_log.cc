@@ -127,6 +127,11 @@ void LogPack(base::Log& log, const Record& record) {
                       {{"pack", plan::ShortKey(record.pack_named().key())}, {"name", record.pack_named().name()}});
     case Record::kPackRemoved:
       return log.Info("pack removed", {{"pack", plan::ShortKey(record.pack_removed().key())}});
+    case Record::kIdentityReopened:
+      return log.Warning("identity is computed again: files of its bank are missing",
+                         {{"job", record.identity_reopened().job_id()},
+                          {"task", plan::TaskName(record.identity_reopened().job_id(), farm::v1::TASK_IDENTITY,
+                                                  record.identity_reopened().number())}});
     default:
       return log.Warning("pack lost: files of it are missing", {{"pack", plan::ShortKey(record.pack_lost().key())}});
   }
@@ -163,6 +168,7 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kPackNamed:
     case Record::kPackRemoved:
     case Record::kPackLost:
+    case Record::kIdentityReopened:
       return LogPack(log, record);
     default:
       return LogTask(log, record);

@@ -120,7 +120,9 @@ IdentityTask MakeIdentity(const Story& story, const RenderSettings& settings, ui
   task.set_character(character);
   const Character& definition = story.characters(static_cast<int>(character));
   std::vector<uint32_t> own;
-  if (definition.identity_prompts().empty() && definition.pack().empty()) own = IdentityPanels(graph, character, settings);
+  if (definition.identity_prompts().empty() && definition.pack().empty()) {
+    own = IdentityPanels(graph, character, settings);
+  }
   for (uint32_t p = 0; p < graph.panels.size(); ++p) {
     const bool is_own = std::binary_search(own.begin(), own.end(), p);
     if (!is_own && Names(*graph.panels[p], character)) task.set_read_by_others(true);

@@ -113,11 +113,13 @@ uint64_t BytesOf(const PackManifest& pack) {
   return bytes;
 }
 
-double Largest(const RenderSettings& settings) {
-  return settings.token_rate().empty() ? 1 : *std::max_element(settings.token_rate().begin(), settings.token_rate().end());
+double LargestRate(const RenderSettings& settings) {
+  const auto& rates = settings.token_rate();
+  return rates.empty() ? 1 : *std::max_element(rates.begin(), rates.end());
 }
-double Smallest(const RenderSettings& settings) {
-  return settings.token_rate().empty() ? 1 : *std::min_element(settings.token_rate().begin(), settings.token_rate().end());
+double SmallestRate(const RenderSettings& settings) {
+  const auto& rates = settings.token_rate();
+  return rates.empty() ? 1 : *std::min_element(rates.begin(), rates.end());
 }
 
 }  // namespace
@@ -252,8 +254,9 @@ std::string WhyPackDoesNotFit(const PackManifest& pack, const farm::v1::ModelMan
 }
 
 uint32_t CountedFrames(const PackManifest& pack, const RenderSettings& settings) {
-  const double own = static_cast<double>(settings.width()) * settings.height() * Smallest(settings);
-  const double theirs = static_cast<double>(pack.settings().width()) * pack.settings().height() * Largest(pack.settings());
+  const RenderSettings& made = pack.settings();
+  const double own = static_cast<double>(settings.width()) * settings.height() * SmallestRate(settings);
+  const double theirs = static_cast<double>(made.width()) * made.height() * LargestRate(made);
   const double frames = pack.bank().identity_frames() * (own > 0 ? theirs / own : 1);
   return static_cast<uint32_t>(std::max(1.0, std::ceil(frames - 1e-9)));
 }

@@ -21,10 +21,10 @@
 // Number formats. Where a story names no dtype, that is chosen with the plan, for the device that gets the task; and
 // int8, attention chunks, VAE tiles and threads always are. A key has to be known before, as a hit means that nothing
 // is planned. So the key holds what the story asks for, dtype "auto" too, and the manifest says under which plan the
-// pack was computed: a story that leaves its formats to the farm takes a pack in whichever the farm chose first, just as
-// its frames read a bank that another kind of device computed for the same job. A story that names a dtype has packs of
-// that dtype alone, and a reproducible one only packs that were computed under a reproducible plan: on machines of one
-// kind it comes out byte for byte as without the pack.
+// pack was computed: a story that leaves its formats to the farm takes a pack in whichever the farm chose first, just
+// as its frames read a bank that another kind of device computed for the same job. A story that names a dtype has packs
+// of that dtype alone, and a reproducible one only packs that were computed under a reproducible plan: on machines of
+// one kind it comes out byte for byte as without the pack.
 //
 // What is no part of a key, since no bank follows from it: the panels' numbers, the story's other panels, the names of
 // story, model and character, the style once it is in the prompts, id_length beyond the frames that there are.

@@ -47,6 +47,16 @@ class FarmPacksTest : public testing::Test {
     farm.WaitForEnd(job);
     return job;
   }
+  // The files of both chapters from a farm that never had a pack.
+  static const Files& Undisturbed() {
+    static const Files* const files = [] {
+      const auto farm = Start();
+      const std::string job = Render(*farm, std::string(kHead) + kFirstChapter + kSecondChapter);
+      EXPECT_EQ(farm->Status(job)["identities_reused"], 0);
+      return new Files(farm->Fetch(job));
+    }();
+    return *files;
+  }
   static nlohmann::json Characters(Farm& farm) {
     return nlohmann::json::parse(farm.MustStoryctl({"characters", "list", "--json"}))["characters"];
   }
@@ -74,12 +84,32 @@ TEST_F(FarmPacksTest, ASecondChapterComputesNoIdentityAndItsPicturesAreThoseOfAF
   const std::string again = Render(*farm, both);
   EXPECT_EQ(farm->Status(again)["identity_seconds"], 0);
 
-  const auto fresh = Start();
-  const std::string alone = Render(*fresh, both);
-  EXPECT_EQ(fresh->Status(alone)["identities_reused"], 0);
-  const Files expected = fresh->Fetch(alone);
-  ExpectSame(farm->Fetch(second), expected);
-  ExpectSame(farm->Fetch(again), expected);
+  ExpectSame(farm->Fetch(second), Undisturbed());
+  ExpectSame(farm->Fetch(again), Undisturbed());
+}
+
+// A file of a pack that was damaged on the farm's disk, and that no machine has in its cache any more.
+TEST_F(FarmPacksTest, ADamagedFileOfAPackIsFoundAndTheIdentityComputedAgainWithoutAWrongPicture) {
+  const auto farm = Start();
+  Render(*farm, std::string(kHead) + kFirstChapter);
+  farm->Stop("one");
+  for (const nlohmann::json& listed : Characters(*farm)) {
+    const std::string key = listed["key"];
+    const nlohmann::json pack = nlohmann::json::parse(farm->MustStoryctl({"characters", "show", key, "--json"}));
+    const std::string digest = pack["steps"].back()["digest"];
+    const std::string path = farm->File("farm/blobs/" + digest.substr(0, 2) + "/" + digest);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('!');
+    ASSERT_TRUE(file.good()) << path;
+  }
+  farm->StartWorker("two");
+  const std::string job = Render(*farm, std::string(kHead) + kFirstChapter + kSecondChapter);
+  EXPECT_GT(farm->Status(job)["identity_seconds"], 0) << "what the pack no longer gave";
+  EXPECT_NE(farm->Log("farm").find("identity is computed again"), std::string::npos);
+  ExpectSame(farm->Fetch(job), Undisturbed());
+  // The pack is whole again.
+  EXPECT_EQ(farm->Status(Render(*farm, std::string(kHead) + kFirstChapter))["identity_seconds"], 0);
 }
 
 TEST_F(FarmPacksTest, AnotherStoryThatNamesThePackComputesNoIdentityAndReadsTheSameBank) {

@@ -74,15 +74,6 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       needs_[record.need_learned().backend()] = {record.need_learned().planned_bytes(),
                                                  record.need_learned().needed_bytes()};
       return;
-    case Record::kPackStored:
-      if (!packs_.insert(record.pack_stored().manifest().key()).second)
-        complain(Rule::kResultOnce, "a key got a second pack");
-      return;
-    case Record::kPackUsed:
-      return TakePack(record.pack_used(), complain);
-    case Record::kPackRemoved:
-      packs_.erase(record.pack_removed().key());
-      return;
     case Record::kJobArchived: {
       const auto job = jobs_.find(record.job_archived().job_id());
       if (job == jobs_.end() || !job->second.ended)
@@ -90,6 +81,28 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       job->second.archived = true;
       return;
     }
+    default:
+      return TakePackFact(record, complain);
+  }
+}
+
+void Ledger::TakePackFact(const Record& record, const Complain& complain) {
+  switch (record.fact_case()) {
+    case Record::kPackStored:
+      if (!packs_.insert(record.pack_stored().manifest().key()).second)
+        complain(Rule::kResultOnce, "a key got a second pack");
+      return;
+    case Record::kPackUsed:
+      return TakePack(record.pack_used(), complain);
+    case Record::kIdentityReopened: {
+      Task* task = FindTask(record.identity_reopened().job_id(), farm::v1::TASK_IDENTITY,
+                            record.identity_reopened().number());
+      if (task != nullptr) *task = Task();
+      return;
+    }
+    case Record::kPackRemoved:
+      packs_.erase(record.pack_removed().key());
+      return;
     default:
       return;
   }

@@ -61,6 +61,7 @@ class Ledger {
   double NeedOf(farm::v1::Backend backend) const;
 
  private:
+  void TakePackFact(const farm::v1::Record& record, const Complain& complain);
   void TakePack(const farm::v1::PackUsed& fact, const Complain& complain);
   void TakeGrant(const farm::v1::Granted& fact, const Complain& complain);
   void Finish(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number, const Token& token,

@@ -65,8 +65,9 @@ absl::StatusOr<plan::NamedPacks> FindPacks(const Context& context, const farm::v
     auto found = farm.Call(&Client::ListPacks, request);
     if (absl::IsNotFound(found.status())) continue;
     if (!found.ok()) {
-      return absl::Status(found.status().code(), absl::StrCat(found.status().message(), "; it was asked about the pack '",
-                                                              character.pack(), "', which the story names"));
+      return absl::Status(found.status().code(),
+                          absl::StrCat(found.status().message(), "; it was asked about the pack '", character.pack(),
+                                       "', which the story names"));
     }
     if (!found->packs().empty()) packs[character.pack()].manifest = found->packs(0).manifest();
   }

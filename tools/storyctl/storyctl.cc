@@ -166,7 +166,7 @@ void CommandLine::AddCharacterCommands() {
   CLI::App* c = Command(characters, "show", "Show one: how it was made, and from which pictures",
                         [this](const Context& context) { return ShowCharacter(context, pack); });
   c->add_option("pack", pack, kPack)->required();
-  c = Command(characters, "name", "Give one the name by which stories ask for it (pack: NAME), and keep it until removed",
+  c = Command(characters, "name", "Give one the name by which stories ask for it (pack: NAME); it stays until removed",
               [this](const Context& context) { return NameCharacter(context, pack, pack_name); });
   c->add_option("pack", pack, kPack)->required();
   c->add_option("name", pack_name, "1 to 64 letters, digits, dots, underscores and hyphens")->required();

@@ -242,6 +242,81 @@ TEST(Packs, OneWhoseBlobsAreMissingCountsAsAbsentAndIsComputedAnewUnderItsName) 
   }
 }
 
+// The node gives back its first group, as the coordinator's store has no whole file of this digest.
+void LackBlob(Harness& h, const std::string& node, const std::string& digest) {
+  ASSERT_FALSE(h.holds[node].empty());
+  const Held held = h.holds[node].front();
+  h.holds[node].erase(h.holds[node].begin());
+  farm::v1::WorkerMessage message;
+  *message.mutable_fault()->mutable_token() = held.grant.token();
+  for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
+  message.mutable_fault()->mutable_failure()->set_kind(farm::v1::BLOB_UNAVAILABLE);
+  message.mutable_fault()->mutable_failure()->set_missing_digest(digest);
+  h.Say(node, message, {digest});
+}
+
+TEST(Packs, WhereABlobOfABankIsGoneItsIdentityIsComputedAgainAndWhatReadsItWaits) {
+  WithPack h;
+  h.Submit(Drawn("j-2", 'a', 6));
+  const std::string before = h.TaskOf("j-2", TASK_FRAME, 0).frame().image().digest();
+  ASSERT_EQ(h.First("a").second.kind(), TASK_FRAME);
+  LackBlob(h, "a", DigestOf("another job's"));
+  EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_DONE) << "it is of no bank";
+  h.Advance(5000);
+  h.Heartbeat("a");
+  h.Advance(5000);
+  const farm::v1::TaskId lacking = h.First("a").second;
+  LackBlob(h, "a", DigestOf("bank0a"));
+  EXPECT_EQ(h.farm().FindPack(Key('a')), nullptr) << "nobody else takes it";
+  EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_READY);
+  EXPECT_EQ(h.TaskOf("j-2", TASK_FRAME, 0).state(), farm::v1::TASK_DONE) << "an accepted picture stays";
+  EXPECT_EQ(h.TaskOf("j-2", TASK_FRAME, lacking.number()).state(), farm::v1::TASK_BLOCKED);
+  h.CheckReplay();
+  h.Restart();
+  h.Connect("b");
+  h.RunAll();
+  const farm::v1::JobStatus status = h.Status("j-2");
+  EXPECT_EQ(status.state(), farm::v1::JOB_DONE);
+  EXPECT_EQ(status.identities_reused(), 0u);
+  EXPECT_EQ(h.TaskOf("j-2", TASK_FRAME, 0).frame().image().digest(), before);
+  ASSERT_NE(h.farm().FindPack(Key('a')), nullptr);
+  EXPECT_EQ(h.farm().FindPack(Key('a'))->job_id(), "j-2");
+  h.CheckReplay();
+}
+
+TEST(Packs, AResultOfAFrameThatWaitsForItsIdentityAgainIsStillTaken) {
+  WithPack h;
+  h.Submit(Drawn("j-2", 'a', 6));
+  const auto [token, task] = h.First("a");
+  LackBlob(h, "a", DigestOf("bank0a"));
+  ASSERT_EQ(h.TaskOf("j-2", TASK_FRAME, task.number()).state(), farm::v1::TASK_BLOCKED);
+  h.Say("a", ResultFor(h.specs["j-2"], token, task, "a"));
+  EXPECT_EQ(h.verdicts["a"].back().verdict(), farm::v1::ACCEPTED);
+  EXPECT_EQ(h.TaskOf("j-2", TASK_FRAME, task.number()).state(), farm::v1::TASK_DONE);
+  h.Connect("b");
+  h.RunAll();
+  EXPECT_EQ(h.Status("j-2").state(), farm::v1::JOB_DONE);
+  h.CheckReplay();
+}
+
+TEST(Packs, WhereABlobOfANamedPackIsGoneThePanelsThatReadItFailWithASentence) {
+  WithPack h;
+  ASSERT_TRUE(Name(h, Hex('a'), "rex").status.ok());
+  h.Submit(Naming("j-2", 'a'));
+  LackBlob(h, "a", DigestOf("bank0a"));
+  EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_FAILED);
+  EXPECT_THAT(h.TaskOf("j-2", TASK_FRAME, 1).message(), HasSubstr("files of the pack 'rex' are missing"));
+  EXPECT_TRUE(h.farm().GetPack("rex")->lost());
+  h.Connect("b");
+  h.RunAll();
+  EXPECT_EQ(h.Status("j-2").state(), farm::v1::JOB_FAILED) << "with stand-ins on its pages";
+  // The story that it was made for computes it anew, under its name.
+  h.Submit(Drawn("j-3", 'a'));
+  h.RunAll();
+  EXPECT_FALSE(h.farm().GetPack("rex")->lost());
+  h.CheckReplay();
+}
+
 TEST(Packs, AStoryTakesAPackByNameAndIsRefusedWhereItWentMeanwhile) {
   WithPack h;
   ASSERT_TRUE(Name(h, Hex('a'), "rex").status.ok());

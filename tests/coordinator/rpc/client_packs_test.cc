@@ -70,7 +70,9 @@ class ClientPacksTest : public testing::Test {
   }
   // A story that names a pack for Ann, in line 4.
   static std::string Naming(const std::string& pack, const std::string& settings = "steps: 3") {
-    return "title: Named\ncharacters:\n  Bo: a small grey dog\n  Ann: {description: a girl in a red coat, pack: " + pack +
+    return "title: Named\ncharacters:\n  Bo: a small grey dog\n"
+           "  Ann: {description: a girl in a red coat, pack: " +
+           pack +
            "}\npanels:\n  - \"[Ann] climbs a tree\"\n  - \"[Ann] falls\"\nsettings: {" + settings + ", seed: 5}\n";
   }
   TestFarm farm_;

@@ -193,6 +193,30 @@ TEST(Packs, ALateResultOfAnIdentityThatAPackHasDoneIsStale) {
   h.CheckReplay();
 }
 
+TEST(Packs, OneThatEveryMachineWouldHaveLaterThanItComputesIsComputed) {
+  WithPack h;  // a pack of 10 bytes; the machine of the harness computes an identity in a second
+  for (const uint64_t bytes_per_s : {uint64_t{100}, uint64_t{1}}) {
+    SCOPED_TRACE(bytes_per_s);
+    const std::string job = absl::StrCat("j-slow-", bytes_per_s);
+    h.Restart();
+    h.holds.clear();
+    farm::v1::Hello hello = h.HelloOf("far", 100);
+    hello.mutable_devices(0)->set_network_bytes_per_s(bytes_per_s);
+    h.ConnectWith(hello);
+    h.Submit(Drawn(job, 'a'));
+    EXPECT_EQ(h.Status(job).identities_reused(), bytes_per_s == 100 ? 1u : 0u);
+    h.RunAll();
+    EXPECT_EQ(h.Status(job).state(), farm::v1::JOB_DONE);
+  }
+  EXPECT_EQ(Manifests(h), 1u) << "the first one stays";
+  // A story that names it gets it all the same, and so does one that nobody is there to compute.
+  ASSERT_TRUE(Name(h, Hex('a'), "rex").status.ok());
+  h.Submit(Naming("j-named", 'a'));
+  EXPECT_EQ(h.Status("j-named").identities_reused(), 1u);
+  h.RunAll();
+  h.CheckReplay();
+}
+
 TEST(Packs, AreKnownOverARestartAndTheJobsThatTheyServe) {
   WithPack h;
   h.Restart();

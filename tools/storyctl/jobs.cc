@@ -33,7 +33,7 @@ std::string Progress(const farm::v1::JobStatus& job) {
 
 std::string PackHit(const farm::v1::PackUse& pack) {
   return absl::StrCat("pack hit: ", pack.name().empty() ? plan::ShortKey(pack.key()) : pack.name(), ", made by ",
-                      pack.job_id(), " in ", FormatSeconds(static_cast<double>(pack.saved_ms()) / 1000));
+                      pack.job_id(), absl::StrFormat(" in %.1f s", static_cast<double>(pack.saved_ms()) / 1000));
 }
 
 void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {

@@ -102,7 +102,7 @@ TEST_F(CharacterCommands, StatusTellsPackHitsAndIdentitySeconds) {
   farm_->jobs["j-1"] = {status};
   EXPECT_EQ(Run({"status", "j-1", "--tasks"}), 0);
   EXPECT_THAT(out_.str(), AllOf(HasSubstr("characters: 2 of 2, pack hits: 1, identity seconds: 2.5"),
-                                HasSubstr("pack hit: abababababab, made by j-0")));
+                                HasSubstr("pack hit: abababababab, made by j-0 in 41.5 s")));
   EXPECT_EQ(Run({"status", "j-1", "--tasks", "--json"}), 0);
   EXPECT_EQ(Json()["identity_seconds"], 2.5);
   EXPECT_EQ(Json()["identities_reused"], 1);

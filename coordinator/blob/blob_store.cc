@@ -72,6 +72,19 @@ absl::StatusOr<uint64_t> BlobStore::KeptBytes(const farm::v1::BlobRef& blob, con
   return files_->KeptBytes(*digest, upload_id);
 }
 
+bool BlobStore::Verify(const std::string& digest) {
+  const auto parsed = base::Digest::FromBytes(digest);
+  if (!parsed.ok() || !Has(digest)) return false;
+  {
+    const absl::StatusOr<base::FilePin> pin = Pin(digest);
+    if (!pin.ok()) return false;
+    const auto hashed = base::HashFile(files_->env(), pin->path());
+    if (hashed.ok() && hashed->digest == *parsed) return true;
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  return !files_->Remove(*parsed).ok();
+}
+
 absl::StatusOr<base::FilePin> BlobStore::Pin(const std::string& digest) {
   const auto parsed = base::Digest::FromBytes(digest);
   if (!parsed.ok()) return parsed.status();

@@ -66,6 +66,10 @@ class BlobStore {
   // Bytes of an upload that broke off and are kept.
   absl::StatusOr<uint64_t> KeptBytes(const farm::v1::BlobRef& blob, const std::string& upload_id);
 
+  // Reads the file once, and takes it away where its bytes are not what the digest names; one that somebody reads just
+  // now stays, for the next call. False where it is not there afterwards.
+  bool Verify(const std::string& digest);
+
   // The file, which stays while the pin lives. NOT_FOUND names the digest.
   absl::StatusOr<base::FilePin> Pin(const std::string& digest);
 

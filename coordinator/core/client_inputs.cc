@@ -16,12 +16,12 @@ void Farm::Parts::On(const Started& input) {
     fleet.Renew(token, now.monotonic_ms + limits.lease_ms);
     fleet.leases[token].last_event_ms = now.monotonic_ms;
   }
-  // A job whose last task ended just before the coordinator did.
+  // A job whose last task ended, or whose pack came, just before the coordinator did.
   std::vector<std::string> live;
   for (const auto& [ordinal, id] : state.live()) live.push_back(id);
   for (const std::string& id : live) {
     touched_jobs.insert(id);
-    EndJobIfDone(id);
+    TakePacks(id);
   }
 }
 
@@ -49,10 +49,13 @@ void Farm::Parts::On(SubmitJob& input) {
                   absl::ResourceExhaustedError(absl::StrCat("the farm already has ", state.live().size(),
                                                             " unfinished jobs: wait for one to end, or cancel one")));
   }
+  LosePacks(input.lost_packs);
+  if (const absl::Status status = NeedNamedPacks(spec); !status.ok()) return Answer(input.request, status);
   const std::string id = spec.job_id();
   farm::v1::Record record;
   *record.mutable_job_accepted()->mutable_spec() = std::move(input.spec);
   Commit(std::move(record));
+  TakePacks(id);
   changed.insert(id);
   schedule = true;
   Answer(input.request, absl::OkStatus(), id);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "coordinator/core/parts.h"
 #include "pipeline/plan/names.h"
+#include "pipeline/plan/pack.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -49,6 +50,10 @@ class Explainer {
         ExplainGranted();
         break;
       case farm::v1::TASK_DONE:
+        if (const farm::v1::PackUse* pack = PackOf()) {
+          SayPack(*pack);
+          break;
+        }
         Say(slot_.node > 0 ? absl::StrCat("It is done: ", NodeName(), " did it.") : "It is done, with its identity.");
         ExplainPlacement();
         break;
@@ -65,6 +70,11 @@ class Explainer {
  private:
   void Say(const std::string& sentence) { explanation_.add_sentences(sentence); }
   std::string NodeName() const { return job_.nodes()[slot_.node - 1].name; }
+  // The pack that did the task, or the identity that a frame was drawn with; null: none.
+  const farm::v1::PackUse* PackOf() const;
+  void SayPack(const farm::v1::PackUse& pack);
+  // Of an identity that is ready: a pack that is on its way, or is there and not worth fetching.
+  void ExplainPacks();
 
   void ExplainBlocked();
   void ExplainReady();
@@ -84,6 +94,32 @@ class Explainer {
   farm::v1::Explanation explanation_;
   std::vector<Runner> runners_;
 };
+
+const farm::v1::PackUse* Explainer::PackOf() const {
+  if (task_.kind() == TASK_IDENTITY) return job_.PackOf(task_.number());
+  const int32_t owner = task_.kind() == TASK_FRAME ? job_.owner(task_.number()) : 0;
+  return owner < 0 ? job_.PackOf(static_cast<uint32_t>(-1 - owner)) : nullptr;
+}
+
+void Explainer::SayPack(const farm::v1::PackUse& pack) {
+  const std::string name = pack.name().empty() ? plan::ShortKey(pack.key())
+                                               : absl::StrCat(pack.name(), " (", plan::ShortKey(pack.key()), ")");
+  Say(absl::StrCat("It is done: a pack hit. Nothing was computed, as the pack ", name, " holds it; job ", pack.job_id(),
+                   " had taken ", Seconds(static_cast<double>(pack.saved_ms()) / 1000), " to compute it."));
+}
+
+void Explainer::ExplainPacks() {
+  if (task_.kind() != TASK_IDENTITY) return;
+  const std::string& key = job_.spec().identities(static_cast<int>(task_.number())).pack_key();
+  if (const Pack* pack = farm_.state.packs().Whole(key)) {
+    Say(absl::StrCat("There is a pack of it (", plan::ShortKey(key), "), but by the measured network every device ",
+                     "computes it sooner than it fetches ", pack->manifest.size_bytes() >> 20, " MiB."));
+  }
+  if (const auto pack = farm_.FindPackUnderWay(job_, task_.number())) {
+    Say(absl::StrCat("The same identity is being computed for another job (", pack->task,
+                     "). It waits for that pack, unless a device gets free that would have it sooner."));
+  }
+}
 
 void Explainer::ExplainBlocked() {
   const farm::v1::JobSpec& spec = job_.spec();
@@ -138,7 +174,7 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
     }
     offer = source.Make(model, shape, node, device);
     for (const farm::v1::Bank& bank : job_.InputsFor(task_.kind(), {task_.number()}).banks) {
-      offer.setup_s += FetchSeconds(device, node.MissingBytes(bank));
+      offer.setup_s += plan::FetchSeconds(device.report, node.MissingBytes(bank));
     }
   }
   const std::vector<Holding> holdings = farm_.HoldingsOf(node, index);
@@ -177,6 +213,7 @@ void Explainer::ExplainReady() {
   if (job_.paused) {
     Say(absl::StrCat("The job is paused: storyctl resume ", job_.spec().job_id(), " lets it go on."));
   }
+  ExplainPacks();
   Compare();
   if (explanation_.devices() == 0) {
     return Say("No worker is connected: start storyfarm-worker on a machine that can render.");

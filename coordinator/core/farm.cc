@@ -104,6 +104,10 @@ void Farm::Parts::Note(const farm::v1::Record& record) {
       return touch(record.job_finished().job_id(), "");
     case farm::v1::Record::kJobChanged:
       return touch(record.job_changed().job_id(), "");
+    case farm::v1::Record::kIdentityReopened:
+      return touch(record.identity_reopened().job_id(), "");
+    case farm::v1::Record::kPackUsed:
+      return touch(record.pack_used().job_id(), "");
     case farm::v1::Record::kNodeDrained:
       touched_nodes.insert(record.node_drained().node_id());
       return;

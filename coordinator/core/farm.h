@@ -24,6 +24,8 @@
 //        │                                                       DONE <──┼─┘
 //        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
 //     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
+//     An identity becomes DONE by PackUsed, too, from READY and without any grant (packs.cc). Where blobs of its bank
+//     are lost later, IdentityReopened takes it back to READY, and READY frames that read it to BLOCKED.
 //
 // The protocol of tokens and outboxes, argued as a TLA+ specification would be. Anything but Log and Box may vanish at
 // any moment; tests/sim plays all of it by seed and holds it against these invariants.
@@ -38,6 +40,8 @@
 //   Finish(n)     (f, t) in Held(n): into Box(n), durably; then its blobs go up; then say Result(f, t)
 //   Take(f, t)    Result(f, t) came by n's current stream, Cur(f) = t, f is not final, its blobs are durable: append
 //                 Finished(f, t); once durable say Accepted(f, t)
+//   Forgo(f)      f is an identity, READY, and a pack holds it, or DONE, and its bank is lost: append PackUsed or
+//                 IdentityReopened. Cur(f) is none, so that no result made before is taken
 //   Refuse(f, t)  n names (f, t), and Cur(f) /= t or f is final: say Stale(f, t), or Accepted where Done(f) = t, once
 //                 all that this follows from is durable
 //   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
@@ -76,6 +80,7 @@
 #include "coordinator/core/planner.h"
 #include "farm/v1/client.pb.h"
 #include "farm/v1/job.pb.h"
+#include "farm/v1/pack.pb.h"
 #include "farm/v1/record.pb.h"
 #include "farm/v1/session.pb.h"
 
@@ -94,10 +99,16 @@ struct Started {
   uint64_t incarnation = 0;  // 64 random bits, never 0
   uint64_t seed = 0;         // breaks ties
 };
+// A pack (Farm::FindPack) some of whose blobs are not in the blob store.
+struct LostPack {
+  std::string key;
+  std::string job_id;  // PackManifest.job_id: which one it was
+};
 // `request` names the reply (Reply::request); the caller draws it, unique among the outstanding ones.
 struct SubmitJob {
   uint64_t request = 0;
   farm::v1::JobSpec spec;  // complete: expanded by pipeline/plan, with a job_id drawn by the caller
+  std::vector<LostPack> lost_packs;  // of those whose keys the spec names
 };
 struct CancelJob {
   uint64_t request = 0;
@@ -132,6 +143,17 @@ struct BlobsUnlinked {
   uint64_t request = 0;
   std::vector<std::string> digests;
 };
+// Gives a pack a name, in place of the one that it has. `pack`: name or beginning of its key.
+struct NamePack {
+  uint64_t request = 0;
+  std::string pack;
+  std::string name;
+};
+// Removes a pack that no live job needs.
+struct ForgetPack {
+  uint64_t request = 0;
+  std::string pack;
+};
 struct AddModel {
   uint64_t request = 0;
   farm::v1::ModelManifest model;  // with profile; its blobs are durable
@@ -145,7 +167,8 @@ struct WorkerSaid {
   uint64_t session = 0;
   farm::v1::WorkerMessage message;  // not Hello
   // Of a Result: digests it names that the blob store does not hold durably. The farm then answers BLOBS_MISSING,
-  // or STALE where nobody wants the result any more.
+  // or STALE where nobody wants the result any more. Of a TaskFault: the blob that it lacked, where the blob store does
+  // not hold it whole either: an identity whose bank it is of is then computed again.
   std::vector<std::string> missing_digests;
 };
 struct WorkerGone {
@@ -163,7 +186,8 @@ struct ArchiveRemoved {
 };
 
 using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, ForgetJob, CondemnBlobs, BlobsUnlinked,
-                           AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored, ArchiveRemoved>;
+                           NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored,
+                           ArchiveRemoved>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +208,7 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode
+  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode; the key of NamePack
   bool existed = false;  // SubmitJob: the key was known
 };
 // A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
@@ -268,9 +292,16 @@ class Farm {
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;
+  // Those used last first, without the blobs of their steps and frames.
+  std::vector<farm::v1::PackStatus> ListPacks() const;
+  // One by its name or the beginning of its key, in full. NOT_FOUND, or INVALID_ARGUMENT where several keys begin so.
+  absl::StatusOr<farm::v1::PackStatus> GetPack(const std::string& name_or_key) const;
+  // The pack that stands in for identities of this key: null where there is none, or it is lost. Valid until the next
+  // Step.
+  const farm::v1::PackManifest* FindPack(const std::string& key) const;
   // Ids of the jobs whose bodies lie in the store's archive, sorted.
   std::vector<std::string> ArchivedJobs() const;
-  // Every blob that State names: models, what live jobs read, banks, results.
+  // Every blob that State names: models, packs, what live jobs read, banks, results.
   BlobSizes LiveBlobs() const;
   // Digests whose files are about to go: they count as missing.
   std::vector<std::string> CondemnedBlobs() const;

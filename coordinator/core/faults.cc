@@ -25,7 +25,8 @@ bool IsEngineFault(farm::v1::FailureKind kind) {
 //                                                  the machine's, and the tasks go alone from then on
 //   INVALID_OUTPUT                                 always
 //   BAD_INPUT                                      fails at once: it would fail anywhere
-void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault) {
+void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault,
+                          const std::vector<std::string>& missing_digests) {
   const Token token = FromMessage(fault.token());
   std::vector<farm::v1::TaskId> tasks;
   for (const auto& task : fault.tasks()) {
@@ -62,6 +63,7 @@ void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault) {
     GiveBack(token, task, why, counts);
     if (counts && kind == farm::v1::ENGINE_ABORTED) CheckPoison(task, why.message());
   }
+  for (const std::string& digest : missing_digests) ReopenIdentities(job_id, digest);
   EndJobIfDone(job_id);
 }
 

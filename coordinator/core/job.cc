@@ -120,6 +120,7 @@ void Job::SetState(const TaskKey& task, TaskState state) {
   --counts_[task.first][before];
   ++counts_[task.first][state];
   if (!IsFinal(before) && IsFinal(state)) --pending_;
+  if (IsFinal(before) && !IsFinal(state)) ++pending_;
   if (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY) MarkReady(task, state == farm::v1::TASK_READY);
   if (task.first != TASK_FRAME) return;
   if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
@@ -198,7 +199,7 @@ void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32
   if (state == farm::v1::JOB_QUEUED) state = farm::v1::JOB_RUNNING;
 }
 
-void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
+void Job::KeepFrame(uint32_t panel, const farm::v1::FrameResult& result) {
   FrameOutcome outcome;
   CopyDigest(result.image().digest(), outcome.image);
   CopyDigest(result.latents().digest(), outcome.latents);
@@ -212,22 +213,65 @@ void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uin
   if (!result.warnings().empty()) {
     frame_warnings_[panel].assign(result.warnings().begin(), result.warnings().end());
   }
-  Slot& slot = slots_[TASK_FRAME][panel];
-  slot.node = node + 1;
-  Raise(nodes_[node].tasks_done);
   problems_.erase({TASK_FRAME, panel});
   aborts_.erase({TASK_FRAME, panel});
   SetState({TASK_FRAME, panel}, farm::v1::TASK_DONE);
 }
 
+void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
+  slots_[TASK_FRAME][panel].node = node + 1;
+  Raise(nodes_[node].tasks_done);
+  KeepFrame(panel, result);
+}
+
 void Job::IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result) {
   const Slot slot = slots_[TASK_IDENTITY][number];
-  banks_[number] = result.bank();
+  identity_ms_[number] += result.render_ms();
   for (const auto& frame : result.frames()) {
+    if (IsFinal(slots_[TASK_FRAME][frame.panel()].state)) continue;  // an accepted result stays
     slots_[TASK_FRAME][frame.panel()].device = slot.device;
     FrameFinished(frame.panel(), frame, slot.node - 1);
   }
   Raise(nodes_[slot.node - 1].tasks_done);
+  IdentityDone(number, result.bank());
+}
+
+void Job::IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use) {
+  pack_uses_[number] = use;
+  // Nobody's result is wanted any more, not even a late one.
+  Slot& slot = slots_[TASK_IDENTITY][number];
+  slot.token = Token();
+  slot.node = 0;
+  for (const auto& frame : result.frames()) {
+    if (!IsFinal(slots_[TASK_FRAME][frame.panel()].state)) KeepFrame(frame.panel(), frame);
+  }
+  IdentityDone(number, result.bank());
+}
+
+void Job::IdentityReopened(uint32_t number) {
+  pack_uses_.erase(number);
+  banks_.erase(number);
+  Slot& slot = slots_[TASK_IDENTITY][number];
+  slot.token = Token();  // the result that made the lost bank is not taken once more
+  SetState({TASK_IDENTITY, number}, farm::v1::TASK_READY);
+  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
+    const auto& identities = spec_.frame_sets(set).identities();
+    if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
+    ++identities_missing_[set];
+    for (uint32_t panel : spec_.frame_sets(set).panels()) {
+      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_READY)
+        SetState({TASK_FRAME, panel}, farm::v1::TASK_BLOCKED);
+    }
+  }
+}
+
+farm::v1::TaskState Job::WaitingState(const TaskKey& task) const {
+  const int32_t set = task.first == TASK_FRAME ? owner_[task.second] : -1;
+  return set >= 0 && identities_missing_[set] > 0 ? farm::v1::TASK_BLOCKED : farm::v1::TASK_READY;
+}
+
+void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
+  banks_[number] = bank;
   problems_.erase({TASK_IDENTITY, number});
   aborts_.erase({TASK_IDENTITY, number});
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_DONE);
@@ -277,7 +321,7 @@ void Job::Returned(const TaskKey& task, const farm::v1::Failure& why, bool count
       break;
   }
   if (!why.message().empty()) problems_[task] = {why.kind(), Cut(why.message())};
-  SetState(task, farm::v1::TASK_READY);
+  SetState(task, WaitingState(task));
 }
 
 void Job::Failed(const TaskKey& task, const farm::v1::Failure& why) {
@@ -285,13 +329,10 @@ void Job::Failed(const TaskKey& task, const farm::v1::Failure& why) {
   aborts_.erase(task);
   SetState(task, farm::v1::TASK_FAILED);
   if (task.first == TASK_IDENTITY) {
-    auto fail = [this](uint32_t panel) {
-      if (!IsFinal(slots_[TASK_FRAME][panel].state)) SetState({TASK_FRAME, panel}, farm::v1::TASK_FAILED);
-    };
-    for (uint32_t panel : spec_.identities(static_cast<int>(task.second)).panels()) fail(panel);
-    for (const auto& set : spec_.frame_sets()) {
-      if (std::find(set.identities().begin(), set.identities().end(), task.second) == set.identities().end()) continue;
-      for (uint32_t panel : set.panels()) fail(panel);
+    for (const uint32_t panel : PanelsOf(task.second)) {
+      if (IsFinal(slots_[TASK_FRAME][panel].state)) continue;
+      problems_.erase({TASK_FRAME, panel});  // what it fails of is its identity
+      SetState({TASK_FRAME, panel}, farm::v1::TASK_FAILED);
     }
   }
   UpdateBook();
@@ -332,6 +373,16 @@ const farm::v1::Bank* Job::BankOf(uint32_t identity) const {
   return bank == banks_.end() ? nullptr : &bank->second;
 }
 
+const farm::v1::PackUse* Job::PackOf(uint32_t identity) const {
+  const auto use = pack_uses_.find(identity);
+  return use == pack_uses_.end() ? nullptr : &use->second;
+}
+
+uint64_t Job::IdentityMsOf(uint32_t identity) const {
+  const auto took = identity_ms_.find(identity);
+  return took == identity_ms_.end() ? 0 : took->second;
+}
+
 const farm::v1::PageResult* Job::PageResultOf(uint32_t page) const {
   const auto result = page_results_.find(page);
   return result == page_results_.end() ? nullptr : &result->second;
@@ -355,6 +406,16 @@ std::string Job::ProblemOf(TaskKind kind, uint32_t number) const {
 const std::set<uint32_t>* Job::AbortsOf(const TaskKey& task) const {
   const auto aborts = aborts_.find(task);
   return aborts == aborts_.end() ? nullptr : &aborts->second;
+}
+
+std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
+  const auto& own = spec_.identities(static_cast<int>(identity)).panels();
+  std::vector<uint32_t> panels(own.begin(), own.end());
+  for (const auto& set : spec_.frame_sets()) {
+    if (std::find(set.identities().begin(), set.identities().end(), identity) == set.identities().end()) continue;
+    panels.insert(panels.end(), set.panels().begin(), set.panels().end());
+  }
+  return panels;
 }
 
 plan::WorkInputs Job::InputsFor(TaskKind kind, const std::vector<uint32_t>& numbers) const {

@@ -95,10 +95,17 @@ class Job {
   std::optional<farm::v1::FrameResult> FrameResultOf(uint32_t panel) const;
   const farm::v1::Bank* BankOf(uint32_t identity) const;          // null until done
   const farm::v1::PageResult* PageResultOf(uint32_t page) const;  // null until done
+  // The pack that stood in for an identity; null: none did.
+  const farm::v1::PackUse* PackOf(uint32_t identity) const;
+  size_t packs_taken() const { return pack_uses_.size(); }
+  // What an identity took its device; 0: nothing was computed for it, or it is not done.
+  uint64_t IdentityMsOf(uint32_t identity) const;
   // Why a task failed or last came back, in a sentence; of a frame whose identity failed, that.
   std::string ProblemOf(farm::v1::TaskKind kind, uint32_t number) const;
   // Nodes (positions in nodes()) whose engine the task aborted; null: none.
   const std::set<uint32_t>* AbortsOf(const TaskKey& task) const;
+  // Panels that an identity task renders, and those that read its bank.
+  std::vector<uint32_t> PanelsOf(uint32_t identity) const;
   // What work on `tasks` reads of earlier results.
   plan::WorkInputs InputsFor(farm::v1::TaskKind kind, const std::vector<uint32_t>& numbers) const;
 
@@ -113,6 +120,8 @@ class Job {
   void Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device);
   void FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node);
   void IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result);
+  void IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use);
+  void IdentityReopened(uint32_t number);
   void PageFinished(uint32_t number, const farm::v1::PageResult& result);
   void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
   void Failed(const TaskKey& task, const farm::v1::Failure& why);
@@ -135,9 +144,15 @@ class Job {
   Slot& mutable_slot(const TaskKey& task) { return slots_[task.first][task.second]; }
   void SetState(const TaskKey& task, farm::v1::TaskState state);
   void MarkReady(const TaskKey& task, bool ready);
+  void KeepFrame(uint32_t panel, const farm::v1::FrameResult& result);
+  // A frame of the set that is to be rendered: READY, or BLOCKED where a bank is not there.
+  farm::v1::TaskState WaitingState(const TaskKey& task) const;
+  // Its bank is there: what waited for it alone is ready.
+  void IdentityDone(uint32_t number, const farm::v1::Bank& bank);
   void FrameFinal(uint32_t panel);
   void UpdateBook();
   void Reindex();
+  bool ReadIdentities(ByteReader& in);
   void LayOut();
 
   farm::v1::JobSpec spec_;
@@ -148,6 +163,8 @@ class Job {
   std::vector<uint32_t> outcome_of_;    // by panel: position in outcomes_ + 1; 0: none
   std::map<uint32_t, std::vector<std::string>> frame_warnings_;
   std::map<uint32_t, farm::v1::Bank> banks_;
+  std::map<uint32_t, farm::v1::PackUse> pack_uses_;  // by identity
+  std::map<uint32_t, uint64_t> identity_ms_;         // by identity: of those that were computed
   std::map<uint32_t, farm::v1::PageResult> page_results_;
   std::map<TaskKey, TaskProblem> problems_;
   std::map<TaskKey, std::set<uint32_t>> aborts_;

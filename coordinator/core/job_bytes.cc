@@ -87,6 +87,16 @@ void Job::Write(ByteWriter& out) const {
     out.Number(identity);
     out.String(bank.SerializeAsString());
   }
+  out.Number(pack_uses_.size());
+  for (const auto& [identity, use] : pack_uses_) {
+    out.Number(identity);
+    out.String(use.SerializeAsString());
+  }
+  out.Number(identity_ms_.size());
+  for (const auto& [identity, took_ms] : identity_ms_) {
+    out.Number(identity);
+    out.Number(took_ms);
+  }
   out.Number(page_results_.size());
   for (const auto& [page, result] : page_results_) {
     out.Number(page);
@@ -104,6 +114,22 @@ void Job::Write(ByteWriter& out) const {
     out.Number(nodes.size());
     for (uint32_t node : nodes) out.Number(node);
   }
+}
+
+bool Job::ReadIdentities(ByteReader& in) {
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    if (!banks_[identity].ParseFromString(in.String())) return false;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    if (!pack_uses_[identity].ParseFromString(in.String())) return false;
+  }
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto identity = static_cast<uint32_t>(in.Number());
+    identity_ms_[identity] = in.Number();
+  }
+  return in.ok();
 }
 
 std::optional<Job> Job::Read(ByteReader& in) {
@@ -157,10 +183,7 @@ std::optional<Job> Job::Read(ByteReader& in) {
     auto& warnings = job.frame_warnings_[static_cast<uint32_t>(in.Number())];
     for (uint64_t lines = in.Count(); lines > 0; --lines) warnings.push_back(in.String());
   }
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    const auto identity = static_cast<uint32_t>(in.Number());
-    if (!job.banks_[identity].ParseFromString(in.String())) return std::nullopt;
-  }
+  if (!job.ReadIdentities(in)) return std::nullopt;
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto page = static_cast<uint32_t>(in.Number());
     if (!job.page_results_[page].ParseFromString(in.String())) return std::nullopt;

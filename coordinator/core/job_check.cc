@@ -31,6 +31,13 @@ absl::Status Job::Validate(const farm::v1::JobSpec& spec, const Limits& limits) 
   auto claim = [&rendered](uint32_t panel) { return panel < rendered.size() && rendered[panel]++ == 0; };
   for (const auto& identity : spec.identities()) {
     if (identity.character() >= characters) return Bad("an identity task names a character that the story lacks");
+    const size_t key_bytes = identity.pack_key().size();
+    if (key_bytes != 32 && (key_bytes != 0 || !identity.pack().empty())) {
+      return Bad("the key of an identity's pack must be a SHA-256");
+    }
+    if (!identity.pack().empty() && identity.panels_size() + identity.hidden_prompts_size() > 0) {
+      return Bad("an identity task takes a pack and has frames of its own");
+    }
     for (uint32_t panel : identity.panels()) {
       if (!claim(panel)) return Bad(absl::StrCat("panel ", panel, " is rendered by two tasks, or does not exist"));
     }

@@ -69,6 +69,10 @@ struct Limits {
   // Finished jobs are kept so long, and so many of them; 0: for ever, all. Their owner decides.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;
+  // Packs that no name keeps go, those used longest ago first, when all packs take more than this: a dozen characters
+  // of SDXL with the usual one identity frame (5.5 GB each), and a part of any disk that holds the model besides.
+  uint64_t pack_budget_bytes = uint64_t{64} << 30;
+  size_t packs = 2000;  // a manifest takes some 4 KB of the state
   size_t forgets_a_tick = 16;  // bounds the time of one Step
 };
 

@@ -6,19 +6,14 @@
 namespace storyfarm::coordinator {
 namespace {
 
-// Rates assumed of a device that measured none: a plain SSD and a gigabit network.
+// Rate assumed of a device that measured none: a plain SSD.
 constexpr double kDiskBytesPerSecond = 500e6;
-constexpr double kNetworkBytesPerSecond = 100e6;
 // No prediction is taken as shorter, so that no share grows without bound.
 constexpr double kLeastSeconds = 1e-3;
 
 double OrAssumed(uint64_t measured, double assumed) { return measured > 0 ? static_cast<double>(measured) : assumed; }
 
 }  // namespace
-
-double FetchSeconds(const Device& device, uint64_t bytes) {
-  return static_cast<double>(bytes) / OrAssumed(device.report.network_bytes_per_s(), kNetworkBytesPerSecond);
-}
 
 const plan::PlanOrRefusal& OfferSource::Plan(const farm::v1::ModelManifest& model, const farm::v1::GroupShape& shape,
                                              const Device& device) {
@@ -37,7 +32,7 @@ Offer OfferSource::Make(const farm::v1::ModelManifest& model, const farm::v1::Gr
   offer.task_s = std::max(kLeastSeconds, plan->predicted_seconds() / tasks *
                                              (slowness == device.slowness.end() ? 1.0 : slowness->second.told));
   offer.batch = std::max(1u, plan->batch());
-  offer.setup_s = FetchSeconds(device, node.MissingBytes(model));
+  offer.setup_s = plan::FetchSeconds(device.report, node.MissingBytes(model));
   if (device.warm_model != model.digest()) {
     offer.setup_s += static_cast<double>(model.profile().stored_bytes()) /
                      OrAssumed(device.report.disk_read_bytes_per_s(), kDiskBytesPerSecond);

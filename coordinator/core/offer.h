@@ -37,9 +37,6 @@ class OfferSource {
   PlanCache& plans_;
 };
 
-// Seconds to bring so many bytes to the device's node.
-double FetchSeconds(const Device& device, uint64_t bytes);
-
 }  // namespace storyfarm::coordinator
 
 #endif  // STORYFARM_COORDINATOR_CORE_OFFER_H_

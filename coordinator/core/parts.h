@@ -4,6 +4,7 @@
 #define STORYFARM_COORDINATOR_CORE_PARTS_H_
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,6 +16,12 @@
 #include "coordinator/core/state.h"
 
 namespace storyfarm::coordinator {
+
+// Another job's identity task whose pack a task may wait for.
+struct PackUnderWay {
+  std::string task;  // its name
+  double end_s = 0;  // when it will be there, on the monotonic clock
+};
 
 struct Farm::Parts {
   Parts(const Planner* planner, const Limits& limits)
@@ -78,6 +85,33 @@ struct Farm::Parts {
   void Forget(const std::string& job_id);
   void OfferDrops();
 
+  // ---- packs.cc
+  void On(const NamePack& input);
+  void On(const ForgetPack& input);
+  // Every identity of the job that is ready and whose pack is there and worth it is done by that.
+  void TakePacks(const std::string& job_id);
+  void TakePack(const std::string& job_id, uint32_t number);
+  // Whether some device would have the pack sooner than compute it; true where none is connected, and for a pack that
+  // the story names.
+  bool WorthTaking(const Job& job, uint32_t number, const Pack& pack);
+  // The pack that a result, not yet taken, makes; empty: none, or there is one already.
+  std::optional<farm::v1::PackManifest> PackOf(const Job& job, const farm::v1::Result& result, const Node& node,
+                                               uint32_t device) const;
+  void KeepPack(farm::v1::PackManifest pack);
+  // The same identity that some device computes for another job just now: the one that will be done first.
+  std::optional<PackUnderWay> FindPackUnderWay(const Job& job, uint32_t number) const;
+  void RemovePack(const std::string& key);
+  void LosePacks(const std::vector<LostPack>& lost);
+  // The bank of every identity that the job's frames read and that holds this blob is gone: it is computed again, and
+  // its pack is lost. Where a story takes it by name nobody can, and it fails.
+  void ReopenIdentities(const std::string& job_id, const std::string& missing_digest);
+  void LosePack(const Pack& pack);
+  absl::Status NeedNamedPacks(const farm::v1::JobSpec& spec) const;
+  absl::StatusOr<const Pack*> FindPack(const std::string& name_or_key) const;
+  // Removes packs beyond the budget.
+  void TrimPacks();
+  farm::v1::PackStatus StatusOf(const Pack& pack) const;
+
   // ---- worker_inputs.cc
   void On(const WorkerConnected& input);
   void On(WorkerSaid& input);
@@ -97,7 +131,7 @@ struct Farm::Parts {
   void Renew(const Token& token);
 
   // ---- faults.cc
-  void OnFault(Node& node, const farm::v1::TaskFault& fault);
+  void OnFault(Node& node, const farm::v1::TaskFault& fault, const std::vector<std::string>& missing_digests);
   // The task comes back under its token's failure; fails it for good where its tries are used up.
   void GiveBack(const Token& token, const farm::v1::TaskId& task, const farm::v1::Failure& why, bool counts);
   void FailTask(const farm::v1::TaskId& task, farm::v1::FailureKind kind, const std::string& message);

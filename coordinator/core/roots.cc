@@ -34,6 +34,9 @@ BlobSizes Farm::LiveBlobs() const {
   BlobSizes blobs;
   const State& state = parts_->state;
   for (const auto& [name, model] : state.models()) CollectBlobs(model, &blobs);
+  for (const auto& [key, pack] : state.packs().packs()) {
+    if (!pack.lost) CollectBlobs(pack.manifest, &blobs);
+  }
   for (const auto& [id, job] : state.jobs()) {
     CollectBlobs(job.spec(), &blobs);
     for (uint32_t i = 0; i < job.size(farm::v1::TASK_IDENTITY); ++i) {

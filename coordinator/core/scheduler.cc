@@ -45,7 +45,7 @@ double SchedulingRound::BankSeconds(const Question& question, Seat seat) const {
   const Seated& seated = farm_.pool.seats()[seat];
   uint64_t bytes = 0;
   for (const farm::v1::Bank* bank : question.banks) bytes += seated.node->MissingBytes(*bank);
-  return bytes == 0 ? 0 : FetchSeconds(*seated.device, bytes);
+  return bytes == 0 ? 0 : plan::FetchSeconds(seated.device->report, bytes);
 }
 
 std::vector<Candidate> SchedulingRound::CandidatesFor(const Question& question) {
@@ -148,10 +148,16 @@ std::vector<uint32_t> SchedulingRound::Cut(const Job& job, const Unit& unit, con
   return numbers;
 }
 
+bool SchedulingRound::ComesAsPack(const Job& job, const Unit& unit, const Candidate& first) const {
+  const std::optional<PackUnderWay> pack = farm_.FindPackUnderWay(job, unit.number);
+  return pack.has_value() && pack->end_s <= first.finish_s;
+}
+
 bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
   const std::optional<Question> question = Ask(job, unit);
   if (!question.has_value()) return false;
   const std::vector<Candidate> candidates = CandidatesFor(*question);
+  if (unit.kind == TASK_IDENTITY && !candidates.empty() && ComesAsPack(job, unit, candidates.front())) return false;
   for (size_t i = 0; i < candidates.size(); ++i) {
     const Candidate& candidate = candidates[i];
     Placement placement;

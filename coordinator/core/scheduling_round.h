@@ -49,6 +49,8 @@ class SchedulingRound {
   // Grants one group of the job; false if there is none that should go now.
   bool GrantOne(const Job& job);
   bool GrantUnit(const Job& job, const Unit& unit);
+  // Whether another job's device is at the same identity and will have it before the first candidate would.
+  bool ComesAsPack(const Job& job, const Unit& unit, const Candidate& first) const;
   // Tasks of the unit that the candidate would do by the level, 0 where others are sooner done.
   double ShareOf(const Question& question, const Candidate& candidate, double* level_s);
   // Notes that the job is held back from the best device with room. True where it was granted nothing for as long as

@@ -97,6 +97,18 @@ absl::Status State::ApplyFact(const Record& record) {
       return Condemn(record.blobs_condemned());
     case Record::kBlobsDropped:
       return DropBlobs(record.blobs_dropped());
+    case Record::kPackStored:
+      return packs_.Store(record.pack_stored().manifest());
+    case Record::kPackUsed:
+      return UsePack(record.pack_used());
+    case Record::kPackNamed:
+      return packs_.Name(record.pack_named().key(), record.pack_named().name());
+    case Record::kPackRemoved:
+      return packs_.Remove(record.pack_removed().key());
+    case Record::kPackLost:
+      return packs_.Lose(record.pack_lost().key());
+    case Record::kIdentityReopened:
+      return Reopen(record.identity_reopened());
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }
@@ -115,7 +127,7 @@ absl::Status State::Accept(const farm::v1::JobAccepted& fact) {
   const uint64_t ordinal = next_ordinal_++;
   job_of_key_[fact.spec().idempotency_key()] = id;
   live_[ordinal] = id;
-  jobs_.emplace(id, Job(fact.spec(), ordinal));
+  AddIdentities(jobs_.emplace(id, Job(fact.spec(), ordinal)).first->second);
   return absl::OkStatus();
 }
 
@@ -181,9 +193,8 @@ absl::Status State::Takes(const Job* job, farm::v1::TaskKind kind, uint32_t numb
   const Slot* slot = job->slot(kind, number);
   if (slot == nullptr) return Damaged("a result of a task that the job lacks");
   if (slot->token != token || token.number == 0) return Damaged("a result under a token that was replaced");
-  if (slot->state != farm::v1::TASK_GRANTED && slot->state != farm::v1::TASK_READY) {
-    return Damaged("a second result of one task");
-  }
+  // Blocked ones have a token where the identity that they read was opened again.
+  if (IsFinal(slot->state)) return Damaged("a second result of one task");
   return absl::OkStatus();
 }
 
@@ -238,6 +249,13 @@ absl::Status State::Fail(const farm::v1::TaskFailed& fact) {
   const Slot* slot = job == nullptr ? nullptr : job->slot(fact.task().kind(), fact.task().number());
   if (slot == nullptr || IsFinal(slot->state)) return Damaged("a task failed that is not pending");
   if (slot->state == farm::v1::TASK_GRANTED) Release(*job, slot->token, fact.task().number());
+  if (fact.task().kind() == TASK_IDENTITY) {
+    // Frames that were granted before it was opened again fail with it.
+    for (const uint32_t panel : job->PanelsOf(fact.task().number())) {
+      const Slot& frame = *job->slot(TASK_FRAME, panel);
+      if (frame.state == farm::v1::TASK_GRANTED) Release(*job, frame.token, panel);
+    }
+  }
   job->Failed({fact.task().kind(), fact.task().number()}, fact.why());
   return absl::OkStatus();
 }
@@ -246,6 +264,7 @@ void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms) {
   job.state = state;
   job.finished_unix_ms = unix_ms;
   live_.erase(job.ordinal());
+  RemoveIdentities(job);
   ended_.push_back(job.spec().job_id());
   finished_.emplace(unix_ms, job.spec().job_id());
 }

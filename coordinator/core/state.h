@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "coordinator/core/job.h"
 #include "coordinator/core/limits.h"
+#include "coordinator/core/pack_shelf.h"
 #include "coordinator/core/token.h"
 #include "farm/v1/record.pb.h"
 
@@ -68,6 +69,9 @@ class State {
   // Tokens that a node may hold, oldest grant first; null: none.
   const std::set<Token>* GrantsOf(const std::string& node_id) const;
   plan::LearnedNeed NeedOf(const std::string& model_digest, farm::v1::Backend backend) const;
+  const PackShelf& packs() const { return packs_; }
+  // Identity tasks of live jobs (ordinal, number) that make or take the pack of a key; null: none.
+  const std::set<std::pair<uint64_t, uint32_t>>* IdentitiesOf(const std::string& pack_key) const;
 
   void Write(ByteWriter& out) const;
   // On a fresh State. DATA_LOSS where the bytes are damaged or of another version.
@@ -94,12 +98,19 @@ class State {
   absl::Status DropBlobs(const farm::v1::BlobsDropped& fact);
   void ForgetArchived(uint64_t ordinal);
 
+  // state_packs.cc
+  absl::Status UsePack(const farm::v1::PackUsed& fact);
+  absl::Status Reopen(const farm::v1::IdentityReopened& fact);
+  void AddIdentities(const Job& job);
+  void RemoveIdentities(const Job& job);
+
   // The live job, or null.
   Job* LiveJob(const std::string& job_id);
   // Not OK unless a result under `token` may be taken for this task.
   absl::Status Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const;
   void Release(Job& job, const Token& token, uint32_t number);
   void AddGrant(Job& job, const Token& token, LiveGrant grant);
+  bool ReadGrants(ByteReader& in);
   void MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms);
 
   Limits limits_;
@@ -121,6 +132,8 @@ class State {
   std::map<Token, LiveGrant> grants_;
   std::map<std::string, std::set<Token>> grants_of_node_;
   std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;
+  PackShelf packs_;
+  std::map<std::string, std::set<std::pair<uint64_t, uint32_t>>> identities_of_pack_;  // follows from the live jobs
 };
 
 }  // namespace storyfarm::coordinator

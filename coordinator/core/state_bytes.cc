@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 3;
+constexpr uint64_t kStateVersion = 4;
 
 }  // namespace
 
@@ -42,6 +42,7 @@ void State::Write(ByteWriter& out) const {
   for (const std::string& digest : condemned_) out.String(digest);
   out.Number(drained_.size());
   for (const std::string& id : drained_) out.String(id);
+  packs_.Write(out);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
     out.Number(token.incarnation);
@@ -54,6 +55,29 @@ void State::Write(ByteWriter& out) const {
     out.Number(grant.numbers.size());
     for (uint32_t number : grant.numbers) out.Number(number);
   }
+}
+
+bool State::ReadGrants(ByteReader& in) {
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    Token token;
+    token.incarnation = in.Number();
+    token.number = in.Number();
+    LiveGrant grant;
+    grant.job_id = in.String();
+    grant.kind = static_cast<farm::v1::TaskKind>(in.Number());
+    grant.node_id = in.String();
+    grant.device = static_cast<uint32_t>(in.Number());
+    grant.planned_bytes = in.Number();
+    for (uint64_t count = in.Count(); count > 0; --count) grant.numbers.insert(static_cast<uint32_t>(in.Number()));
+    Job* job = LiveJob(grant.job_id);
+    if (job == nullptr) return false;
+    for (uint32_t number : grant.numbers) {
+      const Slot* slot = job->slot(grant.kind, number);
+      if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) return false;
+    }
+    AddGrant(*job, token, std::move(grant));
+  }
+  return in.ok();
 }
 
 absl::Status State::Read(ByteReader& in) {
@@ -107,25 +131,9 @@ absl::Status State::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) forgotten_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) condemned_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
-  for (uint64_t left = in.Count(); left > 0; --left) {
-    Token token;
-    token.incarnation = in.Number();
-    token.number = in.Number();
-    LiveGrant grant;
-    grant.job_id = in.String();
-    grant.kind = static_cast<farm::v1::TaskKind>(in.Number());
-    grant.node_id = in.String();
-    grant.device = static_cast<uint32_t>(in.Number());
-    grant.planned_bytes = in.Number();
-    for (uint64_t count = in.Count(); count > 0; --count) grant.numbers.insert(static_cast<uint32_t>(in.Number()));
-    Job* job = LiveJob(grant.job_id);
-    if (job == nullptr) return damaged;
-    for (uint32_t number : grant.numbers) {
-      const Slot* slot = job->slot(grant.kind, number);
-      if (slot == nullptr || slot->state != farm::v1::TASK_GRANTED || slot->token != token) return damaged;
-    }
-    AddGrant(*job, token, std::move(grant));
-  }
+  if (!packs_.Read(in)) return damaged;
+  for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
+  if (!ReadGrants(in)) return damaged;
   if (!in.ok() || !in.at_end()) return damaged;
   return absl::OkStatus();
 }

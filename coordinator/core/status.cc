@@ -40,6 +40,10 @@ farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
   status.set_frames_running(running);
   status.set_identities_total(job.size(TASK_IDENTITY));
   status.set_identities_done(job.count(TASK_IDENTITY, farm::v1::TASK_DONE));
+  for (uint32_t i = 0; i < job.size(TASK_IDENTITY); ++i) {
+    status.set_identity_ms(status.identity_ms() + job.IdentityMsOf(i));
+  }
+  status.set_identities_reused(static_cast<uint32_t>(job.packs_taken()));
   status.set_pages_total(job.size(TASK_PAGE));
   status.set_pages_done(job.count(TASK_PAGE, farm::v1::TASK_DONE));
   status.set_frames_attempted(static_cast<uint32_t>(job.frame_grants()));
@@ -89,7 +93,10 @@ void Farm::Parts::AddTasks(const Job& job, farm::v1::JobStatus& status) {
           task.set_steps(device->progress.steps);
         }
       }
-      if (kind == TASK_FRAME) {
+      if (kind == TASK_IDENTITY) {
+        task.set_identity_ms(job.IdentityMsOf(i));
+        if (const farm::v1::PackUse* use = job.PackOf(i)) *task.mutable_pack() = *use;
+      } else if (kind == TASK_FRAME) {
         if (auto result = job.FrameResultOf(i)) *task.mutable_frame() = *std::move(result);
       } else if (kind == TASK_PAGE) {
         if (const farm::v1::PageResult* result = job.PageResultOf(i)) *task.mutable_page() = *result;

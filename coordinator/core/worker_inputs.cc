@@ -288,7 +288,7 @@ void Farm::Parts::On(WorkerSaid& input) {
     case farm::v1::WorkerMessage::kResult:
       return OnResult(*node, *message.mutable_result(), input.missing_digests);
     case farm::v1::WorkerMessage::kFault:
-      return OnFault(*node, message.fault());
+      return OnFault(*node, message.fault(), input.missing_digests);
     case farm::v1::WorkerMessage::kTrimReply:
       return OnTrimReply(*node, message.trim_reply());
     case farm::v1::WorkerMessage::kLeaving:
@@ -361,7 +361,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   *verdict.mutable_token() = result.token();
   *verdict.mutable_task() = task;
   const bool current = slot != nullptr && token.number != 0 && slot->token == token;
-  const bool open = current && (slot->state == farm::v1::TASK_GRANTED || slot->state == farm::v1::TASK_READY);
+  const bool open = current && !IsFinal(slot->state);
   if (!open) {
     // The same result once more gets the same answer; anything else nobody waits for.
     const bool taken = current && slot->state == farm::v1::TASK_DONE;
@@ -394,7 +394,9 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     node.NowCached(result.identity().bank(), limits);
     fleet.HasBanks(job->ordinal(), node.id);
   }
+  std::optional<farm::v1::PackManifest> pack = PackOf(*job, result, node, device_index);
   Commit(MakeFact(std::move(result), node.id, now.unix_ms));
+  if (pack.has_value()) KeepPack(*std::move(pack));
   Renew(token);
   Lease& lease = fleet.leases[token];
   lease.last_event_ms = now.monotonic_ms;
@@ -473,6 +475,7 @@ void Farm::Parts::On(const Tick&) {
     fleet.EndLease(token);
   }
   ForgetOld();
+  TrimPacks();
   schedule = true;
 }
 

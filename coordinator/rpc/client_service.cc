@@ -35,6 +35,7 @@ struct ClientServiceImpl::Known {
   std::string request_digest;         // of what
   std::optional<farm::v1::ModelManifest> model;
   std::vector<std::string> models;  // all names
+  plan::NamedPacks packs;
 };
 
 absl::Status ClientServiceImpl::CheckSize(const google::protobuf::MessageLite& response) const {
@@ -60,7 +61,7 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
   absl::StatusOr<Submission> submission = ReadSubmission(request);
   if (!submission.ok()) return call.Finish(submission.status());
   Known known;
-  absl::Status status = AskWhatIsKnown(request.idempotency_key(), submission->model, &known);
+  absl::Status status = AskWhatIsKnown(request.idempotency_key(), submission->story, &known);
   if (!status.ok()) return call.Finish(status);
   // Told apart before planning: the same submission sent again is answered even where it could not be planned any more.
   if (known.job_id.has_value() && known.request_digest == submission->request_digest) {
@@ -69,17 +70,22 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
     return call.Finish(absl::OkStatus());
   }
   if (!known.model.has_value()) return call.Finish(UnknownModel(request.file_name(), submission->model, known.models));
-  absl::StatusOr<farm::v1::JobSpec> job = PlanSubmission(request, *known.model, *parts_.blobs, *submission);
+  CheckPacks(known.packs);
+  absl::StatusOr<farm::v1::JobSpec> job =
+      PlanSubmission(request, *known.model, known.packs, *parts_.blobs, *submission);
   if (!job.ok()) return call.Finish(job.status());
+  absl::StatusOr<std::vector<LostPack>> lost = FindLostPacks(*job);
+  if (!lost.ok()) return call.Finish(lost.status());
   job->set_job_id(JobIdFrom(parts_.random_bits()));
   job->set_submitted_unix_ms(static_cast<uint64_t>(parts_.env->NowUnixMs()));
   const auto spec = std::make_shared<farm::v1::JobSpec>(*std::move(job));
   const auto warnings = std::make_shared<std::vector<farm::v1::Problem>>(std::move(submission->warnings));
   parts_.loop->Ask(
-      [spec](uint64_t number) {
+      [spec, lost = *std::move(lost)](uint64_t number) {
         SubmitJob input;
         input.request = number;
         input.spec = std::move(*spec);
+        input.lost_packs = lost;
         return Input(std::move(input));
       },
       [call, response, warnings](const Reply& reply) {
@@ -91,12 +97,13 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
       });
 }
 
-absl::Status ClientServiceImpl::AskWhatIsKnown(const std::string& key, const std::string& model, Known* known) {
+absl::Status ClientServiceImpl::AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, Known* known) {
   std::promise<absl::Status> answered;
   parts_.loop->Look(
       [&](const Farm& farm, const Time&) {
         known->job_id = farm.FindKey(key, &known->request_digest);
-        if (const farm::v1::ModelManifest* found = farm.FindModel(model)) {
+        known->packs = LookUpPacks(farm, story);
+        if (const farm::v1::ModelManifest* found = farm.FindModel(story.model())) {
           known->model = *found;
         } else {
           for (const farm::v1::ModelManifest& each : farm.ListModels()) known->models.push_back(each.name());

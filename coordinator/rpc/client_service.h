@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "coordinator/blob/blob_store.h"
 #include "coordinator/rpc/backup.h"
@@ -15,6 +17,7 @@
 #include "coordinator/rpc/work_pool.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "pipeline/base/env.h"
+#include "pipeline/plan/pack.h"
 
 namespace storyfarm::coordinator {
 
@@ -63,6 +66,12 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                      farm::v1::ModelManifest* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const farm::v1::ListModelsRequest* request,
                                        farm::v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* ListPacks(grpc::CallbackServerContext* context, const farm::v1::ListPacksRequest* request,
+                                      farm::v1::ListPacksResponse* response) override;
+  grpc::ServerUnaryReactor* NamePack(grpc::CallbackServerContext* context, const farm::v1::NamePackRequest* request,
+                                     farm::v1::PackStatus* response) override;
+  grpc::ServerUnaryReactor* RemovePack(grpc::CallbackServerContext* context, const farm::v1::RemovePackRequest* request,
+                                       farm::v1::RemovePackResponse* response) override;
   grpc::ServerWriteReactor<farm::v1::BackupChunk>* Backup(grpc::CallbackServerContext* context,
                                                           const farm::v1::BackupRequest* request) override;
 
@@ -74,7 +83,17 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
 
   void SubmitOnPool(const Call& call, const farm::v1::SubmitRequest& request, farm::v1::SubmitResponse* response);
   // Called from the pool; waits for the loop.
-  absl::Status AskWhatIsKnown(const std::string& key, const std::string& model, Known* known);
+  absl::Status AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, Known* known);
+
+  // ---- client_packs.cc
+  // The packs that a story names, as far as the farm has them.
+  static plan::NamedPacks LookUpPacks(const Farm& farm, const farm::v1::Story& story);
+  static std::string FilesMissing(const std::string& name);
+  // Notes where files of one are missing.
+  void CheckPacks(plan::NamedPacks& packs);
+  // Of the packs that a job would take, those of which files are missing. Called from the pool; waits for the loop.
+  absl::StatusOr<std::vector<LostPack>> FindLostPacks(const farm::v1::JobSpec& job);
+
   // OK where the response may be sent, else RESOURCE_EXHAUSTED.
   absl::Status CheckSize(const google::protobuf::MessageLite& response) const;
 

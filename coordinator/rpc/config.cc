@@ -34,7 +34,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 10> kSettings{{
+constexpr std::array<Setting, 11> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
     {"blobs", &Config::blobs, "DIR", "",
      "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
@@ -51,6 +51,9 @@ constexpr std::array<Setting, 10> kSettings{{
      "Keep at most so many jobs that have ended: the one that ended first is removed first; none: keep all"},
     {"blob-quota", &Config::blob_quota, "GIB", "",
      "Refuse uploads with which models, pictures and pages would take more than so many GiB; none: what the disk has"},
+    {"pack-budget", &Config::pack_budget, "GIB", "",
+     "Keep character packs without a name up to so many GiB, those used longest ago go first; none: 64, or half of "
+     "--blob-quota where that is less"},
     {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -118,6 +121,19 @@ absl::Status ReadRetention(Config& config) {
   absl::Status status = ReadCount("keep-days", config.keep_days, kMostKeptDays, &days);
   if (status.ok()) status = ReadCount("keep-jobs", config.keep_jobs, Limits().archived_jobs, &jobs);
   if (status.ok()) status = ReadCount("blob-quota", config.blob_quota, kMostQuotaGib, &gib);
+  uint64_t packs_gib = 0;
+  if (status.ok()) status = ReadCount("pack-budget", config.pack_budget, kMostQuotaGib, &packs_gib);
+  if (status.ok() && gib > 0 && packs_gib > gib) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("--pack-budget ", packs_gib, " is more than --blob-quota ", gib,
+                     ": packs would take the room that pictures and pages need. Say less."));
+  }
+  config.pack_budget_bytes = packs_gib << 30;
+  if (packs_gib == 0) {
+    // Packs stay when pictures come: at most half of the room, so that a farm can't fill up with what it might reuse.
+    config.pack_budget_bytes = Limits().pack_budget_bytes;
+    if (gib > 0) config.pack_budget_bytes = std::min(config.pack_budget_bytes, (gib << 30) / 2);
+  }
   config.keep_finished_ms = days * 24 * 3600 * 1000;
   config.keep_finished_jobs = static_cast<size_t>(jobs);
   config.blob_quota_bytes = gib << 30;

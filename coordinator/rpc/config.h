@@ -36,7 +36,9 @@ struct Config {
   std::string keep_days;
   std::string keep_jobs;
   std::string blob_quota;
-  // What these three say; 0: no bound.
+  std::string pack_budget;
+  uint64_t pack_budget_bytes = 0;  // what that says, or its default
+  // What the other three say; 0: no bound.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;
   uint64_t blob_quota_bytes = 0;

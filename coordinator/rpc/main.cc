@@ -137,6 +137,7 @@ int Serve(Config config, base::LogFormat format) {
   options.server.blob_quota_bytes = config.blob_quota_bytes;
   options.server.farm.keep_finished_ms = config.keep_finished_ms;
   options.server.farm.keep_finished_jobs = config.keep_finished_jobs;
+  options.server.farm.pack_budget_bytes = config.pack_budget_bytes;
   if (base::FolderOf(socket_path) != config.data) {
     log.Info("the data folder's path is too long for a socket, which lies elsewhere", {{"socket", socket_path}});
   }

@@ -80,6 +80,14 @@ void AddTask(const TaskStatus& task, ordered_json& json) {
   if (!task.message().empty()) json["message"] = task.message();
 }
 
+ordered_json PackOf(const farm::v1::PackUse& pack) {
+  const auto key = base::Digest::FromBytes(pack.key());
+  return {{"key", key.ok() ? key->Hex() : ""},
+          {"name", pack.name()},
+          {"made_by_job", pack.job_id()},
+          {"saved_seconds", static_cast<double>(pack.saved_ms()) / 1000}};
+}
+
 ordered_json PanelsOf(const JobSpec& spec, const farm::v1::JobStatus& status) {
   std::map<uint32_t, const TaskStatus*> frames;
   for (const TaskStatus& task : status.tasks()) {
@@ -137,6 +145,7 @@ std::string MetadataJson(const JobArchive& body) {
   json["model"] = {{"name", spec.model().name()}, {"digest", digest.ok() ? digest->Hex() : ""}};
   json["submitted_unix_ms"] = status.submitted_unix_ms();
   if (status.finished_unix_ms() != 0) json["finished_unix_ms"] = status.finished_unix_ms();
+  json["identity_seconds"] = static_cast<double>(status.identity_ms()) / 1000;
   json["settings"] = SettingsOf(spec.story().settings());
   json["characters"] = ordered_json::array();
   for (const farm::v1::Character& character : spec.story().characters()) {
@@ -152,6 +161,8 @@ std::string MetadataJson(const JobArchive& body) {
       const auto character = static_cast<int>(spec.identities(number).character());
       if (character < spec.story().characters_size()) entry["character"] = spec.story().characters(character).name();
       AddTask(task, entry);
+      entry["seconds"] = static_cast<double>(task.identity_ms()) / 1000;
+      if (task.has_pack()) entry["pack_hit"] = PackOf(task.pack());
       json["identities"].push_back(std::move(entry));
     } else if (task.task().kind() == farm::v1::TASK_PAGE && number < spec.pages_size()) {
       const farm::v1::PageTask& page = spec.pages(number);

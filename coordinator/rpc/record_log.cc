@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "pipeline/base/digest.h"
 #include "pipeline/plan/names.h"
+#include "pipeline/plan/pack.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -107,6 +108,35 @@ void LogTask(base::Log& log, const Record& record) {
   }
 }
 
+void LogPack(base::Log& log, const Record& record) {
+  switch (record.fact_case()) {
+    case Record::kPackStored: {
+      const farm::v1::PackManifest& pack = record.pack_stored().manifest();
+      return log.Info("pack stored", {{"pack", plan::ShortKey(pack.key())},
+                                      {"character", pack.character()},
+                                      {"job", pack.job_id()},
+                                      {"bytes", pack.size_bytes()},
+                                      {"render_ms", pack.render_ms()}});
+    }
+    case Record::kPackUsed:
+      return log.Info("pack hit", {{"job", record.pack_used().job_id()},
+                                   {"task", plan::TaskName(record.pack_used().job_id(), farm::v1::TASK_IDENTITY,
+                                                           record.pack_used().number())}});
+    case Record::kPackNamed:
+      return log.Info("pack named",
+                      {{"pack", plan::ShortKey(record.pack_named().key())}, {"name", record.pack_named().name()}});
+    case Record::kPackRemoved:
+      return log.Info("pack removed", {{"pack", plan::ShortKey(record.pack_removed().key())}});
+    case Record::kIdentityReopened:
+      return log.Warning("identity is computed again: files of its bank are missing",
+                         {{"job", record.identity_reopened().job_id()},
+                          {"task", plan::TaskName(record.identity_reopened().job_id(), farm::v1::TASK_IDENTITY,
+                                                  record.identity_reopened().number())}});
+    default:
+      return log.Warning("pack lost: files of it are missing", {{"pack", plan::ShortKey(record.pack_lost().key())}});
+  }
+}
+
 }  // namespace
 
 void LogRecord(base::Log& log, const Record& record) {
@@ -133,6 +163,13 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kJobArchived:
     case Record::kJobForgotten:
       return LogJob(log, record);
+    case Record::kPackStored:
+    case Record::kPackUsed:
+    case Record::kPackNamed:
+    case Record::kPackRemoved:
+    case Record::kPackLost:
+    case Record::kIdentityReopened:
+      return LogPack(log, record);
     default:
       return LogTask(log, record);
   }

@@ -135,8 +135,9 @@ absl::StatusOr<Submission> ReadSubmission(const SubmitRequest& request) {
 }
 
 absl::StatusOr<farm::v1::JobSpec> PlanSubmission(const SubmitRequest& request, const farm::v1::ModelManifest& model,
-                                                 BlobStore& blobs, Submission& submission) {
-  plan::Expansion expansion = plan::ExpandStory(submission.story, model);
+                                                 const plan::NamedPacks& packs, BlobStore& blobs,
+                                                 Submission& submission) {
+  plan::Expansion expansion = plan::ExpandStory(submission.story, model, packs);
   for (Problem& problem : expansion.problems) {
     if (problem.file().empty()) problem.set_file(request.file_name());
   }

@@ -16,6 +16,7 @@
 #include "coordinator/blob/blob_store.h"
 #include "farm/v1/client.pb.h"
 #include "farm/v1/job.pb.h"
+#include "pipeline/plan/pack.h"
 
 namespace storyfarm::coordinator {
 
@@ -34,11 +35,11 @@ struct Submission {
 // INVALID_ARGUMENT: the key, or a bad story (status.h, BadStory). RESOURCE_EXHAUSTED: too large.
 absl::StatusOr<Submission> ReadSubmission(const farm::v1::SubmitRequest& request);
 
-// The job for `model`, which the farm knows; its warnings go to `submission`. INVALID_ARGUMENT: the story does not suit
+// The job for `model`, which the farm knows, as the packs that the story names; its warnings go to `submission`. INVALID_ARGUMENT: the story does not suit
 // the model, or is nothing to render. FAILED_PRECONDITION: a font was not uploaded.
 absl::StatusOr<farm::v1::JobSpec> PlanSubmission(const farm::v1::SubmitRequest& request,
-                                                 const farm::v1::ModelManifest& model, BlobStore& blobs,
-                                                 Submission& submission);
+                                                 const farm::v1::ModelManifest& model, const plan::NamedPacks& packs,
+                                                 BlobStore& blobs, Submission& submission);
 
 // The farm does not know the model that a story asks for: a BadStory that names those it knows.
 absl::Status UnknownModel(const std::string& file_name, const std::string& model,

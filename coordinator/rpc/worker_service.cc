@@ -147,6 +147,10 @@ absl::StatusOr<Input> WorkerSession::Understand() {
       if (!service_->blobs_->Has(digest)) said.missing_digests.push_back(digest);
     }
   }
+  if (const std::string& digest = received_.fault().failure().missing_digest(); !digest.empty()) {
+    // The worker's word is not enough: what is whole here stays.
+    if (!service_->blobs_->Verify(digest)) said.missing_digests.push_back(digest);
+  }
   said.message = std::move(received_);
   return Input(std::move(said));
 }

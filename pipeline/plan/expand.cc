@@ -53,17 +53,39 @@ void CheckPanel(const Panel& panel, const std::string& field, const ModelProfile
   }
 }
 
-void CheckStory(const Story& story, const ModelProfile& model, std::vector<Problem>* problems) {
+// Why a character can't take the pack that it names; empty: it can.
+std::string CheckPack(const std::string& name, const NamedPacks& packs, const farm::v1::ModelManifest& model,
+                      const RenderSettings& settings) {
+  const auto found = packs.find(name);
+  if (found == packs.end()) {
+    return absl::StrCat("the farm keeps no character pack named '", name,
+                        "'; storyctl characters list shows those that it keeps. Remove `pack`, and the character is "
+                        "drawn from its own panels");
+  }
+  if (!found->second.trouble.empty()) return found->second.trouble;
+  const std::string misfit = WhyPackDoesNotFit(found->second.manifest, model, settings);
+  return misfit.empty() ? "" : absl::StrCat("the pack '", name, "' does not fit: ", misfit);
+}
+
+void CheckPacks(const Story& story, const NamedPacks& packs, const farm::v1::ModelManifest& model,
+                std::vector<Problem>* problems) {
   for (int i = 0; i < story.characters_size(); ++i) {
     const Character& character = story.characters(i);
     if (character.pack().empty()) continue;
+    const bool read = story.settings().consistency();
+    std::string message = read ? CheckPack(character.pack(), packs, model, story.settings())
+                               : "`consistency` is off, so that no panel reads the pack";
+    if (message.empty()) continue;
     Problem problem;
     problem.set_line(character.line());
     problem.set_field(absl::StrCat("characters[", i, "].pack"));
-    problem.set_message(absl::StrCat("the farm keeps no character pack named '", character.pack(),
-                                     "'; remove `pack`, and the character is drawn from its own panels"));
+    problem.set_message(std::move(message));
+    problem.set_warning(!read);
     problems->push_back(std::move(problem));
   }
+}
+
+void CheckStory(const Story& story, const ModelProfile& model, std::vector<Problem>* problems) {
   for (int c = 0; c < story.chapters_size(); ++c) {
     for (int p = 0; p < story.chapters(c).panels_size(); ++p) {
       CheckPanel(story.chapters(c).panels(p), absl::StrCat("chapters[", c, "].panels[", p, "]"), model, problems);
@@ -98,13 +120,19 @@ IdentityTask MakeIdentity(const Story& story, const RenderSettings& settings, ui
   task.set_character(character);
   const Character& definition = story.characters(static_cast<int>(character));
   std::vector<uint32_t> own;
-  if (definition.identity_prompts().empty()) own = IdentityPanels(graph, character, settings);
+  if (definition.identity_prompts().empty() && definition.pack().empty()) {
+    own = IdentityPanels(graph, character, settings);
+  }
   for (uint32_t p = 0; p < graph.panels.size(); ++p) {
     const bool is_own = std::binary_search(own.begin(), own.end(), p);
     if (!is_own && Names(*graph.panels[p], character)) task.set_read_by_others(true);
   }
   task.mutable_panels()->Add(own.begin(), own.end());
   if (!task.read_by_others() || !own.empty()) return task;
+  if (!definition.pack().empty()) {
+    task.set_pack(definition.pack());
+    return task;
+  }
   const int prompts = std::min<int>(definition.identity_prompts_size(), static_cast<int>(settings.id_length()));
   for (int i = 0; i < prompts; ++i) {
     task.add_hidden_prompts(StyledPrompt(settings.style(), definition.identity_prompts(i)));
@@ -113,13 +141,21 @@ IdentityTask MakeIdentity(const Story& story, const RenderSettings& settings, ui
   return task;
 }
 
-void AddIdentities(Graph* graph, JobSpec* job) {
+void AddIdentities(const NamedPacks& packs, Graph* graph, JobSpec* job) {
   const RenderSettings& settings = job->story().settings();
   graph->identity_of_character.assign(static_cast<size_t>(job->story().characters_size()), -1);
   if (!settings.consistency()) return;
   for (int c = 0; c < job->story().characters_size(); ++c) {
     IdentityTask task = MakeIdentity(job->story(), settings, static_cast<uint32_t>(c), *graph);
-    if (task.panels().empty() && task.hidden_prompts().empty()) continue;
+    if (!task.pack().empty()) {
+      const farm::v1::PackManifest& pack = packs.at(task.pack()).manifest;
+      task.set_pack_key(pack.key());
+      task.set_pack_frames(CountedFrames(pack, settings));
+    } else if (task.panels().empty() && task.hidden_prompts().empty()) {
+      continue;
+    } else {
+      task.set_pack_key(PackKey(*job, task));
+    }
     for (const uint32_t p : task.panels()) graph->serves[p] = true;
     graph->identity_of_character[static_cast<size_t>(c)] = job->identities_size();
     *job->add_identities() = std::move(task);
@@ -200,7 +236,7 @@ uint32_t PanelCount(const Story& story) {
   return count;
 }
 
-Expansion ExpandStory(const Story& story, const farm::v1::ModelManifest& model) {
+Expansion ExpandStory(const Story& story, const farm::v1::ModelManifest& model, const NamedPacks& packs) {
   Expansion expansion;
   JobSpec& job = expansion.job;
   *job.mutable_story() = story;
@@ -208,6 +244,7 @@ Expansion ExpandStory(const Story& story, const farm::v1::ModelManifest& model) 
   job.mutable_story()->set_model(model.name());
   *job.mutable_story()->mutable_settings() = ResolveSettings(story.settings(), model.profile(), &expansion.problems);
   ResolvePage(job.mutable_story()->mutable_page());
+  CheckPacks(job.story(), packs, model, &expansion.problems);
   CheckStory(story, model.profile(), &expansion.problems);
   if (!expansion.ok()) return expansion;
 
@@ -216,7 +253,7 @@ Expansion ExpandStory(const Story& story, const farm::v1::ModelManifest& model) 
     for (const Panel& panel : chapter.panels()) graph.panels.push_back(&panel);
   }
   graph.serves.assign(graph.panels.size(), false);
-  AddIdentities(&graph, &job);
+  AddIdentities(packs, &graph, &job);
   AddFrameSets(graph, &job);
   AddPages(&job);
   return expansion;

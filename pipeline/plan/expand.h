@@ -10,6 +10,7 @@
 #include "farm/v1/model.pb.h"
 #include "farm/v1/problem.pb.h"
 #include "farm/v1/story.pb.h"
+#include "pipeline/plan/pack.h"
 
 namespace storyfarm::plan {
 
@@ -40,7 +41,9 @@ struct Expansion {
 //   - else, where a panel with others names it: one hidden frame of its description.
 // A panel of a size of its own is no identity frame: a write pass has one size. Where nobody else reads a character,
 // the task still renders its panels.
-Expansion ExpandStory(const farm::v1::Story& story, const farm::v1::ModelManifest& model);
+// A character with `pack: NAME` takes that pack of `packs` and has no identity frames here; one that is not among them,
+// can't be used, or was made with other settings than the story's is a problem.
+Expansion ExpandStory(const farm::v1::Story& story, const farm::v1::ModelManifest& model, const NamedPacks& packs = {});
 
 // The model's prompt for a text under a style: the template with `{prompt}` replaced, or the text where there is none.
 std::string StyledPrompt(const farm::v1::Style& style, const std::string& text);

@@ -9,6 +9,7 @@
 //   model profile, DeviceReport ──────────────────> PlanGroup ──> MemoryPlan, or Refusal
 //                                                        │
 //   banks and images so far ─────────────────────────> WorkFor (work.h) ──> Work, sent to the device
+//   CharacterPacks (pack.h) stand in for identity tasks that some job had computed before.
 //
 // Read cost.h for the arithmetic of bytes and seconds, profile.h for where a ModelProfile comes from.
 #ifndef STORYFARM_PIPELINE_PLAN_PLAN_H_
@@ -21,6 +22,8 @@
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "pipeline/plan/expand.h"    // IWYU pragma: export
+#include "pipeline/plan/fetch.h"     // IWYU pragma: export
+#include "pipeline/plan/pack.h"      // IWYU pragma: export
 #include "pipeline/plan/settings.h"  // IWYU pragma: export
 #include "pipeline/plan/work.h"      // IWYU pragma: export
 

@@ -62,7 +62,10 @@ Frame HiddenFrame(const JobSpec& job, const IdentityTask& task, int i) {
   return frame;
 }
 
-int FrameCount(const IdentityTask& task) { return task.panels_size() + task.hidden_prompts_size(); }
+// What a task's frames weigh where they are read; those of a named pack as this story's.
+int FrameCount(const IdentityTask& task) {
+  return task.panels_size() + task.hidden_prompts_size() + static_cast<int>(task.pack_frames());
+}
 
 absl::Status OneTask(absl::Span<const uint32_t> numbers, int count, const char* what) {
   if (numbers.size() == 1 && numbers[0] < static_cast<uint32_t>(count)) return absl::OkStatus();
@@ -92,14 +95,18 @@ absl::StatusOr<Work> IdentityWorkFor(const JobSpec& job, absl::Span<const uint32
                                      const farm::v1::MemoryPlan& plan) {
   if (absl::Status one = OneTask(numbers, job.identities_size(), "identity"); !one.ok()) return one;
   const IdentityTask& task = job.identities(static_cast<int>(numbers[0]));
+  if (!task.pack().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("the identity of '",
+                                                   job.story().characters(static_cast<int>(task.character())).name(),
+                                                   "' comes from the pack '", task.pack(), "', nothing computes it"));
+  }
   Work work;
   farm::v1::IdentityWork& identity = *work.mutable_identity();
   *identity.mutable_model() = WithoutProfile(job.model());
   *identity.mutable_settings() = job.story().settings();
   identity.set_character(task.character());
   identity.set_character_key(job.story().characters(static_cast<int>(task.character())).key());
-  for (const uint32_t panel : task.panels()) *identity.add_frames() = PanelFrame(job, panel);
-  for (int i = 0; i < task.hidden_prompts_size(); ++i) *identity.add_frames() = HiddenFrame(job, task, i);
+  for (Frame& frame : IdentityFrames(job, task)) *identity.add_frames() = std::move(frame);
   *identity.mutable_plan() = plan;
   identity.set_keep_bank(task.read_by_others());
   return work;
@@ -195,6 +202,13 @@ GroupShape BareShape(const RenderSettings& settings) {
 }
 
 }  // namespace
+
+std::vector<Frame> IdentityFrames(const JobSpec& job, const IdentityTask& task) {
+  std::vector<Frame> frames;
+  for (const uint32_t panel : task.panels()) frames.push_back(PanelFrame(job, panel));
+  for (int i = 0; i < task.hidden_prompts_size(); ++i) frames.push_back(HiddenFrame(job, task, i));
+  return frames;
+}
 
 int FrameSetOf(const JobSpec& job, uint32_t panel) {
   for (int i = 0; i < job.frame_sets_size(); ++i) {

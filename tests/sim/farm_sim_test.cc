@@ -60,6 +60,7 @@ TEST(FarmSim, HoldsEveryRuleUnderMixedFaults) {
   EXPECT_GT(counts.faults, 2000U);
   EXPECT_GT(counts.coordinator_starts, 200U);
   EXPECT_GT(counts.results, 5000U);
+  EXPECT_GT(counts.pack_hits, 10U);
 }
 
 TEST(FarmSim, HoldsEveryRuleWhileNodesDieAllTheTime) {

@@ -83,6 +83,13 @@ void Judge::CheckFact(const Ledger& before, const Record& record) {
   if (record.has_frame_finished()) *result.mutable_frame() = record.frame_finished().result();
   if (record.has_identity_finished()) *result.mutable_identity() = record.identity_finished().result();
   if (record.has_page_finished()) *result.mutable_page() = record.page_finished().result();
+  if (record.has_pack_stored()) {
+    coordinator::BlobSizes named;
+    coordinator::CollectBlobs(record.pack_stored().manifest(), &named);
+    for (const auto& [digest, size_bytes] : named) {
+      if (blobs_->count(digest) == 0) Complain(Rule::kBlobsFirst, "a pack was stored whose blobs are not durable");
+    }
+  }
   if (result.kind_case() != farm::v1::Result::KIND_NOT_SET) {
     for (const auto& blob : worker::BlobsOf(result)) {
       if (blobs_->count(blob.digest()) == 0)

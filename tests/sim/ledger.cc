@@ -34,6 +34,7 @@ void Ledger::Take(const Record& record, const Complain& complain) {
         job.tasks[farm::v1::TASK_FRAME].resize(job.tasks[farm::v1::TASK_FRAME].size() + chapter.panels_size());
       job.tasks[farm::v1::TASK_IDENTITY].resize(spec.identities_size());
       job.tasks[farm::v1::TASK_PAGE].resize(spec.pages_size());
+      for (const auto& identity : spec.identities()) job.pack_keys.push_back(identity.pack_key());
       return;
     }
     case Record::kGranted:
@@ -58,7 +59,7 @@ void Ledger::Take(const Record& record, const Complain& complain) {
     case Record::kTaskFailed: {
       const farm::v1::TaskId& task = record.task_failed().task();
       if (Task* found = FindTask(task.job_id(), task.kind(), task.number())) {
-        if (found->taken_under.number > 0)
+        if (found->taken_under.number > 0 || found->by_pack)
           complain(Rule::kResultOnce, absl::StrCat(plan::TaskName(task), " failed after its result was taken"));
         found->failed = true;
         Release(found->token, task.number());
@@ -81,8 +82,46 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       return;
     }
     default:
+      return TakePackFact(record, complain);
+  }
+}
+
+void Ledger::TakePackFact(const Record& record, const Complain& complain) {
+  switch (record.fact_case()) {
+    case Record::kPackStored:
+      if (!packs_.insert(record.pack_stored().manifest().key()).second)
+        complain(Rule::kResultOnce, "a key got a second pack");
+      return;
+    case Record::kPackUsed:
+      return TakePack(record.pack_used(), complain);
+    case Record::kIdentityReopened: {
+      Task* task = FindTask(record.identity_reopened().job_id(), farm::v1::TASK_IDENTITY,
+                            record.identity_reopened().number());
+      if (task != nullptr) *task = Task();
+      return;
+    }
+    case Record::kPackRemoved:
+      packs_.erase(record.pack_removed().key());
+      return;
+    default:
       return;
   }
+}
+
+void Ledger::TakePack(const farm::v1::PackUsed& fact, const Complain& complain) {
+  const std::string name = plan::TaskName(fact.job_id(), farm::v1::TASK_IDENTITY, fact.number());
+  Task* task = FindTask(fact.job_id(), farm::v1::TASK_IDENTITY, fact.number());
+  if (task == nullptr) return complain(Rule::kJobKept, absl::StrCat("a pack did ", name, ", which nobody knows"));
+  const Job& job = jobs_.at(fact.job_id());
+  if (job.ended || task->taken_under.number > 0 || task->failed || task->by_pack)
+    complain(Rule::kResultOnce, absl::StrCat("a pack did ", name, " after its end"));
+  if (packs_.count(job.pack_keys[fact.number()]) == 0)
+    complain(Rule::kResultOnce, absl::StrCat("a pack did ", name, " and there is none of its key"));
+  const auto grant = live_.find(task->token);
+  if (grant != live_.end() && grant->second.job_id == fact.job_id() && grant->second.kind == farm::v1::TASK_IDENTITY &&
+      grant->second.numbers.count(fact.number()) > 0)
+    complain(Rule::kTokenCurrent, absl::StrCat("a pack did ", name, " while a grant of it is live"));
+  task->by_pack = true;
 }
 
 void Ledger::TakeGrant(const farm::v1::Granted& fact, const Complain& complain) {
@@ -99,7 +138,8 @@ void Ledger::TakeGrant(const farm::v1::Granted& fact, const Complain& complain) 
       complain(Rule::kJobKept, absl::StrCat(name, " was granted and is of no live job"));
       continue;
     }
-    if (task->taken_under.number > 0) complain(Rule::kResultOnce, absl::StrCat(name, " was granted after its end"));
+    if (task->taken_under.number > 0 || task->by_pack)
+      complain(Rule::kResultOnce, absl::StrCat(name, " was granted after its end"));
     if (!fresh && task->token != token)
       complain(Rule::kTokenFresh, absl::StrCat("token ", NameOf(token), " came back for ", name));
     const auto before = live_.find(task->token);
@@ -122,7 +162,8 @@ void Ledger::Finish(const std::string& job_id, TaskKind kind, uint32_t number, c
   Task* task = FindTask(job_id, kind, number);
   if (task == nullptr) return complain(Rule::kJobKept, absl::StrCat("a result of ", name, ", which nobody knows"));
   if (jobs_.at(job_id).ended) complain(Rule::kResultOnce, absl::StrCat("a result of ", name, " after its job's end"));
-  if (task->taken_under.number > 0 || task->failed) complain(Rule::kResultOnce, absl::StrCat("a second end of ", name));
+  if (task->taken_under.number > 0 || task->failed || task->by_pack)
+    complain(Rule::kResultOnce, absl::StrCat("a second end of ", name));
   if (task->token != token || OriginOf(digest) != token)
     complain(Rule::kTokenCurrent, absl::StrCat(name, " took a result made under token ", NameOf(OriginOf(digest)),
                                                " while its token is ", NameOf(task->token)));
@@ -169,7 +210,7 @@ const Ledger::Task* Ledger::Find(const farm::v1::TaskId& task) const {
 bool Ledger::Open(const Token& token, const farm::v1::TaskId& task) const {
   const Task* found = Find(task);
   return found != nullptr && found->token == token && token.number > 0 && found->taken_under.number == 0 &&
-         !found->failed && !jobs_.at(task.job_id()).ended;
+         !found->failed && !found->by_pack && !jobs_.at(task.job_id()).ended;
 }
 
 double Ledger::NeedOf(farm::v1::Backend backend) const {

@@ -29,9 +29,11 @@ class Ledger {
     Token taken_under;              // of the accepted result; number 0: none
     std::array<char, 32> digest{};  // of the accepted result
     bool failed = false;
+    bool by_pack = false;  // done by a pack: no result is taken
   };
   struct Job {
     std::string key;
+    std::vector<std::string> pack_keys;  // of its identities
     bool ended = false;
     bool archived = false;
     std::array<std::vector<Task>, 4> tasks;  // by TaskKind
@@ -59,6 +61,8 @@ class Ledger {
   double NeedOf(farm::v1::Backend backend) const;
 
  private:
+  void TakePackFact(const farm::v1::Record& record, const Complain& complain);
+  void TakePack(const farm::v1::PackUsed& fact, const Complain& complain);
   void TakeGrant(const farm::v1::Granted& fact, const Complain& complain);
   void Finish(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number, const Token& token,
               const std::string& digest, const Complain& complain);
@@ -75,6 +79,7 @@ class Ledger {
   std::map<Token, Grant> live_;
   std::map<std::string, uint32_t> holders_;  // node: live grants
   std::map<int, std::pair<uint64_t, uint64_t>> needs_;
+  std::set<std::string> packs_;  // keys
 };
 
 }  // namespace storyfarm::sim

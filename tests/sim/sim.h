@@ -53,6 +53,7 @@ struct Counts {
   uint64_t events = 0;  // of all Sessions
   uint64_t records = 0;
   uint64_t results = 0;  // taken
+  uint64_t pack_hits = 0;
   uint64_t faults = 0;
 
   void Add(const Counts& other);

@@ -109,6 +109,11 @@ farm::v1::JobSpec DrawStory(Dice& dice, const std::string& id, const std::string
     identity.add_panels(next++);
     if (dice.Chance(50)) identity.add_panels(next++);
     if (dice.Chance(30)) identity.add_hidden_prompts("hidden");
+    // Most jobs share identities. Those of one key are equal in what they are drawn from, as real ones are.
+    if (panels % 5 > 0) {
+      identity.set_pack_key(DigestOf(absl::StrCat("pack ", panels % 2, " of ", identity.panels_size(), " and ",
+                                                  identity.hidden_prompts_size())));
+    }
     reading.add_identities(i);
   }
   // Some panels show no character and wait for nobody.

@@ -35,7 +35,7 @@ RULES = {
     "pipeline/base/farm_channel": ("absl grpc", "pipeline/base"),
     "pipeline/model": ("absl json openssl", "pipeline/base"),
     "pipeline/story": ("proto absl yaml", "pipeline/base"),
-    "pipeline/plan": ("proto absl", "pipeline/model"),
+    "pipeline/plan": ("proto absl", "pipeline/model pipeline/base/digest.h"),
     "pipeline/device": ("torch absl", "pipeline/base pipeline/model"),
     "pipeline/sdxl": ("torch absl json", "pipeline/device pipeline/base pipeline/model"),
     "pipeline/identity": ("torch absl json", "pipeline/sdxl pipeline/device pipeline/base pipeline/model"),

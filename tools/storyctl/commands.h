@@ -91,6 +91,12 @@ struct AddModelOptions {
 Outcome AddModel(const Context& context, const AddModelOptions& options);
 Outcome ListModels(const Context& context);
 
+// CharacterPacks. `pack`: a name, or at least 8 digits of a key.
+Outcome ListCharacters(const Context& context);
+Outcome ShowCharacter(const Context& context, const std::string& pack);
+Outcome NameCharacter(const Context& context, const std::string& pack, const std::string& name);
+Outcome RemoveCharacter(const Context& context, const std::string& pack);
+
 // The folder is made, or brought up to date where it holds an earlier backup.
 Outcome Backup(const Context& context, const std::string& folder);
 struct RestoreOptions {

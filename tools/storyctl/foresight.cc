@@ -26,6 +26,7 @@ uint64_t FreeBytesFor(const farm::v1::DeviceReport& report, uint64_t bytes) {
 absl::StatusOr<std::vector<DrawnGroup>> GroupsOf(const farm::v1::JobSpec& job) {
   std::vector<DrawnGroup> groups;
   for (uint32_t i = 0; i < static_cast<uint32_t>(job.identities_size()); ++i) {
+    if (!job.identities(static_cast<int>(i)).pack().empty()) continue;  // nothing is drawn for it
     auto shape = plan::ShapeOf(job, farm::v1::TASK_IDENTITY, {i});
     if (!shape.ok()) return shape.status();
     const auto& panels = job.identities(static_cast<int>(i)).panels();

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/plan/names.h"
+#include "pipeline/plan/pack.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/json.h"
@@ -30,12 +31,18 @@ std::string Progress(const farm::v1::JobStatus& job) {
   return text;
 }
 
+std::string PackHit(const farm::v1::PackUse& pack) {
+  return absl::StrCat("pack hit: ", pack.name().empty() ? plan::ShortKey(pack.key()) : pack.name(), ", made by ",
+                      pack.job_id(), absl::StrFormat(" in %.1f s", static_cast<double>(pack.saved_ms()) / 1000));
+}
+
 void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {
   std::vector<std::vector<std::string>> rows = {{"TASK", "STATE", "NODE", "STEP", "TRIES", "MESSAGE"}};
   for (const farm::v1::TaskStatus& task : job.tasks()) {
     const std::string step = task.steps() > 0 ? absl::StrCat(task.step(), "/", task.steps()) : "";
+    const std::string message = task.has_pack() ? PackHit(task.pack()) : task.message();
     rows.push_back({plan::TaskName(task.task()), plan::StateName(task.state()), task.node(), step,
-                    absl::StrCat(task.attempts()), task.message()});
+                    absl::StrCat(task.attempts()), message});
   }
   context.console.out() << Table(rows);
 }

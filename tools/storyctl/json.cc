@@ -16,6 +16,49 @@ const char* BankName(farm::v1::BankPlacement bank) {
 
 using nlohmann::json;
 
+json ToJson(const farm::v1::PackUse& pack) {
+  return {{"key", absl::BytesToHexString(pack.key())},
+          {"name", pack.name()},
+          {"made_by_job", pack.job_id()},
+          {"saved_seconds", static_cast<double>(pack.saved_ms()) / 1000}};
+}
+
+json ToJson(const farm::v1::PackStatus& pack, bool in_full) {
+  const farm::v1::PackManifest& manifest = pack.manifest();
+  json document = {{"key", absl::BytesToHexString(manifest.key())},
+                   {"name", pack.name()},
+                   {"character", manifest.character()},
+                   {"description", manifest.description()},
+                   {"model", manifest.model()},
+                   {"model_digest", absl::BytesToHexString(manifest.model_digest())},
+                   {"identity_frames", manifest.bank().identity_frames()},
+                   {"bytes", manifest.size_bytes()},
+                   {"identity_seconds", static_cast<double>(manifest.render_ms()) / 1000},
+                   {"job_id", manifest.job_id()},
+                   {"title", manifest.title()},
+                   {"node", manifest.node()},
+                   {"device", manifest.device()},
+                   {"created_unix_ms", manifest.created_unix_ms()},
+                   {"last_used_unix_ms", pack.last_used_unix_ms()},
+                   {"live_jobs", std::vector<std::string>(pack.live_jobs().begin(), pack.live_jobs().end())},
+                   {"lost", pack.lost()}};
+  if (!in_full) return document;
+  document["settings"] = ToJson(manifest.settings());
+  document["plan"] = ToJson(manifest.plan());
+  document["steps"] = json::array();
+  for (const auto& step : manifest.bank().steps()) {
+    document["steps"].push_back({{"digest", absl::BytesToHexString(step.digest())}, {"bytes", step.size_bytes()}});
+  }
+  document["frames"] = json::array();
+  for (const auto& frame : manifest.frames()) {
+    document["frames"].push_back({{"prompt", frame.prompt()},
+                                  {"hidden", frame.hidden()},
+                                  {"image", absl::BytesToHexString(frame.image().digest())},
+                                  {"latents", absl::BytesToHexString(frame.latents().digest())}});
+  }
+  return document;
+}
+
 json ToJson(const farm::v1::JobStatus& status) {
   json chapters = json::array();
   for (const auto& chapter : status.chapters()) {
@@ -53,6 +96,8 @@ json ToJson(const farm::v1::JobStatus& status) {
       {"waiting", waiting},
       {"paused", status.paused()},
       {"priority", status.priority()},
+      {"identity_seconds", static_cast<double>(status.identity_ms()) / 1000},
+      {"identities_reused", status.identities_reused()},
   };
   if (status.tasks().empty()) return document;
   json tasks = json::array();
@@ -65,6 +110,9 @@ json ToJson(const farm::v1::JobStatus& status) {
                      {"steps", task.steps()},
                      {"attempts", task.attempts()},
                      {"message", task.message()}});
+    if (task.task().kind() != farm::v1::TASK_IDENTITY) continue;
+    tasks.back()["identity_seconds"] = static_cast<double>(task.identity_ms()) / 1000;
+    if (task.has_pack()) tasks.back()["pack"] = ToJson(task.pack());
   }
   document["tasks"] = tasks;
   return document;

@@ -52,6 +52,28 @@ absl::StatusOr<farm::v1::ModelManifest> FindModel(const Context& context, const 
   return std::move(local->manifest);
 }
 
+// The packs that the story names, as the farm has them.
+absl::StatusOr<plan::NamedPacks> FindPacks(const Context& context, const farm::v1::Story& story) {
+  plan::NamedPacks packs;
+  for (const farm::v1::Character& character : story.characters()) {
+    if (character.pack().empty() || packs.count(character.pack()) > 0) continue;
+    const auto target = FarmTarget(context);
+    if (!target.ok()) return target.status();
+    FarmClient farm(*target);
+    farm::v1::ListPacksRequest request;
+    request.set_pack(character.pack());
+    auto found = farm.Call(&Client::ListPacks, request);
+    if (absl::IsNotFound(found.status())) continue;
+    if (!found.ok()) {
+      return absl::Status(found.status().code(),
+                          absl::StrCat(found.status().message(), "; it was asked about the pack '", character.pack(),
+                                       "', which the story names"));
+    }
+    if (!found->packs().empty()) packs[character.pack()].manifest = found->packs(0).manifest();
+  }
+  return packs;
+}
+
 void PrintText(const Context& context, const farm::v1::JobSpec& job, const std::vector<DrawnGroup>& groups,
                const std::vector<Foresight>& foresights) {
   uint64_t frames = 0;
@@ -103,7 +125,9 @@ Outcome Plan(const Context& context, const PlanOptions& options) {
   if (!inputs->ok()) return ReportProblems(context, *inputs, inputs->problems);
   const auto model = FindModel(context, options, inputs->story.model());
   if (!model.ok()) return model.status();
-  const plan::Expansion expansion = plan::ExpandStory(inputs->story, *model);
+  const auto packs = FindPacks(context, inputs->story);
+  if (!packs.ok()) return packs.status();
+  const plan::Expansion expansion = plan::ExpandStory(inputs->story, *model, *packs);
   std::vector<farm::v1::Problem> problems = inputs->problems;
   problems.insert(problems.end(), expansion.problems.begin(), expansion.problems.end());
   if (!expansion.ok()) return ReportProblems(context, *inputs, problems);

@@ -67,7 +67,12 @@ std::vector<std::string> ProgressLines(const farm::v1::JobStatus& status, int co
   std::vector<std::string> lines;
   lines.push_back(status.title().empty() ? status.job_id() : absl::StrCat(status.title(), "  (", status.job_id(), ")"));
   if (status.identities_total() > 0) {
-    lines.push_back(absl::StrCat("characters: ", status.identities_done(), " of ", status.identities_total()));
+    std::string line = absl::StrCat("characters: ", status.identities_done(), " of ", status.identities_total());
+    if (status.identities_reused() > 0) absl::StrAppend(&line, ", pack hits: ", status.identities_reused());
+    if (status.identities_done() > 0) {
+      absl::StrAppendFormat(&line, ", identity seconds: %.1f", static_cast<double>(status.identity_ms()) / 1000);
+    }
+    lines.push_back(std::move(line));
   }
   int shown = 0;
   int hidden = 0;

@@ -201,6 +201,19 @@ absl::StatusOr<LocalOptions> Prepare(const Context& context, const RenderOptions
   return local;
 }
 
+// Packs live on a farm.
+plan::NamedPacks NoPacks(const farm::v1::Story& story) {
+  plan::NamedPacks packs;
+  for (const farm::v1::Character& character : story.characters()) {
+    if (character.pack().empty()) continue;
+    packs[character.pack()].trouble =
+        absl::StrCat("the pack '", character.pack(),
+                     "' is on a farm, and this renders without one: submit the story to the farm, or remove `pack`, "
+                     "and the character is drawn from its own panels");
+  }
+  return packs;
+}
+
 }  // namespace
 
 Outcome Render(const Context& context, const RenderOptions& options) {
@@ -209,7 +222,7 @@ Outcome Render(const Context& context, const RenderOptions& options) {
   if (!inputs->ok()) return ReportProblems(context, *inputs, inputs->problems);
   const auto model = ReadLocalModel(context, options.model, options.fp16);
   if (!model.ok()) return model.status();
-  plan::Expansion expansion = plan::ExpandStory(inputs->story, model->manifest);
+  plan::Expansion expansion = plan::ExpandStory(inputs->story, model->manifest, NoPacks(inputs->story));
   std::vector<farm::v1::Problem> problems = inputs->problems;
   problems.insert(problems.end(), expansion.problems.begin(), expansion.problems.end());
   if (!expansion.ok()) return ReportProblems(context, *inputs, problems);

@@ -19,7 +19,7 @@ constexpr char kDescription[] =
     "or render one on this machine.";
 constexpr char kFooter[] =
     "Exit codes: 0 done; 1 the job or some panels failed; 2 bad usage, story, settings or model; 3 no coordinator\n"
-    "answers; 4 no such job or model; 5 the farm's state forbids it; 6 not enough memory or disk; 7 internal.";
+    "answers; 4 no such job, model or character; 5 the farm's state forbids it; 6 not enough memory or disk; 7 internal.";
 
 // The command line and what it fills in.
 struct CommandLine {
@@ -39,6 +39,8 @@ struct CommandLine {
   std::string backup_folder;
   RestoreOptions restore;
   AddModelOptions add_model;
+  std::string pack;
+  std::string pack_name;
   RenderOptions render;
   PlanOptions plan;
   std::string shell;
@@ -58,6 +60,7 @@ struct CommandLine {
   void AddFarmCommands();
   void AddSteering();
   void AddModelCommands();
+  void AddCharacterCommands();
   void AddRender();
   void AddPlan();
   std::vector<CommandWords> Words() const;
@@ -153,6 +156,25 @@ void CommandLine::AddModelCommands() {
   Command(models, "list", "List models", [](const Context& context) { return ListModels(context); });
 }
 
+void CommandLine::AddCharacterCommands() {
+  constexpr char kPack[] = "Name, or the beginning of a key as list prints it";
+  CLI::App* characters =
+      app.add_subcommand("characters", "Characters that the farm has drawn, kept for later chapters and stories");
+  characters->require_subcommand(1);
+  Command(characters, "list", "List them, those used last first",
+          [](const Context& context) { return ListCharacters(context); });
+  CLI::App* c = Command(characters, "show", "Show one: how it was made, and from which pictures",
+                        [this](const Context& context) { return ShowCharacter(context, pack); });
+  c->add_option("pack", pack, kPack)->required();
+  c = Command(characters, "name", "Give one the name by which stories ask for it (pack: NAME); it stays until removed",
+              [this](const Context& context) { return NameCharacter(context, pack, pack_name); });
+  c->add_option("pack", pack, kPack)->required();
+  c->add_option("name", pack_name, "1 to 64 letters, digits, dots, underscores and hyphens")->required();
+  c = Command(characters, "remove", "Remove one that no job needs",
+              [this](const Context& context) { return RemoveCharacter(context, pack); });
+  c->add_option("pack", pack, kPack)->required();
+}
+
 void CommandLine::AddRender() {
   CLI::App* c = Command(&app, "render", "Render a story on this machine, without a farm",
                         [this](const Context& context) { return Render(context, render); });
@@ -236,6 +258,7 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
   line.AddFarmCommands();
   line.AddSteering();
   line.AddModelCommands();
+  line.AddCharacterCommands();
   line.AddRender();
   line.AddPlan();
   CLI::App* completion = line.Command(&line.app, "completion", "Print a completion script for a shell",

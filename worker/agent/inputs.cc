@@ -4,6 +4,7 @@
 #include <set>
 #include <system_error>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "pipeline/base/digest.h"
@@ -37,6 +38,9 @@ absl::StatusOr<base::FilePin> Fetch(farm::v1::BlobService::StubInterface& stub, 
   return pin;
 }
 
+// Carries the digest of a blob that the coordinator has not, or not whole, along with a status.
+constexpr char kMissingBlob[] = "storyfarm.missing-blob";
+
 bool StaysInside(const std::string& path) {
   if (path.empty() || path.front() == '/') return false;
   for (const absl::string_view part : absl::StrSplit(path, '/')) {
@@ -51,6 +55,7 @@ farm::v1::Failure FailureOf(const absl::Status& status, farm::v1::FailureKind ot
   farm::v1::Failure failure;
   failure.set_kind(absl::IsResourceExhausted(status) ? farm::v1::DISK_FULL : otherwise);
   failure.set_message(std::string(status.message()));
+  if (const auto digest = status.GetPayload(kMissingBlob)) failure.set_missing_digest(std::string(*digest));
   return failure;
 }
 
@@ -94,7 +99,12 @@ absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& st
   }
   for (const farm::v1::BlobRef& blob : InputsOf(work)) {
     absl::StatusOr<base::FilePin> pin = Fetch(stub, cache, blob, cancel);
-    if (!pin.ok()) return pin.status();
+    if (!pin.ok()) {
+      absl::Status status = pin.status();
+      const bool not_whole_there = absl::IsNotFound(status) || absl::IsDataLoss(status);
+      if (not_whole_there) status.SetPayload(kMissingBlob, absl::Cord(blob.digest()));
+      return status;
+    }
     if (of_model.count(blob.digest()) == 0) {
       farm::v1::LocalFile& file = inputs.files.emplace_back();
       file.set_digest(blob.digest());

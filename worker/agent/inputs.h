@@ -35,7 +35,8 @@ absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& st
 absl::StatusOr<std::string> AssembleModel(base::FileStore& cache, const std::string& models_folder,
                                           const farm::v1::ModelManifest& model);
 
-// The typed failure for a status: DISK_FULL where the disk or the cache's budget is full, else `otherwise`.
+// The typed failure for a status: DISK_FULL where the disk or the cache's budget is full, else `otherwise`. Names the
+// blob that FetchInputs did not find at the coordinator, or not whole.
 farm::v1::Failure FailureOf(const absl::Status& status, farm::v1::FailureKind otherwise);
 
 }  // namespace storyfarm::worker

@@ -27,6 +27,7 @@ absl::StatusOr<Group> Group::From(farm::v1::Grant grant) {
   Group group(std::move(grant));
   group.stages_.assign(static_cast<size_t>(wanted), TaskStage::kWaiting);
   if (group.work().has_identity()) {
+    *group.identity.mutable_plan() = group.work().identity().plan();
     farm::v1::Bank* bank = group.identity.mutable_bank();
     bank->set_character(group.work().identity().character());
     bank->set_character_key(group.work().identity().character_key());

@@ -71,7 +71,6 @@ Json RecipeJson(const RecipeBase& recipe, const render::Frame& frame) {
   json["model"] = recipe.model_name;
   json["model_digest"] = recipe.model_digest_hex;
   json["dtype"] = recipe.dtype;
-  json["panel"] = frame.panel;
   json["panel_id"] = frame.id;
   json["prompt"] = frame.prompt;
   if (frame.negative_prompt.has_value()) json["negative_prompt"] = *frame.negative_prompt;

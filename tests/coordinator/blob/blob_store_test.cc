@@ -94,6 +94,26 @@ TEST_F(BlobTest, WhatWasUploadedComesBackByteForByte) {
   }
 }
 
+TEST_F(BlobTest, AFileThatIsNotWhatItsDigestSaysGoesWhenItIsVerifiedAndCanComeAgain) {
+  const std::string bytes = Noise(100'000, 1);
+  const std::string digest = RefOf(bytes).digest();
+  EXPECT_FALSE(store_->Verify(digest)) << "it is absent";
+  EXPECT_FALSE(store_->Verify("no digest"));
+  ASSERT_TRUE(Upload(bytes).ok());
+  EXPECT_TRUE(store_->Verify(digest));
+  {
+    const auto pin = store_->Pin(digest);
+    ASSERT_TRUE(pin.ok());
+    std::ofstream(pin->path(), std::ios::binary) << Noise(100'000, 2);  // of the same size
+    EXPECT_TRUE(store_->Verify(digest)) << "somebody reads it";
+  }
+  EXPECT_TRUE(store_->Has(digest)) << "its size is right";
+  EXPECT_FALSE(store_->Verify(digest));
+  EXPECT_FALSE(store_->Has(digest));
+  ASSERT_TRUE(Upload(bytes).ok());
+  EXPECT_TRUE(store_->Verify(digest));
+}
+
 TEST_F(BlobTest, OnlyAbsentBlobsAreMissingAndEachOnce) {
   const std::string here = Noise(100, 1), away = Noise(100, 2);
   ASSERT_TRUE(Upload(here).ok());

@@ -189,6 +189,10 @@ class RandomFarm {
     if (spec.story().chapters(0).panels_size() > 3 && Chance(60)) {
       spec = Story(spec.job_id(), spec.story().chapters(0).panels_size(), 1 + Pick(2));
     }
+    // Jobs share identities: those of one key have as many frames.
+    for (farm::v1::IdentityTask& identity : *spec.mutable_identities()) {
+      if (Chance(60)) identity.set_pack_key(DigestOf(absl::StrCat("pack ", Pick(2), " of ", identity.panels_size())));
+    }
     jobs_[spec.job_id()] = spec;
     Step(SubmitJob{++requests_, spec});
   }

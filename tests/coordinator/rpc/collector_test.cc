@@ -30,7 +30,7 @@ class CollectorTest : public testing::Test {
 
   void Start() {
     store_ = std::make_unique<MemoryStore>(disk_);
-    auto loop = Loop::Load({}, {&loop_env_, &log_, store_.get(), [this] { return ++random_; }});
+    auto loop = Loop::Load(options_, {&loop_env_, &log_, store_.get(), [this] { return ++random_; }});
     ASSERT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     BlobStoreOptions options;
@@ -98,7 +98,29 @@ class CollectorTest : public testing::Test {
     ASSERT_TRUE(Ask([&id](uint64_t number) { return Input(ForgetJob{number, id}); }).ok());
   }
 
+  // Writes into the log that some job left a pack of this bank and picture behind, and starts anew on it.
+  void MakePack(char key, uint64_t unix_ms, const farm::v1::BlobRef& step, const farm::v1::BlobRef& image) {
+    Kill();
+    MemoryStore store(disk_);
+    ASSERT_TRUE(store.TakeOver().ok());
+    const auto end = store.Load([](const Snapshot&) { return absl::OkStatus(); },
+                                [](const farm::v1::RecordBatch&) { return absl::OkStatus(); });
+    ASSERT_TRUE(end.ok()) << end.status();
+    farm::v1::RecordBatch batch;
+    batch.set_sequence(end->sequence + 1);
+    batch.add_records()->mutable_taken_over()->set_incarnation(++random_);
+    farm::v1::PackManifest& pack = *batch.add_records()->mutable_pack_stored()->mutable_manifest();
+    pack.set_key(std::string(32, key));
+    pack.set_created_unix_ms(unix_ms);
+    *pack.mutable_bank()->add_steps() = step;
+    *pack.add_frames()->mutable_image() = image;
+    pack.set_size_bytes(step.size_bytes() + image.size_bytes());
+    ASSERT_EQ(store.Append(batch).outcome, AppendOutcome::kAppended);
+    Start();
+  }
+
   testing_support::TempFolder folder_;
+  Loop::Options options_;
   base::Env& loop_env_ = base::Env::Real();
   testing_support::FaultyEnv env_{base::Env::Real()};  // the blobs' clock
   std::shared_ptr<MemoryDisk> disk_;
@@ -122,6 +144,26 @@ TEST_F(CollectorTest, WhatNothingNamesGoesAfterADayAndWhatAJobNamesStaysUntilItI
   Remove("j-0000000001");
   while (OnDisk(font)) Collect();  // the fold that it looks at may be a batch behind
   EXPECT_FALSE(blobs_->Has(font.digest()));
+}
+
+TEST_F(CollectorTest, WhatAPackHoldsStaysUntilThePackIsRemoved) {
+  const auto step = Put("a step of a bank"), image = Put("image"), orphan = Put("another step");
+  MakePack('k', 1, step, image);
+  Pass(kPinMs);
+  while (OnDisk(orphan)) Collect();
+  EXPECT_TRUE(OnDisk(step) && OnDisk(image)) << "the pack names them";
+  ASSERT_TRUE(Ask([](uint64_t number) { return Input(ForgetPack{number, "6b6b6b6b"}); }).ok());  // k in hex
+  while (OnDisk(step) || OnDisk(image)) Collect();  // the fold that it looks at may be a batch behind
+}
+
+TEST_F(CollectorTest, OfPacksBeyondTheBudgetTheOneUsedLongestAgoGoesWithWhatOnlyItNames) {
+  options_.farm.pack_budget_bytes = 20;
+  const auto first = Put("first bank"), second = Put("second bank"), image = Put("image");
+  MakePack('k', 1, first, image);
+  MakePack('l', 2, second, image);
+  Pass(kPinMs);
+  while (OnDisk(first)) Collect();  // from the next tick on
+  EXPECT_TRUE(OnDisk(second) && OnDisk(image));
 }
 
 TEST_F(CollectorTest, WhoWasToldThatABlobIsPresentHasADayMore) {

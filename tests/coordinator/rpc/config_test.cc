@@ -58,6 +58,10 @@ TEST_F(ConfigTest, WhatIsKeptIsSaidInDaysAndJobs) {
   EXPECT_EQ(read->config.blob_quota_bytes, uint64_t{3} << 30);
   EXPECT_EQ(Read({})->config.keep_finished_ms, 0u);
   EXPECT_EQ(Read({})->config.blob_quota_bytes, 0u);
+  EXPECT_EQ(Read({})->config.pack_budget_bytes, uint64_t{64} << 30);
+  EXPECT_EQ(Read({"--blob-quota", "10"})->config.pack_budget_bytes, uint64_t{5} << 30) << "room for pictures stays";
+  EXPECT_EQ(Read({"--pack-budget", "7"})->config.pack_budget_bytes, uint64_t{7} << 30);
+  EXPECT_FALSE(Read({"--pack-budget", "11", "--blob-quota", "10"}).ok());
   for (const char* wrong : {"0", "-1", "ten", "36501"}) {
     const auto refused = Read({"--keep-days", wrong});
     EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--keep-days")) << wrong;

@@ -124,6 +124,42 @@ struct FakeFarm::Client final : farm::v1::ClientService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status ListPacks(grpc::ServerContext*, const farm::v1::ListPacksRequest* request,
+                         farm::v1::ListPacksResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (const farm::v1::PackStatus& pack : farm->packs) {
+      if (request->pack().empty() || request->pack() == pack.name()) *response->add_packs() = pack;
+    }
+    if (!request->pack().empty() && response->packs().empty()) return NotFound("pack " + request->pack());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status NamePack(grpc::ServerContext*, const farm::v1::NamePackRequest* request,
+                        farm::v1::PackStatus* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (farm::v1::PackStatus& pack : farm->packs) {
+      if (pack.name() != request->pack()) continue;
+      pack.set_name(request->name());
+      *response = pack;
+      return grpc::Status::OK;
+    }
+    return NotFound("pack " + request->pack());
+  }
+
+  grpc::Status RemovePack(grpc::ServerContext*, const farm::v1::RemovePackRequest* request,
+                          farm::v1::RemovePackResponse*) override {
+    const std::lock_guard lock(farm->mutex);
+    for (auto pack = farm->packs.begin(); pack != farm->packs.end(); ++pack) {
+      if (pack->name() != request->pack()) continue;
+      if (!pack->live_jobs().empty()) {
+        return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "job " + pack->live_jobs(0) + " needs it");
+      }
+      farm->packs.erase(pack);
+      return grpc::Status::OK;
+    }
+    return NotFound("pack " + request->pack());
+  }
+
   FakeFarm* const farm;
 };
 

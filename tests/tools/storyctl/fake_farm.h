@@ -35,6 +35,7 @@ class FakeFarm {
   std::map<std::string, farm::v1::ListOutputsResponse> outputs;
   farm::v1::ListNodesResponse nodes;
   std::vector<farm::v1::ModelManifest> models;
+  std::vector<farm::v1::PackStatus> packs;
   std::vector<farm::v1::SubmitRequest> submitted;
   std::map<std::string, std::string> job_of_key;
   grpc::Status submit_answer = grpc::Status::OK;

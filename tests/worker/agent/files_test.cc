@@ -1,4 +1,5 @@
 // What the worker keeps on disk, and the small parts of the agent.
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -141,6 +142,47 @@ TEST(TaskThreads, OneThreadKeepsTheOrderAndFinishesWhatWaits) {
 TEST(Inputs, FullDisksAreNamedAsSuch) {
   EXPECT_EQ(FailureOf(absl::ResourceExhaustedError("full"), farm::v1::BLOB_UNAVAILABLE).kind(), farm::v1::DISK_FULL);
   EXPECT_EQ(FailureOf(absl::NotFoundError("gone"), farm::v1::BLOB_UNAVAILABLE).kind(), farm::v1::BLOB_UNAVAILABLE);
+}
+
+// A coordinator's blobs: none, or one that is not what its digest says.
+class BadBlobs final : public farm::v1::BlobService::Service {
+ public:
+  grpc::Status Read(grpc::ServerContext*, const farm::v1::ReadRequest*,
+                    grpc::ServerWriter<farm::v1::ReadResponse>* writer) override {
+    if (bytes.empty()) return {grpc::StatusCode::NOT_FOUND, "no such blob"};
+    farm::v1::ReadResponse response;
+    response.set_size_bytes(bytes.size());
+    response.set_data(bytes);
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+  std::string bytes;
+};
+
+TEST(Inputs, ABlobThatTheCoordinatorHasNotOrNotWholeIsNamed) {
+  TempFolder folder;
+  auto cache = base::FileStore::Open(base::Env::Real(), folder.File("cache"));
+  ASSERT_TRUE(cache.ok());
+  BadBlobs blobs;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("unix:" + folder.File("s"), grpc::InsecureServerCredentials());
+  builder.RegisterService(&blobs);
+  const auto server = builder.BuildAndStart();
+  const auto stub = farm::v1::BlobService::NewStub(
+      grpc::CreateChannel("unix:" + folder.File("s"), grpc::InsecureChannelCredentials()));
+  farm::v1::Work work;
+  farm::v1::BlobRef& step = *work.mutable_frames()->add_banks()->add_steps();
+  step = base::MakeBlobRef(base::Digest::Of("a bank"), 6);
+  for (const char* served : {"", "damage"}) {
+    blobs.bytes = served;
+    const auto inputs = FetchInputs(*stub, **cache, folder.File("models"), work, nullptr);
+    ASSERT_FALSE(inputs.ok());
+    const farm::v1::Failure failure = FailureOf(inputs.status(), farm::v1::BLOB_UNAVAILABLE);
+    EXPECT_EQ(failure.kind(), farm::v1::BLOB_UNAVAILABLE);
+    EXPECT_EQ(failure.missing_digest(), step.digest()) << served << ": " << inputs.status();
+  }
+  EXPECT_EQ(FailureOf(absl::UnavailableError("away"), farm::v1::BLOB_UNAVAILABLE).missing_digest(), "");
+  server->Shutdown(std::chrono::system_clock::now());
 }
 
 TEST(Inputs, AModelLiesInAFolderOfLinksThatIsTheSameEachTime) {

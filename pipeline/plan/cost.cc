@@ -33,8 +33,14 @@ constexpr double kTileOverlap = 0.25;
 
 // Weights read again by a group that releases its text encoders: from the page cache, where no rate was measured.
 constexpr double kReloadBytesPerSecond = 1.5e9;
-// Identity state read from files, likewise.
+// Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
+// Parts of a bank that a write pass holds: those that wait to be written, the one that is, and the one being packed
+// (identity/bank_writer.h).
+constexpr double kPartsInWriting = 4;
+// A ring of two slots reads one layer while the other is used: time that a hesitating read takes is not made up for.
+constexpr uint32_t kShallowRing = 2;
+constexpr double kShallowRingStall = 0.05;  // of the shorter of reading and computing
 
 double LatentWidth(const ModelProfile& model, const GroupShape& shape) {
   return static_cast<double>(shape.width()) / model.vae_scale_factor();
@@ -63,6 +69,38 @@ double IdentityTokens(const ModelProfile& model, const GroupShape& shape, int le
   if (shape.identity_frames() == 0 || model.levels(level).csa_layers() == 0) return 0;
   const double others = shape.identity_pass() ? shape.identity_frames() - 1 : shape.identity_frames();
   return others * TokenRate(model, shape, level) * Tokens(model, shape, model.levels(level));
+}
+
+// Tokens that a layer's entry has: those kept of all identity frames.
+double BankTokens(const ModelProfile& model, const GroupShape& shape, int level) {
+  if (model.levels(level).csa_layers() == 0) return 0;
+  return shape.identity_frames() *
+         std::round(TokenRate(model, shape, level) * Tokens(model, shape, model.levels(level)));
+}
+
+// Bytes of one layer and guidance half, as stored.
+double BankLayerBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int level) {
+  constexpr double kScaleBytes = 2;
+  const double channels = model.levels(level).channels();
+  const double token = plan.bank_dtype() == farm::v1::BANK_INT8
+                           ? channels + kScaleBytes
+                           : channels * static_cast<double>(DtypeBytes(plan.dtype()));
+  return BankTokens(model, shape, level) * token;
+}
+
+// What reading or writing the bank beside the UNet adds to its time. `batch_seconds`: of all steps of one batch.
+double BankStallSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
+                        const MemoryPlan& plan, double batch_seconds) {
+  if (plan.bank() == farm::v1::BANK_NONE) return 0;
+  const double measured =
+      static_cast<double>(shape.identity_pass() ? device.disk_write_bytes_per_s() : device.disk_read_bytes_per_s());
+  const double bank_seconds = shape.steps() * static_cast<double>(BankStepBytes(model, shape, plan)) /
+                              (measured > 0 ? measured : kBankBytesPerSecond);
+  double stall = std::max(0.0, bank_seconds - batch_seconds);
+  if (shape.identity_pass()) return stall;
+  if (plan.ring_layers() <= kShallowRing) stall += kShallowRingStall * std::min(bank_seconds, batch_seconds);
+  const bool once = plan.bank() == farm::v1::BANK_DEVICE;
+  return stall * (once ? 1 : std::ceil(static_cast<double>(shape.frames()) / std::max(1u, plan.batch())));
 }
 
 double SkipElements(const ModelProfile& model, const GroupShape& shape) {
@@ -204,16 +242,33 @@ uint32_t PassesInCall(const GroupShape& shape, const MemoryPlan& plan) {
   return plan.batch() * halves;
 }
 
-uint64_t BankStepBytes(const ModelProfile& model, const GroupShape& shape, Dtype dtype) {
-  if (shape.identity_frames() == 0) return 0;
-  const double halves = shape.guidance() ? 2 : 1;
-  double elements = 0;
+uint64_t BankStepBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  double bytes = 0;
   for (int i = 0; i < model.levels_size(); ++i) {
-    const UnetLevel& level = model.levels(i);
-    elements += level.csa_layers() * static_cast<double>(level.channels()) *
-                std::round(TokenRate(model, shape, i) * Tokens(model, shape, level));
+    bytes += model.levels(i).csa_layers() * BankLayerBytes(model, shape, plan, i);
   }
-  return static_cast<uint64_t>(elements * halves * shape.identity_frames()) * DtypeBytes(dtype);
+  return static_cast<uint64_t>(bytes * (shape.guidance() ? 2 : 1));
+}
+
+uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  if (plan.bank() == farm::v1::BANK_NONE) return 0;
+  double layer = 0;     // of one half, as stored
+  double unpacked = 0;  // likewise, as attended to
+  for (int i = 0; i < model.levels_size(); ++i) {
+    layer = std::max(layer, BankLayerBytes(model, shape, plan, i));
+    unpacked = std::max(unpacked, BankTokens(model, shape, i) * model.levels(i).channels() *
+                                      static_cast<double>(DtypeBytes(plan.dtype())));
+  }
+  if (shape.identity_pass()) return static_cast<uint64_t>(kPartsInWriting * layer);
+  const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
+  // CUDA's slots lie in page-locked host memory and on the device.
+  const double copies = plan.backend() == farm::v1::CPU ? 1 : 2;
+  double held = plan.ring_layers() * layer * halves * copies;
+  if (plan.bank_dtype() == farm::v1::BANK_INT8) held += unpacked * halves;
+  if (plan.bank() == farm::v1::BANK_DEVICE) {
+    held += static_cast<double>(BankStepBytes(model, shape, plan)) * shape.steps();
+  }
+  return static_cast<uint64_t>(held);
 }
 
 uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
@@ -228,10 +283,7 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
   unet_phase +=
       PassesInCall(shape, plan) * (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
-  if (plan.bank() == farm::v1::BANK_STEP) unet_phase += BankStepBytes(model, shape, plan.dtype());
-  if (plan.bank() == farm::v1::BANK_DEVICE) {
-    unet_phase += static_cast<double>(BankStepBytes(model, shape, plan.dtype())) * shape.steps();
-  }
+  unet_phase += static_cast<double>(BankHeldBytes(model, shape, plan));
   const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan) : 0;
 
   double peak = resident + std::max(unet_phase, vae_phase);
@@ -282,11 +334,7 @@ double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
   double seconds = calls * traits.call_seconds + work / tflops;
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
-  if (plan.bank() != farm::v1::BANK_NONE) {
-    const double rate = device.disk_read_bytes_per_s() > 0 ? device.disk_read_bytes_per_s() : kBankBytesPerSecond;
-    const double times = plan.bank() == farm::v1::BANK_DEVICE || shape.identity_pass() ? 1 : batches;
-    seconds += times * shape.steps() * BankStepBytes(model, shape, plan.dtype()) / rate;
-  }
+  seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);
   if (shape.decode()) {
     const bool tiled = VaeTilePixels(model, shape, plan) < static_cast<double>(shape.width()) * shape.height();
     const double overlap = tiled ? 1 / ((1 - kTileOverlap) * (1 - kTileOverlap)) : 1;

@@ -36,6 +36,9 @@ constexpr uint32_t kReproducibleTile = 64;
 constexpr uint32_t kChunks[] = {0, 4096, 1024, 256};
 constexpr uint32_t kReproducibleChunk = 1024;
 
+// Layers of a bank on their way at once. More than four gained nothing; two are the fewest that read beside computing.
+constexpr uint32_t kRings[] = {4, 2};
+
 // A learned need may be off by what others held at the time; beyond four times it would only refuse everything.
 constexpr double kMostLearnedRatio = 4.0;
 
@@ -61,6 +64,9 @@ MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const
   plan.set_weights(farm::v1::RESIDENT);
   const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
   plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
+  // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
+  // than the format itself does (tools/bench/bank_fidelity).
+  plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
   plan.set_threads(shape.reproducible() && device.backend() == farm::v1::CPU ? 1 : 0);
   return plan;
 }
@@ -71,7 +77,11 @@ struct Choices {
   std::vector<uint32_t> chunks;
   std::vector<uint32_t> tiles;
   std::vector<bool> phases;
-  std::vector<farm::v1::BankPlacement> banks;
+  struct Bank {
+    farm::v1::BankPlacement placement;
+    uint32_t ring_layers;
+  };
+  std::vector<Bank> banks;
 };
 
 std::vector<uint32_t> Batches(const DeviceReport& device, const GroupShape& shape) {
@@ -110,8 +120,16 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   }
   choices.tiles = Tiles(model, shape);
   choices.phases = {false, true};
-  choices.banks = {shape.identity_frames() > 0 ? farm::v1::BANK_STEP : farm::v1::BANK_NONE};
-  if (shape.identity_frames() > 0 && !shape.identity_pass()) choices.banks.push_back(farm::v1::BANK_DEVICE);
+  if (shape.identity_frames() == 0) {
+    choices.banks = {{farm::v1::BANK_NONE, 0}};
+  } else if (shape.identity_pass()) {
+    choices.banks = {{farm::v1::BANK_STREAMED, 0}};
+  } else {
+    for (const uint32_t ring : kRings) {
+      choices.banks.push_back({farm::v1::BANK_STREAMED, ring});
+      choices.banks.push_back({farm::v1::BANK_DEVICE, ring});
+    }
+  }
   return choices;
 }
 
@@ -120,8 +138,9 @@ std::vector<MemoryPlan> Candidates(const MemoryPlan& base, const Choices& choice
   MemoryPlan plan = base;
   for (const bool phases : choices.phases) {
     plan.set_text_encoders_in_phases(phases);
-    for (const farm::v1::BankPlacement bank : choices.banks) {
-      plan.set_bank(bank);
+    for (const Choices::Bank& bank : choices.banks) {
+      plan.set_bank(bank.placement);
+      plan.set_ring_layers(bank.ring_layers);
       for (const uint32_t batch : choices.batches) {
         plan.set_batch(batch);
         for (const bool guidance : choices.guidance_batched) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/render/banks.h"
 
 namespace storyfarm::render {
 namespace {
@@ -101,6 +102,8 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
     }
     const at::Tensor input = scheduler.ScaleInput(latents, step).to(placement.dtype);
     const at::Tensor prediction = Predict(input, scheduler.timesteps()[step], conditions, options, unet, pass);
+    // A call whose identity state failed ran to its end on nonsense, which nobody sees.
+    if (pass != nullptr && !pass->failure().ok()) return BankFailure(pass->failure());
     at::Tensor step_noise;
     if (scheduler.needs_step_noise()) {
       absl::StatusOr<at::Tensor> drawn =

@@ -35,6 +35,7 @@ using AfterStep = std::function<absl::Status(int finished, const at::Tensor& lat
 
 // Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. Returns [frames, channels,
 // height, width], float32. INVALID_OUTPUT names the frame and the step at which latents stopped being finite.
+// What `pass` met ends the loop after the UNet call that met it.
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
                                    identity::Pass* pass, const AfterStep& after_step);

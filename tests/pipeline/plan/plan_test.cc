@@ -53,9 +53,32 @@ TEST(Cost, IdentityAddsToAFrameWhatTheMethodSays) {
 }
 
 TEST(Cost, ABankStepHasItsKnownSize) {
+  MemoryPlan plan = Fp16Plan(1, 0);
   const double bytes = 53760.0 * 32 * 32 * 4 * 2 * 0.5 * 2;
-  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), farm::v1::FP16), bytes, 1);
-  EXPECT_EQ(BankStepBytes(SdxlProfile(), Group(1024, 1, 0), farm::v1::FP16), 0u);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), plan), bytes, 1);
+  EXPECT_EQ(BankStepBytes(SdxlProfile(), Group(1024, 1, 0), plan), 0u);
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), plan), bytes / 2 * 1.002, bytes * 0.0003)
+      << "with scales";
+}
+
+TEST(Cost, ARingHoldsItsLayersAndAWritePassAFewParts) {
+  MemoryPlan plan = Fp16Plan(1, 0);
+  plan.set_bank(farm::v1::BANK_STREAMED);
+  plan.set_bank_dtype(farm::v1::BANK_AS_COMPUTED);
+  plan.set_ring_layers(4);
+  const double layer = 4 * 2048 * 640 * 2;  // of one half
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * 2 * layer * 2, 1) << "page-locked and device";
+  plan.set_guidance_batched(false);
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * layer * 2, 1) << "a half at a time";
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * layer + layer, 0.02 * layer)
+      << "and one layer as it is attended to";
+  GroupShape writes = Group(1024, 4, 4);
+  writes.set_identity_pass(true);
+  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 10);
+  plan.set_bank(farm::v1::BANK_NONE);
+  EXPECT_EQ(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 0u);
 }
 
 TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
@@ -64,7 +87,7 @@ TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
   shape.add_token_rate(1.0);
   shape.add_token_rate(0.25);
   const double elements = 30 * 1280 * 1024 * 1.0 + 6 * 640 * 4096 * 0.25;
-  EXPECT_NEAR(BankStepBytes(SdxlProfile(), shape, farm::v1::FP16), elements * 2 * 2, 1);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), shape, Fp16Plan(1, 0)), elements * 2 * 2, 1);
 }
 
 TEST(Cost, PeaksOfSdxlAreNearTheCountedOnes) {
@@ -123,13 +146,30 @@ TEST(PlanGroup, ACpuRendersInFp32OneFrameAtATime) {
   EXPECT_EQ(Planned(result)->attention_chunk(), 0u);
 }
 
-TEST(PlanGroup, AWholeBankStaysOnAGpuThatHasRoomForIt) {
-  const auto roomy = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), Group(1024, 16, 4));
-  ASSERT_NE(Planned(roomy), nullptr);
-  EXPECT_EQ(Planned(roomy)->bank(), farm::v1::BANK_DEVICE);
-  const auto tight = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 16'000'000'000, 100), Group(1024, 16, 4));
-  ASSERT_NE(Planned(tight), nullptr);
-  EXPECT_EQ(Planned(tight)->bank(), farm::v1::BANK_STEP);
+TEST(PlanGroup, AWholeBankStaysOnAGpuOnlyWhereReadingItCannotKeepUp) {
+  farm::v1::DeviceReport roomy = Device(farm::v1::CUDA, 80'000'000'000, 700);
+  roomy.set_disk_read_bytes_per_s(6'000'000'000);
+  const auto streamed = PlanGroup(SdxlProfile(), roomy, Group(1024, 16, 4));
+  ASSERT_NE(Planned(streamed), nullptr);
+  EXPECT_EQ(Planned(streamed)->bank(), farm::v1::BANK_STREAMED);
+  EXPECT_EQ(Planned(streamed)->ring_layers(), 4u);
+  roomy.set_disk_read_bytes_per_s(200'000'000);
+  const auto resident = PlanGroup(SdxlProfile(), roomy, Group(1024, 16, 4));
+  ASSERT_NE(Planned(resident), nullptr);
+  EXPECT_EQ(Planned(resident)->bank(), farm::v1::BANK_DEVICE);
+  farm::v1::DeviceReport tight = Device(farm::v1::CUDA, 16'000'000'000, 100);
+  tight.set_disk_read_bytes_per_s(200'000'000);
+  const auto slow = PlanGroup(SdxlProfile(), tight, Group(1024, 16, 4));
+  ASSERT_NE(Planned(slow), nullptr);
+  EXPECT_EQ(Planned(slow)->bank(), farm::v1::BANK_STREAMED);
+}
+
+TEST(PlanGroup, ABankIsInt8InHalfPrecisionAndExactInFp32) {
+  GroupShape shape = Group(1024, 1, 4);
+  const farm::v1::DeviceReport device = Device(farm::v1::CUDA, 80'000'000'000, 700);
+  EXPECT_EQ(Planned(PlanGroup(SdxlProfile(), device, shape))->bank_dtype(), farm::v1::BANK_INT8);
+  shape.set_dtype(farm::v1::FP32);
+  EXPECT_EQ(Planned(PlanGroup(SdxlProfile(), device, shape))->bank_dtype(), farm::v1::BANK_AS_COMPUTED);
 }
 
 TEST(PlanGroup, AWritePassIsNeverCut) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pipeline/plan/vae_cost.h"
+
 namespace storyfarm::plan {
 namespace {
 
@@ -27,9 +29,6 @@ constexpr double kResnetWidths = 3;  // input, its norm, its activation
 
 // Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
 constexpr double kScoreBytes = 8;
-
-// Share of a tile that overlaps its neighbours and is computed again.
-constexpr double kTileOverlap = 0.25;
 
 // Weights read again by a group that releases its text encoders: from the page cache, where no rate was measured.
 constexpr double kReloadBytesPerSecond = 1.5e9;
@@ -145,34 +144,6 @@ double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, cons
   return widest;
 }
 
-double VaeTilePixels(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
-  double width = LatentWidth(model, shape);
-  double height = LatentHeight(model, shape);
-  if (plan.vae_tile() > 0) {
-    width = std::min<double>(width, plan.vae_tile());
-    height = std::min<double>(height, plan.vae_tile());
-  }
-  return width * height * model.vae_scale_factor() * model.vae_scale_factor();
-}
-
-double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
-  const double element = static_cast<double>(DtypeBytes(plan.vae_dtype()));
-  const double pixels = VaeTilePixels(model, shape, plan);
-  double widest = 0;
-  double area = 1;  // of a level's grid, in pixels of the picture
-  for (int i = 0; i < model.vae_channels_size(); ++i) {
-    const int above = std::min(i + 1, model.vae_channels_size() - 1);
-    widest = std::max(widest, kResnetWidths * model.vae_channels(above) * pixels / area * element);
-    area *= 4;
-  }
-  if (TraitsOf(plan.backend()).attention_materialises_scores) {
-    const double tokens = pixels / (static_cast<double>(model.vae_scale_factor()) * model.vae_scale_factor());
-    widest = std::max(widest, tokens * tokens * kScoreBytes);
-  }
-  // The picture itself, kept in fp32 while tiles are blended into it.
-  return widest + 3.0 * shape.width() * shape.height() * 4;
-}
-
 double ResnetFlop(double in, double out, double tokens) { return 2.0 * 9 * (in * out + out * out) * tokens; }
 
 // One transformer block: projections of both attentions and of the feed-forward (18 C^2 a token), text keys, scores.
@@ -284,7 +255,8 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   unet_phase +=
       PassesInCall(shape, plan) * (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
   unet_phase += static_cast<double>(BankHeldBytes(model, shape, plan));
-  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan) : 0;
+  const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
+  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, materialises) : 0;
 
   double peak = resident + std::max(unet_phase, vae_phase);
   // Text encoders in phases come and go before the UNet's weights arrive.
@@ -297,24 +269,6 @@ double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
   for (int i = 0; i < model.levels_size(); ++i) flop += LevelFlop(model, shape, i);
   if (model.levels_size() > 0) {
     flop += 2 * 18.0 * model.latent_channels() * model.levels(0).channels() * Tokens(model, shape, model.levels(0));
-  }
-  return flop * 1e-12;
-}
-
-double VaeDecodeTflop(const ModelProfile& model, const GroupShape& shape) {
-  const double pixels = static_cast<double>(shape.width()) * shape.height();
-  double flop = 0;
-  double area = 1;
-  const int levels = model.vae_channels_size();
-  for (int i = 0; i < levels; ++i) {
-    const double tokens = pixels / area;
-    const double own = model.vae_channels(i);
-    const double below = model.vae_channels(std::min(i + 1, levels - 1));
-    // SDXL's decoder: three resnets a level, of which the first changes the width; an upsampler into each finer level.
-    flop += ResnetFlop(below, own, tokens) + 2 * ResnetFlop(own, own, tokens);
-    if (i > 0) flop += 18 * own * own * tokens * 4;
-    if (i + 1 == levels) flop += 2 * ResnetFlop(own, own, tokens) + 4 * tokens * tokens * own;
-    area *= 4;
   }
   return flop * 1e-12;
 }
@@ -336,10 +290,8 @@ double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
   seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);
   if (shape.decode()) {
-    const bool tiled = VaeTilePixels(model, shape, plan) < static_cast<double>(shape.width()) * shape.height();
-    const double overlap = tiled ? 1 / ((1 - kTileOverlap) * (1 - kTileOverlap)) : 1;
     const double width = plan.vae_dtype() == plan.dtype() ? 1 : 4;  // fp32 without tensor cores
-    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape) * overlap * width / tflops);
+    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape, plan.vae_tile()) * width / tflops);
   }
   if (plan.text_encoders_in_phases()) {
     const double rate = device.host_to_device_bytes_per_s() > 0

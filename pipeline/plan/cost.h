@@ -4,7 +4,7 @@
 //   UNet phase = latents + bank on its way + passes in one call x (skips + max(feed-forward, attention, resnet)),
 //   bank on its way = a ring of layers (reading; with all of the bank, where it stays on the device), or the parts that
 //   wait to be written (writing),
-//   VAE phase  = the decoder's widest resnet over the tile, twice that in fp32.
+//   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
 // liveness of SDXL's operators at 1024 x 1024: UNet activations 166 MB a pass, VAE decode 1611 MB in fp16.
 #ifndef STORYFARM_PIPELINE_PLAN_COST_H_
@@ -45,9 +45,8 @@ uint64_t BankHeldBytes(const farm::v1::ModelProfile& model, const farm::v1::Grou
 uint64_t PeakBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
                    const farm::v1::MemoryPlan& plan);
 
-// TFLOP of one frame's pass through the UNet (one guidance half), identity state counted; of decoding one frame.
+// TFLOP of one frame's pass through the UNet (one guidance half), identity state counted.
 double UNetTflop(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape);
-double VaeDecodeTflop(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape);
 
 // Seconds for the whole group on this device, first loading of the model excluded.
 double GroupSeconds(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,

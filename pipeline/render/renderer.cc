@@ -320,7 +320,7 @@ class TorchRenderer final : public Renderer {
   }
 
   static absl::StatusOr<Image> Decode(const Run& run, const at::Tensor& latents, const Frame& frame) {
-    const at::Tensor picture = run.vae->Decode(latents, {.tile = run.plan.vae_tile});
+    const at::Tensor picture = run.vae->Decode(latents, run.plan.vae_tile);
     if (!picture.isfinite().all().item<bool>()) {
       return Fail(FailureKind::kInvalidOutput,
                   absl::StrCat(FrameText(frame),

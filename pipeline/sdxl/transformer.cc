@@ -11,6 +11,7 @@ constexpr int64_t kFeedForwardFactor = 4;
 
 TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site)
     : site_(site),
+      weights_(at.block()),
       norm1_(at / "norm1", options.channels, kLayerNormEps),
       norm2_(at / "norm2", options.channels, kLayerNormEps),
       norm3_(at / "norm3", options.channels, kLayerNormEps),
@@ -23,6 +24,7 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
 
 at::Tensor TransformerBlock::operator()(at::Tensor h, const at::Tensor& context, int64_t height, int64_t width,
                                         SelfAttentionHook* hook) const {
+  const auto lease = weights_.Hold();
   {
     const at::Tensor x = norm1_(h);
     h = h + (hook != nullptr && site_ >= 0 ? hook->Attend({site_, height, width, self_attention_}, x)
@@ -37,29 +39,38 @@ at::Tensor TransformerBlock::operator()(at::Tensor h, const at::Tensor& context,
 Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& options)
     : norm_(at / "norm", options.groups, options.channels, kGroupNormEps),
       linear_projection_(options.linear_projection) {
-  if (linear_projection_) {
-    linear_in_ = Linear(at / "proj_in", options.channels, options.channels);
-    linear_out_ = Linear(at / "proj_out", options.channels, options.channels);
-  } else {
-    conv_in_ = Conv2d(at / "proj_in", options.channels, options.channels, 1);
-    conv_out_ = Conv2d(at / "proj_out", options.channels, options.channels, 1);
-  }
+  const auto project = [&](const char* name, WeightBlock& weights, Linear& linear, Conv2d& conv) {
+    const WeightScope projection = (at / name).NewBlock();
+    weights = projection.block();
+    if (linear_projection_) {
+      linear = Linear(projection, options.channels, options.channels);
+    } else {
+      conv = Conv2d(projection, options.channels, options.channels, 1);
+    }
+  };
+  // In the order in which they run.
+  project("proj_in", in_weights_, linear_in_, conv_in_);
   for (int64_t i = 0; i < options.layers; ++i) {
-    blocks_.emplace_back(at / "transformer_blocks" / i, options, options.first_site < 0 ? -1 : options.first_site + i);
+    blocks_.emplace_back((at / "transformer_blocks" / i).NewBlock(), options,
+                         options.first_site < 0 ? -1 : options.first_site + i);
   }
+  project("proj_out", out_weights_, linear_out_, conv_out_);
 }
 
 at::Tensor Transformer2d::operator()(const at::Tensor& x, const at::Tensor& context, SelfAttentionHook* hook) const {
   const int64_t batch = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+  const auto tokens = [&](const at::Tensor& y) {
+    return y.permute({0, 2, 3, 1}).reshape({batch, height * width, channels});
+  };
+  const auto grid = [&](const at::Tensor& y) { return y.view({batch, height, width, channels}).permute({0, 3, 1, 2}); };
   at::Tensor h = norm_(x);
-  if (!linear_projection_) h = conv_in_(h);
-  h = h.permute({0, 2, 3, 1}).reshape({batch, height * width, channels});
-  if (linear_projection_) h = linear_in_(h);
+  {
+    const auto lease = in_weights_.Hold();
+    h = linear_projection_ ? linear_in_(tokens(h)) : tokens(conv_in_(h));
+  }
   for (const TransformerBlock& block : blocks_) h = block(h, context, height, width, hook);
-  if (linear_projection_) h = linear_out_(h);
-  h = h.view({batch, height, width, channels}).permute({0, 3, 1, 2});
-  if (!linear_projection_) h = conv_out_(h);
-  return x + h;
+  const auto lease = out_weights_.Hold();
+  return x + (linear_projection_ ? grid(linear_out_(h)) : conv_out_(grid(h)));
 }
 
 }  // namespace storyfarm::sdxl

@@ -35,6 +35,7 @@ class TransformerBlock {
 
  private:
   int64_t site_;
+  WeightBlock weights_;
   LayerNorm norm1_, norm2_, norm3_;
   Attention self_attention_, cross_attention_;
   Linear gate_, out_;
@@ -43,12 +44,14 @@ class TransformerBlock {
 // Transformer2DModel: [B, C, H, W] -> the same shape.
 class Transformer2d {
  public:
+  // Begins blocks of weights of its own: projection in, each transformer block, projection out.
   Transformer2d(const WeightScope& at, const TransformerOptions& options);
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& context, SelfAttentionHook* hook) const;
 
  private:
   GroupNorm norm_;
   bool linear_projection_;
+  WeightBlock in_weights_, out_weights_;
   Linear linear_in_, linear_out_;
   Conv2d conv_in_, conv_out_;
   std::vector<TransformerBlock> blocks_;

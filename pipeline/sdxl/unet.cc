@@ -44,6 +44,7 @@ struct UNet::Network {
   Network(const model::UNetConfig& config, Weights* weights);
 
   Placement placement;
+  std::shared_ptr<WeightStream> stream;
   bool center_input;
   AttentionOptions attention;
   std::vector<SelfAttentionLayer> self_attention_layers;
@@ -65,6 +66,7 @@ struct UNet::Network {
 
 UNet::Network::Network(const model::UNetConfig& config, Weights* weights)
     : placement(weights->placement()),
+      stream(weights->stream()),
       center_input(config.center_input_sample),
       self_attention_layers(SelfAttentionLayers(config)),
       conv_in(WeightScope(weights, "conv_in"), config.in_channels, config.down_blocks.front().channels,
@@ -142,6 +144,8 @@ at::Tensor UNet::Forward(const UNetInput& input, SelfAttentionHook* hook) const 
 
 void UNet::set_freeu(std::optional<FreeU> freeu) { network_->freeu = freeu; }
 void UNet::set_attention_chunk(int64_t queries) { network_->attention.query_chunk = queries; }
+BlockBytes UNet::block_bytes() const { return network_->stream->bytes(); }
+void UNet::Park() { network_->stream->Park(); }
 const std::vector<SelfAttentionLayer>& UNet::self_attention_layers() const { return network_->self_attention_layers; }
 const Placement& UNet::placement() const { return network_->placement; }
 

@@ -46,6 +46,11 @@ class UNet {
   // Queries an attention takes at a time; 0: all.
   void set_attention_chunk(int64_t queries);
 
+  // What the weights of its blocks take.
+  BlockBytes block_bytes() const;
+  // Gives back the buffer through which weights stream, until the next Forward.
+  void Park();
+
   // Where the hook is called, in execution order.
   const std::vector<SelfAttentionLayer>& self_attention_layers() const;
   const Placement& placement() const;

@@ -30,14 +30,14 @@ TransformerOptions TransformerOptionsOf(const model::UNetConfig& config, const m
 DownBlock::DownBlock(const WeightScope& at, const model::UNetConfig& config, const model::UNetBlock& block,
                      int64_t in_channels, bool downsample, const AttentionOptions* attention) {
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, i == 0 ? in_channels : block.channels, block.channels,
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), i == 0 ? in_channels : block.channels, block.channels,
                           ResnetOptionsOf(config));
     if (block.has_attention()) {
       attentions_.emplace_back(at / "attentions" / i,
                                TransformerOptionsOf(config, block, block.transformer_layers.at(i), attention));
     }
   }
-  if (downsample) downsample_.emplace(at / "downsamplers" / 0, block.channels, config.downsample_padding);
+  if (downsample) downsample_.emplace((at / "downsamplers" / 0).NewBlock(), block.channels, config.downsample_padding);
 }
 
 at::Tensor DownBlock::operator()(at::Tensor h, const BlockContext& context, Skips& skips) const {
@@ -55,13 +55,14 @@ at::Tensor DownBlock::operator()(at::Tensor h, const BlockContext& context, Skip
 
 MidBlock::MidBlock(const WeightScope& at, const model::UNetConfig& config, const AttentionOptions* attention) {
   const model::UNetBlock& block = config.mid_block;
+  // In the order in which they run: weights stream in that of building.
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, block.channels, block.channels,
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), block.channels, block.channels,
                           ResnetOptionsOf(config, config.mid_block_scale_factor));
-  }
-  for (size_t i = 0; i < block.transformer_layers.size(); ++i) {
-    attentions_.emplace_back(at / "attentions" / static_cast<int64_t>(i),
-                             TransformerOptionsOf(config, block, block.transformer_layers[i], attention));
+    if (i >= static_cast<int64_t>(block.transformer_layers.size())) continue;
+    attentions_.emplace_back(
+        at / "attentions" / i,
+        TransformerOptionsOf(config, block, block.transformer_layers[static_cast<size_t>(i)], attention));
   }
 }
 
@@ -78,8 +79,9 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
     : index_(index) {
   const model::UNetBlock& block = config.up_blocks.at(index);
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, (i == 0 ? in_channels : block.channels) + skip_channels.at(i),
-                          block.channels, ResnetOptionsOf(config));
+    const int64_t hidden_channels = i == 0 ? in_channels : block.channels;
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), hidden_channels + skip_channels.at(i), block.channels,
+                          ResnetOptionsOf(config));
     if (!block.has_attention()) continue;
     TransformerOptions options = TransformerOptionsOf(config, block, block.transformer_layers.at(i), attention);
     options.first_site = first_site;
@@ -87,7 +89,7 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
     attentions_.emplace_back(at / "attentions" / i, options);
   }
   if (index + 1 < static_cast<int64_t>(config.up_blocks.size())) {
-    upsample_.emplace(at / "upsamplers" / 0, block.channels);
+    upsample_.emplace((at / "upsamplers" / 0).NewBlock(), block.channels);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "pipeline/plan/cost.h"
+#include "pipeline/plan/vae_cost.h"
 #include "tests/pipeline/plan/shapes.h"
 
 namespace storyfarm::plan {
@@ -44,6 +45,22 @@ TEST(Cost, OperationsOfTheUNetAgreeWithTheMeasuredOnes) {
 
 TEST(Cost, OperationsOfTheVaeAgreeWithTheMeasuredOnes) {
   EXPECT_NEAR(VaeDecodeTflop(SdxlProfile(), Group(1024, 1, 0)), 10.47, 0.08 * 10.47);
+}
+
+TEST(Cost, TilesOfTheVaeCostWhatItsHeaderSays) {
+  const GroupShape shape = Group(1024, 1, 0);
+  MemoryPlan plan;
+  plan.set_vae_dtype(farm::v1::FP32);
+  const auto bytes = [&](uint32_t tile) {
+    plan.set_vae_tile(tile);
+    return VaeDecodeBytes(SdxlProfile(), shape, plan, /*materialises_scores=*/true);
+  };
+  EXPECT_NEAR(bytes(64), 0.99e9, 0.01e9);
+  EXPECT_NEAR(bytes(32), 0.50e9, 0.01e9);
+  EXPECT_NEAR(bytes(16), 0.43e9, 0.01e9);
+  EXPECT_NEAR(bytes(0), 3.2e9, 0.1e9);
+  EXPECT_NEAR(VaeDecodeTflop(SdxlProfile(), shape, 32), 37, 1);
+  EXPECT_EQ(VaeDecodeTflop(SdxlProfile(), shape, 128), VaeDecodeTflop(SdxlProfile(), shape)) << "one tile is no tile";
 }
 
 TEST(Cost, IdentityAddsToAFrameWhatTheMethodSays) {

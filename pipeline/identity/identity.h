@@ -85,11 +85,17 @@ class WritePass final : public Pass {
   // Hands what somebody may read of the layer to the writer.
   at::Tensor Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) override;
 
+  // Attend in two sweeps, for frames that run one at a time in lock step. `xs`: of every frame, [halves of the call, N,
+  // C], at one site. Gather takes what frames attend to of each other and hands it to the writer; AttendFrame then
+  // computes y of frame `frame`, whose x it is given again.
+  void Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs);
+  at::Tensor AttendFrame(const sdxl::SelfAttentionSite& site, int64_t frame, const at::Tensor& x) const;
+
  private:
   WritePass(Options options, DrawSource* draws, GateTable gates, at::Device device);
   bool Keeps(int64_t layer) const;
-  // `kept`: [halves, k, C] of each frame.
-  absl::Status Keep(int64_t layer, const std::vector<at::Tensor>& kept);
+  // Hands kept_ to the writer.
+  absl::Status Keep(int64_t layer);
 
   Options options_;
   DrawSource* draws_;
@@ -97,6 +103,7 @@ class WritePass final : public Pass {
   at::Device device_;
   int64_t step_ = 0;
   std::map<Grid, std::vector<at::Tensor>> tokens_;  // of the step: int64 indices of each identity frame
+  std::vector<at::Tensor> kept_;                    // of the site: [halves of the call, k, C] of each frame
 };
 
 // The read pass of several frames in one UNet call.

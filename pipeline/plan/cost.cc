@@ -144,6 +144,24 @@ double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, cons
   return widest;
 }
 
+// Activations of a write pass whose frames run one at a time, one guidance half after the other: what each frame keeps
+// while others run, what they take of each other, and one pass at its widest.
+double LockStepBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  constexpr double kHeldWidths = 3;  // around an attention: the transformer's input, its tokens, their norm
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
+  double held = 0;
+  double gathered = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const double channels = model.levels(i).channels();
+    if (model.levels(i).csa_layers() > 0) {
+      held = std::max(held, kHeldWidths * channels * Tokens(model, shape, model.levels(i)));
+    }
+    gathered = std::max(gathered, channels * BankTokens(model, shape, i));
+  }
+  return (shape.frames() * (SkipElements(model, shape) + held) + gathered) * element +
+         WidestPointBytes(model, shape, plan);
+}
+
 double ResnetFlop(double in, double out, double tokens) { return 2.0 * 9 * (in * out + out * out) * tokens; }
 
 // One transformer block: projections of both attentions and of the feed-forward (18 C^2 a token), text keys, scores.
@@ -252,8 +270,10 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
 
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
-  unet_phase +=
-      PassesInCall(shape, plan) * (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
+  unet_phase += plan.lock_step()
+                    ? LockStepBytes(model, shape, plan)
+                    : PassesInCall(shape, plan) *
+                          (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
   unet_phase += static_cast<double>(BankHeldBytes(model, shape, plan));
   const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
   const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, materialises) : 0;
@@ -284,7 +304,8 @@ double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const
   const double frames = shape.frames();
   const double batches = std::ceil(frames / std::max(1u, plan.batch()));
   const double halves = shape.guidance() ? 2 : 1;
-  const double calls = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
+  const double calls =
+      batches * shape.steps() * (plan.guidance_batched() ? 1 : halves) * (plan.lock_step() ? frames : 1);
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
   double seconds = calls * traits.call_seconds + work / tflops;
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels

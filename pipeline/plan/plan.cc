@@ -73,7 +73,11 @@ MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const
 
 struct Choices {
   std::vector<uint32_t> batches;
-  std::vector<bool> guidance_batched;
+  struct Halves {
+    bool guidance_batched;
+    bool lock_step;
+  };
+  std::vector<Halves> halves;
   std::vector<uint32_t> chunks;
   std::vector<uint32_t> tiles;
   std::vector<bool> phases;
@@ -111,8 +115,9 @@ std::vector<uint32_t> Tiles(const ModelProfile& model, const GroupShape& shape) 
 Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
   Choices choices;
   choices.batches = Batches(device, shape);
-  choices.guidance_batched = {true};
-  if (shape.guidance() && !shape.reproducible()) choices.guidance_batched.push_back(false);
+  choices.halves = {{true, false}};
+  if (shape.guidance() && !shape.reproducible()) choices.halves.push_back({false, false});
+  if (shape.identity_pass() && shape.frames() > 1 && !shape.reproducible()) choices.halves.push_back({false, true});
   choices.chunks = {0};
   if (TraitsOf(device.backend()).attention_materialises_scores) {
     choices.chunks.assign(std::begin(kChunks), std::end(kChunks));
@@ -143,8 +148,9 @@ std::vector<MemoryPlan> Candidates(const MemoryPlan& base, const Choices& choice
       plan.set_ring_layers(bank.ring_layers);
       for (const uint32_t batch : choices.batches) {
         plan.set_batch(batch);
-        for (const bool guidance : choices.guidance_batched) {
-          plan.set_guidance_batched(guidance);
+        for (const Choices::Halves& halves : choices.halves) {
+          plan.set_guidance_batched(halves.guidance_batched);
+          plan.set_lock_step(halves.lock_step);
           for (const uint32_t chunk : choices.chunks) {
             plan.set_attention_chunk(chunk);
             for (const uint32_t tile : choices.tiles) {

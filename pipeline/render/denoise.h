@@ -28,6 +28,10 @@ struct DenoiseOptions {
   double guidance_scale = 5;
   bool guidance_batched = true;
   identity::LatentShape shape;
+  // The pass, where its frames run one at a time: the UNet's units in lock step over the frames, each site in two
+  // sweeps (gather, attend), first all unconditional halves and then all conditional ones. So the activations of one
+  // frame and half are alive at a time, beside the skips of all frames. Null: all frames in one call.
+  identity::WritePass* lock_step = nullptr;
 };
 
 // Called with the number of finished steps, from 1, and their latents. An error ends the loop.

@@ -68,6 +68,7 @@ class TorchRenderer final : public Renderer {
     sdxl::Vae* vae = nullptr;
     std::vector<FramePrompts> prompts;
     std::unique_ptr<RunDraws> draws;
+    identity::WritePass* lock_step = nullptr;  // DenoiseOptions::lock_step
     std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
     double load_ms = 0;
 
@@ -138,7 +139,7 @@ class TorchRenderer final : public Renderer {
   }
 
   DenoiseOptions OptionsOf(const Run& run, const Frame& frame) const {
-    return {run.settings.guidance_scale, run.plan.guidance_batched, Shape(frame)};
+    return {run.settings.guidance_scale, run.plan.guidance_batched, Shape(frame), run.lock_step};
   }
 
   absl::StatusOr<RunStats> Identity(const IdentityRequest& request, Observer& observer) {
@@ -173,6 +174,7 @@ class TorchRenderer final : public Renderer {
          .element = element},
         run->draws->source(), device_->torch_device());
     if (!pass.ok()) return pass.status();
+    if (request.plan.lock_step) run->lock_step = pass->get();
 
     std::vector<BatchFrame> batch;
     std::vector<const Frame*> frames;

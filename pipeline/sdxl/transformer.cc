@@ -22,14 +22,9 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
       gate_(at / "ff" / "net" / 0 / "proj", options.channels, 2 * kFeedForwardFactor * options.channels),
       out_(at / "ff" / "net" / 2, kFeedForwardFactor * options.channels, options.channels) {}
 
-at::Tensor TransformerBlock::operator()(at::Tensor h, const at::Tensor& context, int64_t height, int64_t width,
-                                        SelfAttentionHook* hook) const {
-  const auto lease = weights_.Hold();
-  {
-    const at::Tensor x = norm1_(h);
-    h = h + (hook != nullptr && site_ >= 0 ? hook->Attend({site_, height, width, self_attention_}, x)
-                                           : self_attention_.Attend(x, x));
-  }
+at::Tensor TransformerBlock::Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const {
+  h = h + y;
+  y.reset();
   h.add_(cross_attention_.Attend(norm2_(h), context));
   const auto halves = gate_(norm3_(h)).chunk(2, -1);
   h.add_(out_(at::gelu(halves[1]).mul_(halves[0])));
@@ -57,20 +52,21 @@ Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& op
   project("proj_out", out_weights_, linear_out_, conv_out_);
 }
 
-at::Tensor Transformer2d::operator()(const at::Tensor& x, const at::Tensor& context, SelfAttentionHook* hook) const {
-  const int64_t batch = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+at::Tensor Transformer2d::ProjectIn(const at::Tensor& x) const {
   const auto tokens = [&](const at::Tensor& y) {
-    return y.permute({0, 2, 3, 1}).reshape({batch, height * width, channels});
+    return y.permute({0, 2, 3, 1}).reshape({x.size(0), x.size(2) * x.size(3), x.size(1)});
   };
-  const auto grid = [&](const at::Tensor& y) { return y.view({batch, height, width, channels}).permute({0, 3, 1, 2}); };
-  at::Tensor h = norm_(x);
-  {
-    const auto lease = in_weights_.Hold();
-    h = linear_projection_ ? linear_in_(tokens(h)) : tokens(conv_in_(h));
-  }
-  for (const TransformerBlock& block : blocks_) h = block(h, context, height, width, hook);
+  const at::Tensor normed = norm_(x);
+  const auto lease = in_weights_.Hold();
+  return linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed));
+}
+
+at::Tensor Transformer2d::ProjectOut(const at::Tensor& tokens, const at::Tensor& x) const {
+  const auto grid = [&](const at::Tensor& y) {
+    return y.view({x.size(0), x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2});
+  };
   const auto lease = out_weights_.Hold();
-  return x + (linear_projection_ ? grid(linear_out_(h)) : conv_out_(grid(h)));
+  return x + (linear_projection_ ? grid(linear_out_(tokens)) : conv_out_(grid(tokens)));
 }
 
 }  // namespace storyfarm::sdxl

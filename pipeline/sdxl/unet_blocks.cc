@@ -25,6 +25,35 @@ TransformerOptions TransformerOptionsOf(const model::UNetConfig& config, const m
           .attention = attention};
 }
 
+void AddResnet(const ResnetBlock& resnet, std::vector<ForwardUnit>* units) {
+  units->push_back({[&resnet](ForwardState& s) { s.h = resnet(s.h, s.time); }});
+}
+
+void AddTransformer(const Transformer2d& transformer, std::vector<ForwardUnit>* units) {
+  units->push_back({[&transformer](ForwardState& s) { s.tokens = transformer.ProjectIn(s.h); }});
+  for (const TransformerBlock& block : transformer.blocks()) {
+    if (block.site() >= 0) {
+      units->push_back({nullptr, &block});
+      continue;
+    }
+    units->push_back({[&block](ForwardState& s) {
+      const auto lease = block.weights().Hold();
+      at::Tensor x = block.Enter(s.tokens);
+      at::Tensor y = block.self_attention().Attend(x, x);
+      x.reset();
+      s.tokens = block.Leave(std::move(s.tokens), std::move(y), s.context);
+    }});
+  }
+  units->push_back({[&transformer](ForwardState& s) {
+    s.h = transformer.ProjectOut(s.tokens, s.h);
+    s.tokens.reset();
+  }});
+}
+
+void AddSkip(std::vector<ForwardUnit>* units) {
+  units->push_back({[](ForwardState& s) { s.skips.push_back(s.h); }});
+}
+
 }  // namespace
 
 DownBlock::DownBlock(const WeightScope& at, const model::UNetConfig& config, const model::UNetBlock& block,
@@ -40,17 +69,15 @@ DownBlock::DownBlock(const WeightScope& at, const model::UNetConfig& config, con
   if (downsample) downsample_.emplace((at / "downsamplers" / 0).NewBlock(), block.channels, config.downsample_padding);
 }
 
-at::Tensor DownBlock::operator()(at::Tensor h, const BlockContext& context, Skips& skips) const {
+void DownBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
-    h = resnets_[i](h, context.time);
-    if (!attentions_.empty()) h = attentions_[i](h, context.context, nullptr);
-    skips.push_back(h);
+    AddResnet(resnets_[i], units);
+    if (!attentions_.empty()) AddTransformer(attentions_[i], units);
+    AddSkip(units);
   }
-  if (downsample_) {
-    h = (*downsample_)(h);
-    skips.push_back(h);
-  }
-  return h;
+  if (!downsample_) return;
+  units->push_back({[&downsample = *downsample_](ForwardState& s) { s.h = downsample(s.h); }});
+  AddSkip(units);
 }
 
 MidBlock::MidBlock(const WeightScope& at, const model::UNetConfig& config, const AttentionOptions* attention) {
@@ -66,12 +93,11 @@ MidBlock::MidBlock(const WeightScope& at, const model::UNetConfig& config, const
   }
 }
 
-at::Tensor MidBlock::operator()(at::Tensor h, const BlockContext& context) const {
+void MidBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
-    h = resnets_[i](h, context.time);
-    if (i < attentions_.size()) h = attentions_[i](h, context.context, nullptr);
+    AddResnet(resnets_[i], units);
+    if (i < attentions_.size()) AddTransformer(attentions_[i], units);
   }
-  return h;
 }
 
 UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t index, int64_t in_channels,
@@ -93,21 +119,30 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
   }
 }
 
-at::Tensor UpBlock::operator()(at::Tensor h, const BlockContext& context, Skips& skips) const {
-  for (size_t i = 0; i < resnets_.size(); ++i) {
-    at::Tensor skip = std::move(skips.back());
-    skips.pop_back();
-    if (context.freeu && index_ < 2) {
-      ScaleBackbone(h, index_ == 0 ? context.freeu->b1 : context.freeu->b2);
-      skip = (*context.skip_filter)(skip, index_ == 0 ? context.freeu->s1 : context.freeu->s2);
-    }
-    h = at::cat({h, std::move(skip)}, 1);
-    h = resnets_[i](h, context.time);
-    if (!attentions_.empty()) h = attentions_[i](h, context.context, context.hook);
+// Takes the next skip and puts it behind h.
+void UpBlock::Join(ForwardState& s) const {
+  at::Tensor skip = std::move(s.skips.back());
+  s.skips.pop_back();
+  if (s.freeu && index_ < 2) {
+    ScaleBackbone(s.h, index_ == 0 ? s.freeu->b1 : s.freeu->b2);
+    skip = (*s.skip_filter)(skip, index_ == 0 ? s.freeu->s1 : s.freeu->s2);
   }
-  // The next block's skips tell its grid: with odd sizes twice this one's would be one too many.
-  if (upsample_) h = (*upsample_)(h, skips.back().size(2), skips.back().size(3));
-  return h;
+  s.h = at::cat({s.h, std::move(skip)}, 1);
+}
+
+void UpBlock::AddUnits(std::vector<ForwardUnit>* units) const {
+  for (size_t i = 0; i < resnets_.size(); ++i) {
+    units->push_back({[this, i](ForwardState& s) {
+      Join(s);
+      s.h = resnets_[i](s.h, s.time);
+    }});
+    if (!attentions_.empty()) AddTransformer(attentions_[i], units);
+  }
+  if (!upsample_) return;
+  units->push_back({[this](ForwardState& s) {
+    // The next block's skips tell its grid: with odd sizes twice this one's would be one too many.
+    s.h = (*upsample_)(s.h, s.skips.back().size(2), s.skips.back().size(3));
+  }});
 }
 
 }  // namespace storyfarm::sdxl

@@ -39,7 +39,7 @@ std::string Weights(const farm::v1::MemoryPlan& plan) {
 }
 
 std::string UNet(const farm::v1::MemoryPlan& plan, const farm::v1::GroupShape& shape) {
-  std::string text = absl::StrCat(Counted(plan.batch(), "frame"), " in a call");
+  std::string text = absl::StrCat(Counted(plan.batch(), "frame"), plan.lock_step() ? " in lock step" : " in a call");
   if (shape.guidance()) {
     absl::StrAppend(&text, plan.guidance_batched() ? ", both halves of the guidance together"
                                                    : ", the halves of the guidance in turn");

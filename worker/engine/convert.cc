@@ -103,6 +103,7 @@ absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
   plan.vae_tile = static_cast<int>(from.vae_tile());
   plan.bank_on_device = from.bank() == farm::v1::BANK_DEVICE;
   if (from.ring_layers() > 0) plan.ring_layers = static_cast<int>(std::min(from.ring_layers(), kMostRingLayers));
+  plan.lock_step = from.lock_step();
   plan.bank_dtype =
       from.bank_dtype() == farm::v1::BANK_INT8 ? render::BankDtype::kInt8 : render::BankDtype::kAsComputed;
   plan.threads = static_cast<int>(from.threads());

@@ -197,6 +197,39 @@ TEST(PlanGroup, AWritePassIsNeverCut) {
   EXPECT_EQ(Planned(result)->batch(), 4u);
 }
 
+TEST(Cost, FourIdentityFramesInLockStepTakeLessThanHalfOfWhatTheyTakeTogether) {
+  GroupShape shape = Group(1024, 4, 4);
+  shape.set_identity_pass(true);
+  shape.set_decode(false);
+  MemoryPlan plan = Fp16Plan(4, 64);
+  plan.set_bank(farm::v1::BANK_STREAMED);
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  const double weights = 2.567e9 * 2 + TraitsOf(farm::v1::CUDA).framework_bytes;
+  const double together = PeakBytes(SdxlProfile(), shape, plan) - weights;
+  plan.set_guidance_batched(false);
+  plan.set_lock_step(true);
+  const double in_lock_step = PeakBytes(SdxlProfile(), shape, plan) - weights;
+  EXPECT_NEAR(together, 1.35 * kGigabyte, 0.1 * kGigabyte);
+  EXPECT_LT(in_lock_step, 0.64 * kGigabyte);
+}
+
+TEST(PlanGroup, IdentityFramesGoInLockStepWhereMemoryIsShortAndNeverInAReproducibleStory) {
+  GroupShape shape = Group(1024, 4, 4);
+  shape.set_identity_pass(true);
+  const auto roomy = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), shape);
+  ASSERT_NE(Planned(roomy), nullptr);
+  EXPECT_FALSE(Planned(roomy)->lock_step());
+  const auto least = [&] {
+    const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 1, 30), shape);
+    const auto planned =
+        PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, Refused(refused)->needed_bytes(), 30), shape);
+    return Planned(planned)->lock_step();
+  };
+  EXPECT_TRUE(least());
+  shape.set_reproducible(true);
+  EXPECT_FALSE(least());
+}
+
 TEST(PlanGroup, TheStorysDtypeIsKeptOrRefused) {
   GroupShape shape = Group(1024, 1, 0);
   shape.set_dtype(farm::v1::FP32);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pipeline/base/env.h"
@@ -43,6 +44,23 @@ TEST_F(Render, AnInt8BankIsAQuarterOfTheBytesAndDrawsNearlyTheSame) {
   for (const int panel : {3, 4, 6}) {
     EXPECT_NE(int8.latents.at(panel), wide.latents.at(panel));
     EXPECT_LE(LargestDifference(int8.latents.at(panel), wide.latents.at(panel)), 0.05) << panel;
+  }
+}
+
+TEST_F(Render, FramesInLockStepAreTheFramesDenoisedTogether) {
+  const std::vector<BankFiles> together = WriteBanks();
+  const Collector readers = RunOk(Read(Readers(), together));
+  const auto latents = std::exchange(latents_, {});
+  for (const char* folder : {"bank-0", "bank-1"}) std::filesystem::remove_all(temp_.File(folder));
+  lock_step_ = true;
+  const std::vector<BankFiles> in_lock_step = WriteBanks();
+  const Collector readers_after = RunOk(Read(Readers(), in_lock_step));
+  ASSERT_EQ(latents.size(), latents_.size());
+  for (const auto& [panel, values] : latents) {
+    EXPECT_LE(LargestDifference(values, latents_.at(panel)), 1e-4) << "identity frame " << panel;
+  }
+  for (const auto& [panel, values] : readers.latents) {
+    EXPECT_LE(LargestDifference(values, readers_after.latents.at(panel)), 2e-4) << "panel " << panel;
   }
 }
 

@@ -129,6 +129,7 @@ class Render : public ::testing::Test {
       IdentityRequest request = Identity(character, identities[character], folder);
       request.draws = draws;
       request.plan.bank_dtype = bank_dtype_;
+      request.plan.lock_step = lock_step_;
       Collector collector;
       const auto done = renderer_->RenderIdentity(request, collector);
       EXPECT_TRUE(done.ok()) << done.status();
@@ -152,6 +153,7 @@ class Render : public ::testing::Test {
 
   testing_support::TempFolder temp_;
   BankDtype bank_dtype_ = BankDtype::kAsComputed;
+  bool lock_step_ = false;
   std::unique_ptr<Renderer> renderer_;
   std::map<int, std::vector<float>> latents_;
 };

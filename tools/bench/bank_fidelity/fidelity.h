@@ -1,5 +1,5 @@
-// How far identity banks in fp16 and int8 take a picture from one with a bank as exact as fp32, beside what computing in
-// fp16 does.
+// How far identity banks in fp16 and int8 take a picture from one with a bank as exact as fp32, beside what computing
+// in fp16 does.
 //
 //   WriteFp32Bank --> bank files --> MeasureUnetCalls   one UNet call after the other, on equal inputs
 //                               '--> MeasurePictures    whole runs through the renderer
@@ -20,6 +20,7 @@ struct Subject {
   int edge_pixels = 0;
   int steps = 20;
   int identity_frames = 2;
+  bool with_fp16 = true;    // runs in fp16 too, which is slow where a CPU has no instructions for it
   std::string work_folder;  // exists, empty; banks are written below it
 };
 

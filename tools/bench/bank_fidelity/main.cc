@@ -37,7 +37,10 @@ int Main(int argc, char** argv) {
   app.add_option("MODEL", models, "Folders of models in the diffusers layout")->required();
   app.add_option("--edge", subject.edge_pixels, "Pixels an edge")->capture_default_str();
   app.add_option("--steps", subject.steps, "UNet calls a picture")->capture_default_str()->check(CLI::Range(2, 1000));
-  app.add_option("--identity-frames", subject.identity_frames, "")->capture_default_str()->check(CLI::Range(1, 4));
+  app.add_option("--identity-frames", subject.identity_frames, "Identity frames of the character")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4));
+  app.add_flag("!--no-fp16", subject.with_fp16, "Leave out runs in fp16, which take minutes on most CPUs");
   CLI11_PARSE(app, argc, argv);
 
   auto renderer = render::Renderer::Create("cpu", 0);

@@ -125,6 +125,7 @@ absl::StatusOr<std::vector<Row>> MeasurePictures(const Subject& subject, render:
                                    {"picture: run fp16, bank int8", Dtype::kFp16, BankDtype::kInt8}};
   std::vector<Row> rows;
   for (const Variant& variant : kVariants) {
+    if (variant.dtype == Dtype::kFp16 && !subject.with_fp16) continue;
     const auto drawn = Draw(subject, renderer, variant.dtype, variant.bank);
     if (!drawn.ok()) return drawn.status();
     Row row{variant.what, {.least = INFINITY}};

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "pipeline/device/device.h"
+#include "pipeline/device/transfer.h"
 
 namespace storyfarm::device {
 
@@ -19,6 +20,8 @@ absl::Status LoadCuda();
 // 0 where LoadCuda failed or the driver shows none.
 int CountCuda();
 absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads);
+// `copies`: a stream of `device` beside the computing one.
+std::unique_ptr<TransferSlot> NewCudaSlot(at::Device device, c10::Stream copies);
 
 bool HasMps();
 absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads);

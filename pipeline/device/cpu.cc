@@ -39,6 +39,7 @@ class Cpu final : public Device {
   absl::Status Cap(uint64_t) override {
     return absl::UnimplementedError("the CPU's memory is capped by a control group or container, not by the program");
   }
+  std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewHostSlot(); }
 
  private:
   int threads_;

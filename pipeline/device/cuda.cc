@@ -2,9 +2,11 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -117,6 +119,11 @@ class Cuda final : public Device {
     return absl::OkStatus();
   }
 
+  std::unique_ptr<TransferSlot> NewTransferSlot() override {
+    if (!copies_) copies_ = c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(torch_device());
+    return NewCudaSlot(torch_device(), *copies_);
+  }
+
  private:
   c10::DeviceIndex Index() const { return static_cast<c10::DeviceIndex>(ordinal_); }
   static c10::DeviceAllocator& Allocator() { return *c10::getDeviceAllocator(at::kCUDA); }
@@ -124,6 +131,7 @@ class Cuda final : public Device {
   int ordinal_;
   int threads_;
   Driver driver_;
+  std::optional<c10::Stream> copies_;  // of all transfer slots
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // caps and measures it, and does not know which of the three it runs on.
 //
 //   Open("cuda:0") --> Device --> report.h (plain structs, which leave through render/request.h)
+//                        +-----> transfer.h (bytes from host memory to the device, beside its computing)
 //
 // One binary serves machines with and without CUDA: nothing here links or includes it. libtorch_cuda.so, where it lies
 // beside libtorch_cpu.so, is loaded when a driver is there, before torch first looks for it (it looks once). Memory
@@ -24,6 +25,8 @@ struct Device;
 
 namespace storyfarm::device {
 
+class TransferSlot;
+
 // One device of this machine. MemoryNow and Report(false) from any thread, the rest from the thread that computes. May
 // throw c10::Error where the backend fails.
 class Device {
@@ -45,6 +48,8 @@ class Device {
   // The most that this process may hold of the device; allocations beyond it fail as out of memory. Must come before
   // the first allocation. UNIMPLEMENTED on the CPU, where a cgroup is the way.
   virtual absl::Status Cap(uint64_t bytes) = 0;
+  // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
+  virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;
 };
 
 // Every device of this machine: CUDA devices, MPS, the CPU last. One that can't be reached is left out.

@@ -53,6 +53,7 @@ class Mps final : public Device {
     Hooks().setMemoryFraction(static_cast<double>(bytes) / static_cast<double>(Hooks().getRecommendedMaxMemory()));
     return absl::OkStatus();
   }
+  std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCopyingSlot(torch_device()); }
 
  private:
   static const at::MPSHooksInterface& Hooks() { return at::detail::getMPSHooks(); }

@@ -1,157 +1,80 @@
 #include "pipeline/identity/bank.h"
 
-#include <memory>
-#include <optional>
-#include <span>
-
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "pipeline/model/safetensors.h"
-
 namespace storyfarm::identity {
 namespace {
 
-using model::TensorType;
+constexpr double kMostInt8 = 127;
+constexpr double kLargestFp16 = 65504;
+constexpr double kLeastScale = 6.103515625e-5;  // the smallest normal fp16: no division by zero, no lost bits
 
-constexpr char kFormat[] = "storyfarm-bank";
-constexpr char kVersion[] = "1";
-
-std::string HexOf(const CharacterKey& key) {
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(key.data()), key.size()));
-}
-
-std::optional<TensorType> FileType(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-      return TensorType::kF32;
-    case at::kHalf:
-      return TensorType::kF16;
-    case at::kBFloat16:
-      return TensorType::kBF16;
-    default:
-      return std::nullopt;
-  }
-}
-
-std::optional<at::ScalarType> TorchType(TensorType type) {
-  switch (type) {
-    case TensorType::kF32:
+at::ScalarType TorchType(BankElement element) {
+  switch (element) {
+    case BankElement::kFp32:
       return at::kFloat;
-    case TensorType::kF16:
+    case BankElement::kFp16:
       return at::kHalf;
-    case TensorType::kBF16:
+    case BankElement::kBf16:
       return at::kBFloat16;
-    default:
-      return std::nullopt;
+    case BankElement::kInt8:
+      return at::kChar;
   }
+  return at::kFloat;
 }
 
-std::optional<std::pair<int64_t, int64_t>> ParseName(const std::string& name) {
-  const std::vector<std::string> parts = absl::StrSplit(name, '/');
-  int64_t layer = 0, frame = 0;
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &layer) || !absl::SimpleAtoi(parts[1], &frame)) {
-    return std::nullopt;
-  }
-  if (absl::StrCat(layer, "/", frame) != name) return std::nullopt;
-  return std::pair(layer, frame);
+// The elements of `halves` parts as [halves, tokens, C].
+at::Tensor Elements(const at::Tensor& bytes, const PartShape& shape, int64_t halves) {
+  const auto element = static_cast<int64_t>(shape.ElementBytes());
+  return bytes.view(TorchType(shape.element))
+      .as_strided({halves, shape.tokens, shape.channels},
+                  {static_cast<int64_t>(shape.Bytes()) / element, shape.channels, 1},
+                  bytes.storage_offset() / element + static_cast<int64_t>(shape.DataOffset()) / element);
 }
 
-// A tensor over the mapping, which it keeps alive; a copy where its bytes are not aligned.
-at::Tensor TensorOver(const std::shared_ptr<const model::SafetensorsFile>& file, const model::TensorInfo& info,
-                      at::ScalarType type) {
-  void* bytes = const_cast<std::byte*>(file->Bytes(info).data());
-  const bool aligned = reinterpret_cast<uintptr_t>(bytes) % c10::elementSize(type) == 0;
-  if (info.size_bytes == 0) return at::empty(info.shape, type);
-  if (aligned)
-    return at::from_blob(
-        bytes, info.shape, [file](void*) {}, at::TensorOptions(type));
-  at::Tensor copy = at::empty(info.shape, type);
-  std::memcpy(copy.mutable_data_ptr(), bytes, info.size_bytes);
-  return copy;
-}
-
-absl::Status CheckMetadata(const model::SafetensorsFile& file, const BankOrigin& origin, int step) {
-  const std::pair<const char*, std::string> expected[] = {
-      {"format", kFormat},
-      {"version", kVersion},
-      {"character_key", HexOf(origin.character_key)},
-      {"step", std::to_string(step)},
-      {"identity_frames", std::to_string(origin.identity_frames)},
-      {"model", origin.model},
-  };
-  for (const auto& [key, value] : expected) {
-    const auto found = file.metadata().find(key);
-    const std::string is = found == file.metadata().end() ? "" : found->second;
-    if (is == value) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("identity bank ", file.name(), ": `", key, "` is \"", is, "\", this run needs \"", value, "\""));
-  }
-  return absl::OkStatus();
+// Their scales as [halves, tokens, 1].
+at::Tensor Scales(const at::Tensor& bytes, const PartShape& shape, int64_t halves) {
+  constexpr int64_t kScaleBytes = 2;
+  return bytes.view(at::kHalf).as_strided({halves, shape.tokens, 1},
+                                          {static_cast<int64_t>(shape.Bytes()) / kScaleBytes, 1, 1},
+                                          bytes.storage_offset() / kScaleBytes);
 }
 
 }  // namespace
 
-absl::Status WriteBankStep(base::Env& env, const std::string& path, const BankOrigin& origin, int step,
-                           const BankStep& entries) {
-  std::vector<model::TensorToWrite> tensors;
-  std::vector<at::Tensor> held;
-  for (const auto& [place, tensor] : entries) {
-    const at::Tensor host = tensor.to(at::kCPU).contiguous();
-    const std::optional<TensorType> type = FileType(host.scalar_type());
-    if (!type) return absl::InternalError("identity bank: a number format that bank files do not have");
-    held.push_back(host);
-    tensors.push_back({absl::StrCat(place.first, "/", place.second), *type, host.sizes().vec(),
-                       std::span(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes())});
-  }
-  return model::WriteSafetensors(env, path, tensors,
-                                 {{"format", kFormat},
-                                  {"version", kVersion},
-                                  {"character_key", HexOf(origin.character_key)},
-                                  {"step", std::to_string(step)},
-                                  {"identity_frames", std::to_string(origin.identity_frames)},
-                                  {"model", origin.model}});
+BankElement ElementOf(at::ScalarType computed) {
+  if (computed == at::kHalf) return BankElement::kFp16;
+  return computed == at::kBFloat16 ? BankElement::kBf16 : BankElement::kFp32;
 }
 
-absl::StatusOr<BankStep> ReadBankStep(const std::string& path, const BankOrigin& origin, int step, at::Device device,
-                                      at::ScalarType dtype) {
-  const absl::StatusOr<std::shared_ptr<const model::SafetensorsFile>> file = model::SafetensorsFile::Open(path);
-  if (!file.ok()) return file.status();
-  if (const absl::Status status = CheckMetadata(**file, origin, step); !status.ok()) return status;
-  BankStep entries;
-  for (const model::TensorInfo& info : (*file)->tensors()) {
-    const std::optional<std::pair<int64_t, int64_t>> place = ParseName(info.name);
-    const std::optional<at::ScalarType> type = TorchType(info.type);
-    const bool fits = place && type && info.shape.size() == 3 && place->first >= 0 && place->second >= 0 &&
-                      place->second < origin.identity_frames && (info.shape[0] == 1 || info.shape[0] == 2);
-    if (!fits) {
-      return absl::InvalidArgumentError(absl::StrCat("identity bank ", (*file)->name(), ": `", info.name,
-                                                     "` can't be an entry of ", origin.identity_frames,
-                                                     " identity frames"));
+PackedPart PackPart(const std::vector<at::Tensor>& tokens, BankElement element) {
+  PackedPart part;
+  part.shape = {.tokens = 0, .channels = tokens.front().size(1), .element = element};
+  for (const at::Tensor& of_frame : tokens) part.shape.tokens += of_frame.size(0);
+  // Zeros: padding is part of what files and their digests hold.
+  part.bytes = at::zeros({static_cast<int64_t>(part.shape.Bytes())}, tokens.front().options().dtype(at::kByte));
+  const at::Tensor elements = Elements(part.bytes, part.shape, 1).squeeze(0);
+  int64_t first = 0;
+  for (const at::Tensor& of_frame : tokens) {
+    const int64_t count = of_frame.size(0);
+    const at::Tensor to = elements.narrow(0, first, count);
+    if (element == BankElement::kInt8 && count > 0) {
+      const at::Tensor x = of_frame.to(at::kFloat);
+      const at::Tensor scale =
+          (x.abs().amax(1, /*keepdim=*/true) / kMostInt8).clamp(kLeastScale, kLargestFp16).to(at::kHalf);
+      Scales(part.bytes, part.shape, 1).squeeze(0).narrow(0, first, count).copy_(scale);
+      to.copy_((x / scale.to(at::kFloat)).round_().clamp_(-kMostInt8, kMostInt8));
+    } else {
+      to.copy_(of_frame);
     }
-    entries[*place] = TensorOver(*file, info, *type).to(device, dtype);
+    first += count;
   }
-  return entries;
+  return part;
 }
 
-absl::Status BankReader::Load(int64_t step) {
-  if (loaded_ == step) return absl::OkStatus();
-  if (const auto kept = kept_.find(step); kept != kept_.end()) {
-    current_ = kept->second;
-    loaded_ = step;
-    return absl::OkStatus();
-  }
-  current_.clear();  // before the next one comes: two steps never share the device's memory
-  loaded_ = -1;
-  if (step < static_cast<int64_t>(files_.size()) && !files_[step].empty()) {
-    absl::StatusOr<BankStep> entries = ReadBankStep(files_[step], origin_, static_cast<int>(step), device_, dtype_);
-    if (!entries.ok()) return entries.status();
-    current_ = *std::move(entries);
-  }
-  if (resident_) kept_[step] = current_;
-  loaded_ = step;
-  return absl::OkStatus();
+at::Tensor UnpackParts(const at::Tensor& bytes, const PartShape& shape, int64_t halves, at::ScalarType dtype) {
+  const at::Tensor elements = Elements(bytes, shape, halves);
+  if (shape.element != BankElement::kInt8) return elements.to(dtype);
+  // int8 x fp16 would give fp16: the scale's format decides.
+  return elements * Scales(bytes, shape, halves).to(dtype);
 }
 
 }  // namespace storyfarm::identity

@@ -1,8 +1,8 @@
-// The identity bank: hidden states of a character's identity frames, one file a denoising step.
+// The identity bank: hidden states of a character's identity frames. Tensors on one side, bytes of files on the other.
 //
-// A file is safetensors: entry "{layer}/{i}" is [halves, k, C], the kept tokens of identity frame i at the input of
-// that layer's self-attention, as computed (F32, F16 or BF16). Halves: unconditional then conditional; one where
-// guidance is off. Metadata: format "storyfarm-bank", version "1", character_key (hex), step, identity_frames, model.
+//   kept tokens --PackPart--> bytes --BankWriter (bank_writer.h)--> one file a step (bank_file.h)
+//                                                                       |
+//   tokens as keys <--UnpackParts-- bytes on the device <--BankReader-- BankRing (bank_ring.h)
 #ifndef STORYFARM_PIPELINE_IDENTITY_BANK_H_
 #define STORYFARM_PIPELINE_IDENTITY_BANK_H_
 
@@ -10,60 +10,76 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pipeline/base/env.h"
-#include "pipeline/identity/draws.h"
+#include "pipeline/device/device.h"
+#include "pipeline/identity/bank_file.h"
+#include "pipeline/identity/bank_ring.h"
 
 namespace storyfarm::identity {
 
-// (layer, identity frame) -> [halves, k, C].
-using BankStep = std::map<std::pair<int64_t, int64_t>, at::Tensor>;
+// The element that holds what is computed in fp32, fp16 or bf16 as it is.
+BankElement ElementOf(at::ScalarType computed);
 
-// What ties a bank to the run that made it.
-struct BankOrigin {
-  CharacterKey character_key{};
-  int identity_frames = 0;
-  std::string model;  // digest in hex, or empty where nobody knows it
+// The bytes of a part, uint8 [shape.Bytes()] on the tokens' device. `tokens`: [k, C], a tensor for each identity frame.
+// Int8: q = round(x / scale), scale = the token's largest |x| / 127 as fp16, so that |x - q scale| <= scale / 2 but for
+// what fp16 can't hold.
+struct PackedPart {
+  PartShape shape;
+  at::Tensor bytes;
 };
+PackedPart PackPart(const std::vector<at::Tensor>& tokens, BankElement element);
 
-// Durable once OK. Tensors may be on any device.
-absl::Status WriteBankStep(base::Env& env, const std::string& path, const BankOrigin& origin, int step,
-                           const BankStep& entries);
+// The tokens of `halves` parts that lie one behind the other: [halves, tokens, C] in `dtype`. A view of `bytes` where
+// that is their own format.
+at::Tensor UnpackParts(const at::Tensor& bytes, const PartShape& shape, int64_t halves, at::ScalarType dtype);
 
-// Reads one step. On the CPU entries stay memory-mapped where file and `dtype` agree. INVALID_ARGUMENT or DATA_LOSS
-// names the file and what does not fit: another character, step, model or number of identity frames, a name or shape
-// that no entry can have.
-absl::StatusOr<BankStep> ReadBankStep(const std::string& path, const BankOrigin& origin, int step, at::Device device,
-                                      at::ScalarType dtype);
-
-// A character's bank as a pass reads it: one step at a time, or all of it on the device.
+// A stored bank, as one pass after the other reads it.
 class BankReader {
  public:
-  // `files`: step s is files[s]; empty: that step holds nothing. `resident`: steps stay on the device once read.
-  BankReader(BankOrigin origin, std::vector<std::string> files, at::Device device, at::ScalarType dtype, bool resident)
-      : origin_(std::move(origin)), files_(std::move(files)), device_(device), dtype_(dtype), resident_(resident) {}
+  struct Options {
+    BankOrigin origin;
+    ChunkPath path_of;
+    int64_t halves = 2;                    // of the run
+    std::vector<std::string> layer_names;  // UNet::self_attention_layers
+    at::ScalarType dtype = at::kFloat;     // that tokens are given in
+    int ring_layers = 4;                   // slots of the ring, at least 1
+    bool resident = false;                 // what was read once stays on the device, packed
+  };
+  // `env` and `device` outlive this.
+  BankReader(base::Env& env, device::Device& device, Options options);
+  ~BankReader();
 
-  // Makes `step` current; releases the one before unless resident.
-  absl::Status Load(int64_t step);
-  // Of the current step.
-  const BankStep& entries() const { return current_; }
-  int identity_frames() const { return origin_.identity_frames; }
-  size_t steps() const { return files_.size(); }
+  // Begins a pass: what it will ask for, in order. Reading ahead starts at once.
+  void BeginPass(std::vector<BankLoad> loads);
+  // The next of the loads: [halves, tokens, C]. Valid until Done or the next Tokens. Errors as BankRing::Next; and what
+  // torch throws.
+  absl::StatusOr<at::Tensor> Tokens(const BankLoad& load);
+  // What Tokens gave is used: its slot may be filled again.
+  void Done();
 
  private:
-  BankOrigin origin_;
-  std::vector<std::string> files_;
-  at::Device device_;
-  at::ScalarType dtype_;
-  bool resident_;
-  int64_t loaded_ = -1;
-  BankStep current_;
-  std::map<int64_t, BankStep> kept_;
+  class Slot;
+  struct Kept {
+    PartShape shape;
+    at::Tensor bytes;
+  };
+  using Place = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+  static Place PlaceOf(const BankLoad& load) { return {load.step, load.layer, load.first_half, load.halves}; }
+
+  base::Env& env_;
+  Options options_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::unique_ptr<BankRing> ring_;  // after slots_: its threads end first
+  Slot* current_ = nullptr;         // received and not released
+  int threads_;
+  std::map<Place, Kept> kept_;
 };
 
 }  // namespace storyfarm::identity

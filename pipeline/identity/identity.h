@@ -4,8 +4,14 @@
 //   DrawSource (draws.h, draws_file.h)        which gates are open, which tokens are kept
 //        |
 //        v
-//   WritePass --BankStep--> WriteBankStep --> one file a step --> BankReader --> ReadPass
-//   (identity frames together)        (bank.h)                          (every other panel by itself)
+//   WritePass ----------> BankWriter ------> one file a step -----> BankReader ------> ReadPass
+//   (identity frames      (bank_writer.h:    (bank_file.h: packed,  (bank.h, and      (every other panel
+//    together)             beside the run)    checked layer by       bank_ring.h:      by itself)
+//                                             layer)                 ahead of the run)
+//
+// A bank holds exactly the tokens that somebody reads: those kept of each identity frame, in layers whose gate is open
+// in that step (all layers, where a draws file may give readers other gates). Banks are never whole in memory, unless a
+// plan says so: what is being written waits in a short queue, what will be read is fetched into a ring of a few layers.
 //
 // Both passes are hooks of the UNet's up blocks (sdxl/attention.h). attend(q, kv) is the layer's own attention:
 //   write, gate open:  y_i = attend(x_i, [x_j[S_j] for j != i ascending, then x_i])
@@ -27,6 +33,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pipeline/identity/bank.h"
+#include "pipeline/identity/bank_writer.h"
 #include "pipeline/identity/draws.h"
 #include "pipeline/sdxl/attention.h"
 
@@ -48,13 +55,16 @@ struct Halves {
 // What a denoising loop tells either pass. Not thread-safe.
 class Pass : public sdxl::SelfAttentionHook {
  public:
-  // Before the UNet calls of a step, which take every half once.
+  // Before the UNet calls of a step, which take every half once, the unconditional one first.
   virtual absl::Status BeginStep(int64_t step) = 0;
   // Before each UNet call.
   void BeginCall(Halves halves) { halves_ = halves; }
+  // OK, or why a layer of some call so far could not attend: then that call's result is of no use. Final.
+  const absl::Status& failure() const { return failure_; }
 
  protected:
   Halves halves_;
+  absl::Status failure_;
 };
 
 // A character's write pass.
@@ -63,22 +73,29 @@ class WritePass final : public Pass {
   struct Options {
     CharacterName character;
     int64_t identity_frames = 1;
-    int64_t halves = 2;       // 1 where guidance is off
-    std::vector<Grid> grids;  // GridsOf
-    bool keep_bank = true;    // false: nobody reads it
+    std::vector<Grid> grids;       // GridsOf
+    BankWriter* writer = nullptr;  // outlives this; null: nobody reads the bank
+    BankElement element = BankElement::kFp32;
   };
   // `draws` outlives this. Fails where the draws do.
   static absl::StatusOr<std::unique_ptr<WritePass>> Create(Options options, DrawSource* draws, at::Device device);
 
   // Fails where the draws do.
   absl::Status BeginStep(int64_t step) override;
+  // Hands what somebody may read of the layer to the writer.
   at::Tensor Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) override;
-  // What the step's calls left, in host memory: entries that somebody may read.
-  BankStep TakeStep();
+
+  // Attend in two sweeps, for frames that run one at a time in lock step. `xs`: of every frame, [halves of the call, N,
+  // C], at one site. Gather takes what frames attend to of each other and hands it to the writer; AttendFrame then
+  // computes y of frame `frame`, whose x it is given again.
+  void Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs);
+  at::Tensor AttendFrame(const sdxl::SelfAttentionSite& site, int64_t frame, const at::Tensor& x) const;
 
  private:
   WritePass(Options options, DrawSource* draws, GateTable gates, at::Device device);
   bool Keeps(int64_t layer) const;
+  // Hands kept_ to the writer.
+  absl::Status Keep(int64_t layer);
 
   Options options_;
   DrawSource* draws_;
@@ -86,7 +103,7 @@ class WritePass final : public Pass {
   at::Device device_;
   int64_t step_ = 0;
   std::map<Grid, std::vector<at::Tensor>> tokens_;  // of the step: int64 indices of each identity frame
-  std::map<std::pair<int64_t, int64_t>, std::vector<at::Tensor>> kept_;  // half by half
+  std::vector<at::Tensor> kept_;                    // of the site: [halves of the call, k, C] of each frame
 };
 
 // The read pass of several frames in one UNet call.
@@ -96,14 +113,17 @@ class ReadPass final : public Pass {
     FrameName name;
     std::vector<BankReader*> banks;  // of its characters, in order of definition; none: plain attention
   };
-  // `frames`: in the order of the batch. Banks and draws outlive this.
-  static absl::StatusOr<std::unique_ptr<ReadPass>> Create(std::vector<Frame> frames, int64_t halves,
-                                                          std::vector<sdxl::SelfAttentionLayer> layers,
-                                                          DrawSource* draws);
+  struct Options {
+    std::vector<Frame> frames;  // in the order of the batch; banks outlive the pass
+    int64_t halves = 2;         // 1 where guidance is off
+    bool halves_batched = true;
+    std::vector<sdxl::SelfAttentionLayer> layers;
+  };
+  // Begins to read the banks ahead. `draws` outlives this. Fails where the draws do.
+  static absl::StatusOr<std::unique_ptr<ReadPass>> Create(Options options, DrawSource* draws);
 
-  // Loads the step of every bank that is read; INVALID_ARGUMENT where an entry that an
-  // open gate needs is missing or has another shape than the layer's.
   absl::Status BeginStep(int64_t step) override;
+  // What a bank can't give (BankReader::Tokens) becomes the pass's failure.
   at::Tensor Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) override;
 
  private:
@@ -112,16 +132,18 @@ class ReadPass final : public Pass {
     std::vector<int64_t> frames;  // positions in the batch
     std::vector<BankReader*> banks;
   };
-  ReadPass(std::vector<Frame> frames, int64_t halves, std::vector<sdxl::SelfAttentionLayer> layers)
-      : frames_(std::move(frames)), halves_of_pass_(halves), layers_(std::move(layers)) {}
-  absl::Status CheckEntries(int64_t step, const Frame& frame, const GateTable& gates) const;
-  std::vector<Group> GroupsAt(int64_t layer) const;
-  at::Tensor AttendGroup(const sdxl::SelfAttentionSite& site, const at::Tensor& x,
-                         const std::vector<BankReader*>& banks) const;
+  using TokensOfBanks = std::map<BankReader*, at::Tensor>;
 
-  std::vector<Frame> frames_;
-  int64_t halves_of_pass_;
-  std::vector<sdxl::SelfAttentionLayer> layers_;
+  explicit ReadPass(Options options) : options_(std::move(options)) {}
+  bool Reads(size_t frame, int64_t step, int64_t layer) const;
+  // In which order the pass asks a bank.
+  std::vector<BankLoad> LoadsOf(BankReader* bank) const;
+  std::vector<Group> GroupsAt(int64_t layer) const;
+  absl::StatusOr<TokensOfBanks> TokensAt(const sdxl::SelfAttentionSite& site, const std::vector<Group>& groups) const;
+  at::Tensor AttendGroup(const sdxl::SelfAttentionSite& site, const at::Tensor& x,
+                         const std::vector<at::Tensor>& tokens) const;
+
+  Options options_;
   std::vector<GateTable> gates_;  // of each frame
   int64_t step_ = 0;
 };

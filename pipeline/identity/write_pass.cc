@@ -16,7 +16,6 @@ absl::StatusOr<std::unique_ptr<WritePass>> WritePass::Create(Options options, Dr
 absl::Status WritePass::BeginStep(int64_t step) {
   step_ = step;
   tokens_.clear();
-  kept_.clear();
   for (const Grid grid : DistinctGrids(options_.grids)) {
     std::vector<at::Tensor>& of_frames = tokens_[grid];
     for (int64_t i = 0; i < options_.identity_frames; ++i) {
@@ -30,42 +29,59 @@ absl::Status WritePass::BeginStep(int64_t step) {
 }
 
 bool WritePass::Keeps(int64_t layer) const {
-  return options_.keep_bank && (draws_->gates_may_differ() || gates_.Open(step_, layer));
+  return options_.writer != nullptr && (draws_->gates_may_differ() || gates_.Open(step_, layer));
+}
+
+absl::Status WritePass::Keep(int64_t layer) {
+  for (int64_t h = 0; h < halves_.count; ++h) {
+    std::vector<at::Tensor> of_half;
+    for (const at::Tensor& of_frame : kept_) of_half.push_back(of_frame.select(0, h));
+    PackedPart packed = PackPart(of_half, options_.element);
+    // Held by the host at once: a small device has no room for what waits to be written.
+    const auto host = std::make_shared<const at::Tensor>(packed.bytes.to(at::kCPU));
+    const auto* bytes = static_cast<const std::byte*>(host->const_data_ptr());
+    absl::Status put = options_.writer->Put({.layer = layer,
+                                             .half = halves_.first + h,
+                                             .shape = packed.shape,
+                                             .bytes = {bytes, static_cast<size_t>(host->numel())},
+                                             .owner = host});
+    if (!put.ok()) return put;
+  }
+  return absl::OkStatus();
+}
+
+void WritePass::Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs) {
+  kept_.clear();
+  const bool keeps = Keeps(site.layer);
+  if (!failure_.ok() || (!gates_.Open(step_, site.layer) && !keeps)) return;
+  const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
+  for (size_t i = 0; i < xs.size(); ++i) kept_.push_back(xs[i].index_select(1, tokens[i]));
+  if (keeps) failure_ = Keep(site.layer);
+}
+
+at::Tensor WritePass::AttendFrame(const sdxl::SelfAttentionSite& site, int64_t frame, const at::Tensor& x) const {
+  if (!failure_.ok()) return x;
+  if (!gates_.Open(step_, site.layer) || options_.identity_frames == 1) return site.attention.Attend(x, x);
+  std::vector<at::Tensor> attended;
+  for (int64_t j = 0; j < options_.identity_frames; ++j) {
+    if (j != frame) attended.push_back(kept_[static_cast<size_t>(j)]);
+  }
+  attended.push_back(x);
+  return site.attention.Attend(x, at::cat(attended, 1));
 }
 
 at::Tensor WritePass::Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) {
   const int64_t frames = options_.identity_frames;
-  const bool open = gates_.Open(step_, site.layer), keeps = Keeps(site.layer);
-  if (!open && !keeps) return site.attention.Attend(x, x);
-
-  const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
   const at::Tensor by_frame = x.view({halves_.count, frames, x.size(1), x.size(2)});
-  std::vector<at::Tensor> kept;
-  for (int64_t i = 0; i < frames; ++i) {
-    kept.push_back(by_frame.select(1, i).index_select(1, tokens[i]));
-    // Held by the host at once: a step's entries of all layers would not fit a small device beside the UNet.
-    if (keeps) kept_[{site.layer, i}].push_back(kept.back().to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
-  }
-  if (!open || frames == 1) return site.attention.Attend(x, x);
-
+  std::vector<at::Tensor> xs;
+  for (int64_t i = 0; i < frames; ++i) xs.push_back(by_frame.select(1, i));
+  Gather(site, xs);
+  if (!failure_.ok()) return x;
+  if (!gates_.Open(step_, site.layer) || frames == 1) return site.attention.Attend(x, x);
   at::Tensor y = at::empty_like(by_frame);
-  for (int64_t i = 0; i < frames; ++i) {
-    const at::Tensor own = by_frame.select(1, i);
-    std::vector<at::Tensor> attended;
-    for (int64_t j = 0; j < frames; ++j) {
-      if (j != i) attended.push_back(kept[j]);
-    }
-    attended.push_back(own);
-    y.select(1, i).copy_(site.attention.Attend(own, at::cat(attended, 1)));
-  }
-  return y.view(x.sizes());
-}
-
-BankStep WritePass::TakeStep() {
-  BankStep entries;
-  for (const auto& [place, halves] : kept_) entries[place] = halves.size() == 1 ? halves[0] : at::cat(halves, 0);
+  for (int64_t i = 0; i < frames; ++i) y.select(1, i).copy_(AttendFrame(site, i, xs[static_cast<size_t>(i)]));
   kept_.clear();
-  return entries;
+  return y.view(x.sizes());
 }
 
 }  // namespace storyfarm::identity

@@ -20,6 +20,11 @@ bool IsFloat(TensorType type) {
   return type == TensorType::kF16 || type == TensorType::kBF16 || type == TensorType::kF32 || type == TensorType::kF64;
 }
 
+// No render loads it.
+bool IsOfVaeEncoder(std::string_view component, std::string_view tensor) {
+  return component == "vae" && (tensor.starts_with("encoder.") || tensor.starts_with("quant_conv."));
+}
+
 absl::StatusOr<WeightCount> CountWeights(const ModelFolder& model, std::string_view component) {
   absl::StatusOr<std::vector<std::shared_ptr<const SafetensorsFile>>> files = model.OpenWeights(component);
   if (!files.ok()) return files.status();
@@ -28,7 +33,7 @@ absl::StatusOr<WeightCount> CountWeights(const ModelFolder& model, std::string_v
   for (const auto& file : *files) {
     count.file_bytes += file->mapping().bytes().size();
     for (const TensorInfo& tensor : file->tensors()) {
-      if (!IsFloat(tensor.type)) continue;
+      if (!IsFloat(tensor.type) || IsOfVaeEncoder(component, tensor.name)) continue;
       count.parameters += tensor.elements();
       count.largest = std::max(count.largest, tensor.elements());
       by_type[tensor.type] += tensor.elements();

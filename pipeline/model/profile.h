@@ -25,7 +25,7 @@ struct UNetLevelProfile {
 struct ModelProfile {
   uint64_t text_encoder_parameters = 0;  // both encoders
   uint64_t unet_parameters = 0;
-  uint64_t vae_parameters = 0;  // decoder and encoder
+  uint64_t vae_parameters = 0;  // of what decodes
   uint64_t largest_tensor_parameters = 0;
   TensorType stored_type = TensorType::kF32;  // of most of the UNet's parameters: kF32, kF16 or kBF16
   uint32_t vae_scale_factor = 8;              // pixels a latent's edge

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pipeline/plan/vae_cost.h"
+
 namespace storyfarm::plan {
 namespace {
 
@@ -28,13 +30,16 @@ constexpr double kResnetWidths = 3;  // input, its norm, its activation
 // Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
 constexpr double kScoreBytes = 8;
 
-// Share of a tile that overlaps its neighbours and is computed again.
-constexpr double kTileOverlap = 0.25;
-
 // Weights read again by a group that releases its text encoders: from the page cache, where no rate was measured.
 constexpr double kReloadBytesPerSecond = 1.5e9;
-// Identity state read from files, likewise.
+// Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
+// Parts of a bank that a write pass holds: those that wait to be written, the one that is, and the one being packed
+// (identity/bank_writer.h).
+constexpr double kPartsInWriting = 4;
+// A ring of two slots reads one layer while the other is used: time that a hesitating read takes is not made up for.
+constexpr uint32_t kShallowRing = 2;
+constexpr double kShallowRingStall = 0.05;  // of the shorter of reading and computing
 
 double LatentWidth(const ModelProfile& model, const GroupShape& shape) {
   return static_cast<double>(shape.width()) / model.vae_scale_factor();
@@ -63,6 +68,38 @@ double IdentityTokens(const ModelProfile& model, const GroupShape& shape, int le
   if (shape.identity_frames() == 0 || model.levels(level).csa_layers() == 0) return 0;
   const double others = shape.identity_pass() ? shape.identity_frames() - 1 : shape.identity_frames();
   return others * TokenRate(model, shape, level) * Tokens(model, shape, model.levels(level));
+}
+
+// Tokens that a layer's entry has: those kept of all identity frames.
+double BankTokens(const ModelProfile& model, const GroupShape& shape, int level) {
+  if (model.levels(level).csa_layers() == 0) return 0;
+  return shape.identity_frames() *
+         std::round(TokenRate(model, shape, level) * Tokens(model, shape, model.levels(level)));
+}
+
+// Bytes of one layer and guidance half, as stored.
+double BankLayerBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int level) {
+  constexpr double kScaleBytes = 2;
+  const double channels = model.levels(level).channels();
+  const double token = plan.bank_dtype() == farm::v1::BANK_INT8
+                           ? channels + kScaleBytes
+                           : channels * static_cast<double>(DtypeBytes(plan.dtype()));
+  return BankTokens(model, shape, level) * token;
+}
+
+// What reading or writing the bank beside the UNet adds to its time. `batch_seconds`: of all steps of one batch.
+double BankStallSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
+                        const MemoryPlan& plan, double batch_seconds) {
+  if (plan.bank() == farm::v1::BANK_NONE) return 0;
+  const double measured =
+      static_cast<double>(shape.identity_pass() ? device.disk_write_bytes_per_s() : device.disk_read_bytes_per_s());
+  const double bank_seconds = shape.steps() * static_cast<double>(BankStepBytes(model, shape, plan)) /
+                              (measured > 0 ? measured : kBankBytesPerSecond);
+  double stall = std::max(0.0, bank_seconds - batch_seconds);
+  if (shape.identity_pass()) return stall;
+  if (plan.ring_layers() <= kShallowRing) stall += kShallowRingStall * std::min(bank_seconds, batch_seconds);
+  const bool once = plan.bank() == farm::v1::BANK_DEVICE;
+  return stall * (once ? 1 : std::ceil(static_cast<double>(shape.frames()) / std::max(1u, plan.batch())));
 }
 
 double SkipElements(const ModelProfile& model, const GroupShape& shape) {
@@ -107,32 +144,22 @@ double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, cons
   return widest;
 }
 
-double VaeTilePixels(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
-  double width = LatentWidth(model, shape);
-  double height = LatentHeight(model, shape);
-  if (plan.vae_tile() > 0) {
-    width = std::min<double>(width, plan.vae_tile());
-    height = std::min<double>(height, plan.vae_tile());
+// Activations of a write pass whose frames run one at a time, one guidance half after the other: what each frame keeps
+// while others run, what they take of each other, and one pass at its widest.
+double LockStepBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  constexpr double kHeldWidths = 3;  // around an attention: the transformer's input, its tokens, their norm
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
+  double held = 0;
+  double gathered = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const double channels = model.levels(i).channels();
+    if (model.levels(i).csa_layers() > 0) {
+      held = std::max(held, kHeldWidths * channels * Tokens(model, shape, model.levels(i)));
+    }
+    gathered = std::max(gathered, channels * BankTokens(model, shape, i));
   }
-  return width * height * model.vae_scale_factor() * model.vae_scale_factor();
-}
-
-double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
-  const double element = static_cast<double>(DtypeBytes(plan.vae_dtype()));
-  const double pixels = VaeTilePixels(model, shape, plan);
-  double widest = 0;
-  double area = 1;  // of a level's grid, in pixels of the picture
-  for (int i = 0; i < model.vae_channels_size(); ++i) {
-    const int above = std::min(i + 1, model.vae_channels_size() - 1);
-    widest = std::max(widest, kResnetWidths * model.vae_channels(above) * pixels / area * element);
-    area *= 4;
-  }
-  if (TraitsOf(plan.backend()).attention_materialises_scores) {
-    const double tokens = pixels / (static_cast<double>(model.vae_scale_factor()) * model.vae_scale_factor());
-    widest = std::max(widest, tokens * tokens * kScoreBytes);
-  }
-  // The picture itself, kept in fp32 while tiles are blended into it.
-  return widest + 3.0 * shape.width() * shape.height() * 4;
+  return (shape.frames() * (SkipElements(model, shape) + held) + gathered) * element +
+         WidestPointBytes(model, shape, plan);
 }
 
 double ResnetFlop(double in, double out, double tokens) { return 2.0 * 9 * (in * out + out * out) * tokens; }
@@ -204,16 +231,33 @@ uint32_t PassesInCall(const GroupShape& shape, const MemoryPlan& plan) {
   return plan.batch() * halves;
 }
 
-uint64_t BankStepBytes(const ModelProfile& model, const GroupShape& shape, Dtype dtype) {
-  if (shape.identity_frames() == 0) return 0;
-  const double halves = shape.guidance() ? 2 : 1;
-  double elements = 0;
+uint64_t BankStepBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  double bytes = 0;
   for (int i = 0; i < model.levels_size(); ++i) {
-    const UnetLevel& level = model.levels(i);
-    elements += level.csa_layers() * static_cast<double>(level.channels()) *
-                std::round(TokenRate(model, shape, i) * Tokens(model, shape, level));
+    bytes += model.levels(i).csa_layers() * BankLayerBytes(model, shape, plan, i);
   }
-  return static_cast<uint64_t>(elements * halves * shape.identity_frames()) * DtypeBytes(dtype);
+  return static_cast<uint64_t>(bytes * (shape.guidance() ? 2 : 1));
+}
+
+uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  if (plan.bank() == farm::v1::BANK_NONE) return 0;
+  double layer = 0;     // of one half, as stored
+  double unpacked = 0;  // likewise, as attended to
+  for (int i = 0; i < model.levels_size(); ++i) {
+    layer = std::max(layer, BankLayerBytes(model, shape, plan, i));
+    unpacked = std::max(unpacked, BankTokens(model, shape, i) * model.levels(i).channels() *
+                                      static_cast<double>(DtypeBytes(plan.dtype())));
+  }
+  if (shape.identity_pass()) return static_cast<uint64_t>(kPartsInWriting * layer);
+  const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
+  // CUDA's slots lie in page-locked host memory and on the device.
+  const double copies = plan.backend() == farm::v1::CPU ? 1 : 2;
+  double held = plan.ring_layers() * layer * halves * copies;
+  if (plan.bank_dtype() == farm::v1::BANK_INT8) held += unpacked * halves;
+  if (plan.bank() == farm::v1::BANK_DEVICE) {
+    held += static_cast<double>(BankStepBytes(model, shape, plan)) * shape.steps();
+  }
+  return static_cast<uint64_t>(held);
 }
 
 uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
@@ -226,13 +270,13 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
 
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
-  unet_phase +=
-      PassesInCall(shape, plan) * (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
-  if (plan.bank() == farm::v1::BANK_STEP) unet_phase += BankStepBytes(model, shape, plan.dtype());
-  if (plan.bank() == farm::v1::BANK_DEVICE) {
-    unet_phase += static_cast<double>(BankStepBytes(model, shape, plan.dtype())) * shape.steps();
-  }
-  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan) : 0;
+  unet_phase += plan.lock_step()
+                    ? LockStepBytes(model, shape, plan)
+                    : PassesInCall(shape, plan) *
+                          (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
+  unet_phase += static_cast<double>(BankHeldBytes(model, shape, plan));
+  const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
+  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, materialises) : 0;
 
   double peak = resident + std::max(unet_phase, vae_phase);
   // Text encoders in phases come and go before the UNet's weights arrive.
@@ -249,24 +293,6 @@ double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
   return flop * 1e-12;
 }
 
-double VaeDecodeTflop(const ModelProfile& model, const GroupShape& shape) {
-  const double pixels = static_cast<double>(shape.width()) * shape.height();
-  double flop = 0;
-  double area = 1;
-  const int levels = model.vae_channels_size();
-  for (int i = 0; i < levels; ++i) {
-    const double tokens = pixels / area;
-    const double own = model.vae_channels(i);
-    const double below = model.vae_channels(std::min(i + 1, levels - 1));
-    // SDXL's decoder: three resnets a level, of which the first changes the width; an upsampler into each finer level.
-    flop += ResnetFlop(below, own, tokens) + 2 * ResnetFlop(own, own, tokens);
-    if (i > 0) flop += 18 * own * own * tokens * 4;
-    if (i + 1 == levels) flop += 2 * ResnetFlop(own, own, tokens) + 4 * tokens * tokens * own;
-    area *= 4;
-  }
-  return flop * 1e-12;
-}
-
 double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
                     const MemoryPlan& plan) {
   const BackendTraits traits = TraitsOf(plan.backend());
@@ -278,20 +304,15 @@ double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const
   const double frames = shape.frames();
   const double batches = std::ceil(frames / std::max(1u, plan.batch()));
   const double halves = shape.guidance() ? 2 : 1;
-  const double calls = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
+  const double calls =
+      batches * shape.steps() * (plan.guidance_batched() ? 1 : halves) * (plan.lock_step() ? frames : 1);
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
   double seconds = calls * traits.call_seconds + work / tflops;
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
-  if (plan.bank() != farm::v1::BANK_NONE) {
-    const double rate = device.disk_read_bytes_per_s() > 0 ? device.disk_read_bytes_per_s() : kBankBytesPerSecond;
-    const double times = plan.bank() == farm::v1::BANK_DEVICE || shape.identity_pass() ? 1 : batches;
-    seconds += times * shape.steps() * BankStepBytes(model, shape, plan.dtype()) / rate;
-  }
+  seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);
   if (shape.decode()) {
-    const bool tiled = VaeTilePixels(model, shape, plan) < static_cast<double>(shape.width()) * shape.height();
-    const double overlap = tiled ? 1 / ((1 - kTileOverlap) * (1 - kTileOverlap)) : 1;
     const double width = plan.vae_dtype() == plan.dtype() ? 1 : 4;  // fp32 without tensor cores
-    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape) * overlap * width / tflops);
+    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape, plan.vae_tile()) * width / tflops);
   }
   if (plan.text_encoders_in_phases()) {
     const double rate = device.host_to_device_bytes_per_s() > 0

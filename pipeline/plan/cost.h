@@ -1,8 +1,10 @@
 // What a group costs in bytes and seconds under a given plan: arithmetic over shapes, nothing measured here.
 //
 // Peak = framework + weights on the device + max(text phase, UNet phase, VAE phase), where
-//   UNet phase = latents + bank of one step + passes in one call x (skips + max(feed-forward, attention, resnet)),
-//   VAE phase  = the decoder's widest resnet over the tile, twice that in fp32.
+//   UNet phase = latents + bank on its way + passes in one call x (skips + max(feed-forward, attention, resnet)),
+//   bank on its way = a ring of layers (reading; with all of the bank, where it stays on the device), or the parts that
+//   wait to be written (writing),
+//   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
 // liveness of SDXL's operators at 1024 x 1024: UNet activations 166 MB a pass, VAE decode 1611 MB in fp16.
 #ifndef STORYFARM_PIPELINE_PLAN_COST_H_
@@ -32,16 +34,19 @@ BackendTraits TraitsOf(farm::v1::Backend backend);
 // Passes through the UNet in one call: frames of the batch x guidance halves, where these are batched.
 uint32_t PassesInCall(const farm::v1::GroupShape& shape, const farm::v1::MemoryPlan& plan);
 
-// Identity state of one denoising step: every CSA layer, both guidance halves, all identity frames.
-uint64_t BankStepBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape, farm::v1::Dtype dtype);
+// Identity state of one denoising step, as stored: every CSA layer, both guidance halves, all identity frames.
+uint64_t BankStepBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
+                       const farm::v1::MemoryPlan& plan);
+// What a plan keeps of the bank in memory, device and host together: of one call's halves, in the UNet phase.
+uint64_t BankHeldBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
+                       const farm::v1::MemoryPlan& plan);
 
 // Device memory (of the process, where memory is unified) at the group's peak.
 uint64_t PeakBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
                    const farm::v1::MemoryPlan& plan);
 
-// TFLOP of one frame's pass through the UNet (one guidance half), identity state counted; of decoding one frame.
+// TFLOP of one frame's pass through the UNet (one guidance half), identity state counted.
 double UNetTflop(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape);
-double VaeDecodeTflop(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape);
 
 // Seconds for the whole group on this device, first loading of the model excluded.
 double GroupSeconds(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,

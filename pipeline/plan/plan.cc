@@ -28,13 +28,16 @@ constexpr uint64_t kSharedReserveShare = 20;
 constexpr uint64_t kSharedReserveLeastBytes = 128'000'000;
 constexpr uint64_t kSharedReserveMostBytes = 1'000'000'000;
 
-// Tiles of the VAE in latents, 0 for the whole picture. Below 32 the blended borders show.
-constexpr uint32_t kTiles[] = {0, 64, 32};
-// One tile for every machine: 64 latents take 0.4 GB in fp16 and cost little.
-constexpr uint32_t kReproducibleTile = 64;
+// Tiles of the VAE in latents, 0 for the whole picture. Below 16 memory hardly falls, and most of a tile is halo.
+constexpr uint32_t kTiles[] = {0, 64, 32, 16};
+// One tile for every machine: SDXL's 1024 x 1024 in fp32 then takes 0.5 GB, and less saves little.
+constexpr uint32_t kReproducibleTile = 32;
 // Queries at a time where scores are materialised. At 256 they take less than the feed-forward does.
 constexpr uint32_t kChunks[] = {0, 4096, 1024, 256};
 constexpr uint32_t kReproducibleChunk = 1024;
+
+// Layers of a bank on their way at once. More than four gained nothing; two are the fewest that read beside computing.
+constexpr uint32_t kRings[] = {4, 2};
 
 // A learned need may be off by what others held at the time; beyond four times it would only refuse everything.
 constexpr double kMostLearnedRatio = 4.0;
@@ -61,17 +64,28 @@ MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const
   plan.set_weights(farm::v1::RESIDENT);
   const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
   plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
+  // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
+  // than the format itself does (tools/bench/bank_fidelity).
+  plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
   plan.set_threads(shape.reproducible() && device.backend() == farm::v1::CPU ? 1 : 0);
   return plan;
 }
 
 struct Choices {
   std::vector<uint32_t> batches;
-  std::vector<bool> guidance_batched;
+  struct Halves {
+    bool guidance_batched;
+    bool lock_step;
+  };
+  std::vector<Halves> halves;
   std::vector<uint32_t> chunks;
   std::vector<uint32_t> tiles;
   std::vector<bool> phases;
-  std::vector<farm::v1::BankPlacement> banks;
+  struct Bank {
+    farm::v1::BankPlacement placement;
+    uint32_t ring_layers;
+  };
+  std::vector<Bank> banks;
 };
 
 std::vector<uint32_t> Batches(const DeviceReport& device, const GroupShape& shape) {
@@ -101,8 +115,9 @@ std::vector<uint32_t> Tiles(const ModelProfile& model, const GroupShape& shape) 
 Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
   Choices choices;
   choices.batches = Batches(device, shape);
-  choices.guidance_batched = {true};
-  if (shape.guidance() && !shape.reproducible()) choices.guidance_batched.push_back(false);
+  choices.halves = {{true, false}};
+  if (shape.guidance() && !shape.reproducible()) choices.halves.push_back({false, false});
+  if (shape.identity_pass() && shape.frames() > 1 && !shape.reproducible()) choices.halves.push_back({false, true});
   choices.chunks = {0};
   if (TraitsOf(device.backend()).attention_materialises_scores) {
     choices.chunks.assign(std::begin(kChunks), std::end(kChunks));
@@ -110,8 +125,16 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   }
   choices.tiles = Tiles(model, shape);
   choices.phases = {false, true};
-  choices.banks = {shape.identity_frames() > 0 ? farm::v1::BANK_STEP : farm::v1::BANK_NONE};
-  if (shape.identity_frames() > 0 && !shape.identity_pass()) choices.banks.push_back(farm::v1::BANK_DEVICE);
+  if (shape.identity_frames() == 0) {
+    choices.banks = {{farm::v1::BANK_NONE, 0}};
+  } else if (shape.identity_pass()) {
+    choices.banks = {{farm::v1::BANK_STREAMED, 0}};
+  } else {
+    for (const uint32_t ring : kRings) {
+      choices.banks.push_back({farm::v1::BANK_STREAMED, ring});
+      choices.banks.push_back({farm::v1::BANK_DEVICE, ring});
+    }
+  }
   return choices;
 }
 
@@ -120,12 +143,14 @@ std::vector<MemoryPlan> Candidates(const MemoryPlan& base, const Choices& choice
   MemoryPlan plan = base;
   for (const bool phases : choices.phases) {
     plan.set_text_encoders_in_phases(phases);
-    for (const farm::v1::BankPlacement bank : choices.banks) {
-      plan.set_bank(bank);
+    for (const Choices::Bank& bank : choices.banks) {
+      plan.set_bank(bank.placement);
+      plan.set_ring_layers(bank.ring_layers);
       for (const uint32_t batch : choices.batches) {
         plan.set_batch(batch);
-        for (const bool guidance : choices.guidance_batched) {
-          plan.set_guidance_batched(guidance);
+        for (const Choices::Halves& halves : choices.halves) {
+          plan.set_guidance_batched(halves.guidance_batched);
+          plan.set_lock_step(halves.lock_step);
           for (const uint32_t chunk : choices.chunks) {
             plan.set_attention_chunk(chunk);
             for (const uint32_t tile : choices.tiles) {

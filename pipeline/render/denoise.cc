@@ -1,8 +1,11 @@
 #include "pipeline/render/denoise.h"
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/render/banks.h"
 
 namespace storyfarm::render {
 namespace {
@@ -52,12 +55,44 @@ absl::Status CheckFinite(const at::Tensor& latents, const std::vector<BatchFrame
   return Fail(FailureKind::kInternal, "latents are not finite, but each frame's are");
 }
 
+// One half of all frames' predictions, [frames, channels, height, width], float32.
+at::Tensor CallInLockStep(const at::Tensor& input, double timestep, const Conditions& conditions, int64_t first_row,
+                          sdxl::UNet& unet, identity::WritePass& pass) {
+  const int64_t frames = input.size(0);
+  std::vector<std::unique_ptr<sdxl::UNetWalk>> walks;
+  for (int64_t i = 0; i < frames; ++i) {
+    const int64_t row = first_row + i;
+    walks.push_back(unet.Begin({input.narrow(0, i, 1), timestep, conditions.embeds.narrow(0, row, 1),
+                                conditions.pooled.narrow(0, row, 1), conditions.time_ids.narrow(0, row, 1)}));
+  }
+  while (!walks[0]->done()) {
+    if (walks[0]->site() == nullptr) {
+      for (const auto& walk : walks) walk->Run();
+      continue;
+    }
+    std::vector<at::Tensor> xs;
+    for (const auto& walk : walks) xs.push_back(walk->x());
+    pass.Gather(*walks[0]->site(), xs);
+    xs.clear();
+    for (int64_t i = 0; i < frames; ++i) walks[i]->Attended(pass.AttendFrame(*walks[i]->site(), i, walks[i]->x()));
+  }
+  std::vector<at::Tensor> predictions;
+  for (auto& walk : walks) {
+    predictions.push_back(walk->TakePrediction().to(at::kFloat));
+    walk.reset();
+  }
+  return at::cat(predictions, 0);
+}
+
 // The UNet's prediction after guidance, float32.
 at::Tensor Predict(const at::Tensor& input, double timestep, const Conditions& conditions,
                    const DenoiseOptions& options, sdxl::UNet& unet, identity::Pass* pass) {
   const int64_t frames = input.size(0);
   const auto call = [&](const at::Tensor& latents, int64_t first, identity::Halves halves) {
     if (pass != nullptr) pass->BeginCall(halves);
+    if (options.lock_step != nullptr) {
+      return CallInLockStep(latents, timestep, conditions, first, unet, *options.lock_step);
+    }
     const int64_t rows = latents.size(0);
     return unet
         .Forward({latents, timestep, conditions.embeds.narrow(0, first, rows), conditions.pooled.narrow(0, first, rows),
@@ -67,7 +102,7 @@ at::Tensor Predict(const at::Tensor& input, double timestep, const Conditions& c
   };
   if (!UsesGuidance(options.guidance_scale)) return call(input, 0, {.first = 0, .count = 1});
   at::Tensor unconditional, conditional;
-  if (options.guidance_batched) {
+  if (options.guidance_batched && options.lock_step == nullptr) {
     const at::Tensor both = call(at::cat({input, input}, 0), 0, {.first = 0, .count = 2});
     unconditional = both.narrow(0, 0, frames);
     conditional = both.narrow(0, frames, frames);
@@ -101,6 +136,8 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
     }
     const at::Tensor input = scheduler.ScaleInput(latents, step).to(placement.dtype);
     const at::Tensor prediction = Predict(input, scheduler.timesteps()[step], conditions, options, unet, pass);
+    // A call whose identity state failed ran to its end on nonsense, which nobody sees.
+    if (pass != nullptr && !pass->failure().ok()) return BankFailure(pass->failure());
     at::Tensor step_noise;
     if (scheduler.needs_step_noise()) {
       absl::StatusOr<at::Tensor> drawn =

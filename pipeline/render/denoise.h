@@ -28,6 +28,10 @@ struct DenoiseOptions {
   double guidance_scale = 5;
   bool guidance_batched = true;
   identity::LatentShape shape;
+  // The pass, where its frames run one at a time: the UNet's units in lock step over the frames, each site in two
+  // sweeps (gather, attend), first all unconditional halves and then all conditional ones. So the activations of one
+  // frame and half are alive at a time, beside the skips of all frames. Null: all frames in one call.
+  identity::WritePass* lock_step = nullptr;
 };
 
 // Called with the number of finished steps, from 1, and their latents. An error ends the loop.
@@ -35,6 +39,7 @@ using AfterStep = std::function<absl::Status(int finished, const at::Tensor& lat
 
 // Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. Returns [frames, channels,
 // height, width], float32. INVALID_OUTPUT names the frame and the step at which latents stopped being finite.
+// What `pass` met ends the loop after the UNet call that met it.
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
                                    identity::Pass* pass, const AfterStep& after_step);

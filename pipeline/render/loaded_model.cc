@@ -40,6 +40,20 @@ at::ScalarType TorchType(Dtype dtype) {
   return at::kFloat;
 }
 
+sdxl::Sampler ToSampler(Sampler sampler) {
+  switch (sampler) {
+    case Sampler::kDdim:
+      return sdxl::Sampler::kDdim;
+    case Sampler::kEuler:
+      return sdxl::Sampler::kEuler;
+    case Sampler::kEulerAncestral:
+      return sdxl::Sampler::kEulerAncestral;
+    case Sampler::kDpmpp2mKarras:
+      return sdxl::Sampler::kDpmpp2mKarras;
+  }
+  return sdxl::Sampler::kDdim;
+}
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(base::Env& env, const std::string& path, Dtype dtype,
                                                                Dtype vae_dtype, at::Device device) {
   double load_ms = 0;

@@ -14,11 +14,13 @@
 #include "pipeline/model/model_folder.h"
 #include "pipeline/model/tokenizer.h"
 #include "pipeline/render/request.h"
+#include "pipeline/sdxl/scheduler.h"
 #include "pipeline/sdxl/sdxl.h"
 
 namespace storyfarm::render {
 
 at::ScalarType TorchType(Dtype dtype);
+sdxl::Sampler ToSampler(Sampler sampler);
 
 // What a frame's prompts become, in host memory.
 struct FramePrompts {

@@ -11,11 +11,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "pipeline/base/env.h"
 #include "pipeline/device/device.h"
 #include "pipeline/identity/draws_file.h"
 #include "pipeline/identity/identity.h"
+#include "pipeline/render/banks.h"
 #include "pipeline/render/denoise.h"
 #include "pipeline/render/loaded_model.h"
 #include "pipeline/render/request.h"
@@ -29,20 +29,6 @@ constexpr int kMaxEdgePixels = 16'384;  // as pages/PNG readers allow; also keep
 
 double MillisecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-sdxl::Sampler ToSampler(Sampler sampler) {
-  switch (sampler) {
-    case Sampler::kDdim:
-      return sdxl::Sampler::kDdim;
-    case Sampler::kEuler:
-      return sdxl::Sampler::kEuler;
-    case Sampler::kEulerAncestral:
-      return sdxl::Sampler::kEulerAncestral;
-    case Sampler::kDpmpp2mKarras:
-      return sdxl::Sampler::kDpmpp2mKarras;
-  }
-  return sdxl::Sampler::kDdim;
 }
 
 absl::Status CheckFrames(const std::vector<Frame>& frames, int64_t pixels_per_latent) {
@@ -82,6 +68,7 @@ class TorchRenderer final : public Renderer {
     sdxl::Vae* vae = nullptr;
     std::vector<FramePrompts> prompts;
     std::unique_ptr<RunDraws> draws;
+    identity::WritePass* lock_step = nullptr;  // DenoiseOptions::lock_step
     std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
     double load_ms = 0;
 
@@ -152,7 +139,7 @@ class TorchRenderer final : public Renderer {
   }
 
   DenoiseOptions OptionsOf(const Run& run, const Frame& frame) const {
-    return {run.settings.guidance_scale, run.plan.guidance_batched, Shape(frame)};
+    return {run.settings.guidance_scale, run.plan.guidance_batched, Shape(frame), run.lock_step};
   }
 
   absl::StatusOr<RunStats> Identity(const IdentityRequest& request, Observer& observer) {
@@ -169,14 +156,25 @@ class TorchRenderer final : public Renderer {
       return status;
     }
     const identity::LatentShape shape = Shape(request.frames[0]);
+    const identity::BankElement element = request.plan.bank_dtype == BankDtype::kInt8
+                                              ? identity::BankElement::kInt8
+                                              : identity::ElementOf(TorchType(request.plan.dtype));
+    std::optional<identity::BankWriter> writer;
+    if (request.keep_bank) {
+      writer.emplace(env_, request.output_folder,
+                     OriginOf(request.settings, request.model_name, request.character_key,
+                              static_cast<int>(request.frames.size())),
+                     run->halves(), element);
+    }
     auto pass = identity::WritePass::Create(
         {.character = character,
          .identity_frames = static_cast<int64_t>(request.frames.size()),
-         .halves = run->halves(),
          .grids = identity::GridsOf(run->unet->self_attention_layers(), shape.height, shape.width),
-         .keep_bank = request.keep_bank},
+         .writer = writer ? &*writer : nullptr,
+         .element = element},
         run->draws->source(), device_->torch_device());
     if (!pass.ok()) return pass.status();
+    if (request.plan.lock_step) run->lock_step = pass->get();
 
     std::vector<BatchFrame> batch;
     std::vector<const Frame*> frames;
@@ -187,12 +185,12 @@ class TorchRenderer final : public Renderer {
                        {frame.panel, frame.id, frame.seed, frame.hidden, static_cast<int>(i), character},
                        &run->prompts[i]});
     }
-    const identity::BankOrigin origin{request.character_key, static_cast<int>(request.frames.size()),
-                                      request.model_name};
     const auto after_step = [&](int finished, const at::Tensor&) -> absl::Status {
       if (const auto status = observer.OnStep(frames, finished, request.settings.steps); !status.ok()) return status;
-      if (!request.keep_bank) return absl::OkStatus();
-      return KeepBankStep((*pass)->TakeStep(), origin, finished - 1, request.output_folder, observer);
+      if (!writer) return absl::OkStatus();
+      if (const auto status = writer->EndStep(); !status.ok()) return BankFailure(status);
+      // Writing may lag behind computing, but not behind the frames' own end.
+      return TellStored(*writer, /*wait=*/finished == request.settings.steps, observer);
     };
     if (const auto status = RenderBatch(*run, batch, frames, pass->get(), after_step, observer); !status.ok()) {
       return status;
@@ -200,15 +198,13 @@ class TorchRenderer final : public Renderer {
     return FinishRun(*run);
   }
 
-  absl::Status KeepBankStep(const identity::BankStep& entries, const identity::BankOrigin& origin, int step,
-                            const std::string& folder, Observer& observer) {
-    if (entries.empty()) return observer.OnBankStep(step, "");
-    const std::string path = base::JoinPath(folder, absl::StrFormat("bank-%04d.safetensors", step));
-    if (absl::Status status = identity::WriteBankStep(env_, path, origin, step, entries); !status.ok()) {
-      const bool full = status.code() == absl::StatusCode::kResourceExhausted;
-      return full ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
+  static absl::Status TellStored(identity::BankWriter& writer, bool wait, Observer& observer) {
+    const auto stored = writer.TakeStored(wait);
+    if (!stored.ok()) return BankFailure(stored.status());
+    for (const identity::BankWriter::StoredStep& step : *stored) {
+      if (const absl::Status status = observer.OnBankStep(step.step, step.path); !status.ok()) return status;
     }
-    return observer.OnBankStep(step, path);
+    return absl::OkStatus();
   }
 
   absl::StatusOr<RunStats> Frames(const FramesRequest& request, Observer& observer) {
@@ -222,9 +218,7 @@ class TorchRenderer final : public Renderer {
                     absl::StrCat("the bank of character ", files.character, " has ", files.steps.size(),
                                  " steps, the story's settings say ", request.settings.steps));
       }
-      banks[files.character] = std::make_unique<identity::BankReader>(
-          identity::BankOrigin{files.character_key, files.identity_frames, request.model_name}, files.steps,
-          device_->torch_device(), TorchType(request.plan.dtype), request.plan.bank_on_device);
+      banks[files.character] = std::make_unique<identity::BankReader>(env_, *device_, ReaderOf(*run, request, files));
     }
     const size_t most = static_cast<size_t>(std::max(1, request.plan.batch));
     for (size_t first = 0; first < request.frames.size();) {
@@ -238,6 +232,20 @@ class TorchRenderer final : public Renderer {
       first = end;
     }
     return FinishRun(*run);
+  }
+
+  static identity::BankReader::Options ReaderOf(const Run& run, const FramesRequest& request, const BankFiles& files) {
+    identity::BankReader::Options options{
+        .origin = OriginOf(request.settings, request.model_name, files.character_key, files.identity_frames),
+        .path_of = [steps = files.steps](int64_t step) { return steps.at(static_cast<size_t>(step)); },
+        .halves = run.halves(),
+        .dtype = TorchType(request.plan.dtype),
+        .ring_layers = request.plan.ring_layers,
+        .resident = request.plan.bank_on_device};
+    for (const sdxl::SelfAttentionLayer& layer : run.unet->self_attention_layers()) {
+      options.layer_names.push_back(layer.name);
+    }
+    return options;
   }
 
   absl::Status ReadBatch(Run& run, const FramesRequest& request, size_t first, size_t end,
@@ -264,7 +272,10 @@ class TorchRenderer final : public Renderer {
     }
     std::unique_ptr<identity::ReadPass> pass;
     if (reads) {
-      auto created = identity::ReadPass::Create(std::move(readers), run.halves(), run.unet->self_attention_layers(),
+      auto created = identity::ReadPass::Create({.frames = std::move(readers),
+                                                 .halves = run.halves(),
+                                                 .halves_batched = run.plan.guidance_batched,
+                                                 .layers = run.unet->self_attention_layers()},
                                                 run.draws->source());
       if (!created.ok()) return created.status();
       pass = *std::move(created);
@@ -311,7 +322,7 @@ class TorchRenderer final : public Renderer {
   }
 
   static absl::StatusOr<Image> Decode(const Run& run, const at::Tensor& latents, const Frame& frame) {
-    const at::Tensor picture = run.vae->Decode(latents, {.tile = run.plan.vae_tile});
+    const at::Tensor picture = run.vae->Decode(latents, run.plan.vae_tile);
     if (!picture.isfinite().all().item<bool>()) {
       return Fail(FailureKind::kInvalidOutput,
                   absl::StrCat(FrameText(frame),

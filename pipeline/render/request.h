@@ -27,6 +27,8 @@ namespace storyfarm::render {
 enum class Dtype { kFp32, kFp16, kBf16 };
 enum class Sampler { kDdim, kEuler, kEulerAncestral, kDpmpp2mKarras };
 enum class NoiseKind { kPanel, kShared };
+// How a bank is written: in the run's number format, or in 8 bits with a scale for each token and guidance half.
+enum class BankDtype { kAsComputed, kInt8 };
 
 // When a layer of a step attends to identity state: step 0 never; later iff u > before (steps below the switch) or
 // u > after (steps from it on), u uniform in [0, 1) per (step, layer).
@@ -65,7 +67,10 @@ struct Plan {
   int batch = 1;                         // frames in one UNet call
   int attention_chunk = 0;               // queries at a time; 0: whole
   int vae_tile = 0;                      // latents an edge; 0: whole
-  bool bank_on_device = false;           // whole bank resident; false: one step at a time from its files
+  bool bank_on_device = false;           // whole bank resident, packed; false: streamed from its files
+  bool lock_step = false;                // a write pass runs its frames one at a time, unit by unit
+  int ring_layers = 4;                   // layers of each bank that are on their way or in use at once
+  BankDtype bank_dtype = BankDtype::kAsComputed;  // of a bank that is written; a file says itself what it has
   int threads = 0;                       // CPU threads; 0: as the renderer was started
 };
 
@@ -151,7 +156,8 @@ class Observer {
   // `step` UNet calls of `steps` are done for these frames.
   virtual absl::Status OnStep(const std::vector<const Frame*>& frames, int step, int steps) = 0;
   virtual absl::Status OnFrame(FinishedFrame frame) = 0;
-  // Step `step` (from 0) of the bank is durable at `path`; empty: nobody reads that step.
+  // Step `step` of the bank is durable at `path`; empty: nobody reads that step. Steps come in order from 0, a few
+  // behind OnStep, and all of them before the first OnFrame.
   virtual absl::Status OnBankStep(int step, const std::string& path) = 0;
 };
 

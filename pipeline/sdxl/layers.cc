@@ -2,12 +2,13 @@
 
 namespace storyfarm::sdxl {
 
-Linear::Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias) : weight_(at.Take("weight", {out, in})) {
+Linear::Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias)
+    : weight_(at.TakeParameter("weight", {out, in})) {
   if (bias == Bias::kPresent) bias_ = at.Take("bias", {out});
 }
 
 Conv2d::Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding)
-    : weight_(at.Take("weight", {out, in, kernel, kernel})),
+    : weight_(at.TakeParameter("weight", {out, in, kernel, kernel})),
       bias_(at.Take("bias", {out})),
       stride_(stride),
       padding_(padding) {}

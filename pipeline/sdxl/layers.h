@@ -1,5 +1,5 @@
 // The layers that all of SDXL is made of: thin owners of weights with a call operator. Internal to this folder, and
-// copied freely (tensors are references).
+// copied freely (tensors are references). Whoever calls one that belongs to a block holds the block (weight_stream.h).
 #ifndef STORYFARM_PIPELINE_SDXL_LAYERS_H_
 #define STORYFARM_PIPELINE_SDXL_LAYERS_H_
 
@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "pipeline/sdxl/parameter.h"
 #include "pipeline/sdxl/weights.h"
 
 namespace storyfarm::sdxl {
@@ -18,11 +19,12 @@ class Linear {
  public:
   Linear() = default;
   Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias = Bias::kPresent);
-  at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight_, bias_); }
-  bool present() const { return weight_.defined(); }
+  at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight_.Get(), bias_); }
+  bool present() const { return weight_.present(); }
 
  private:
-  at::Tensor weight_, bias_;
+  Parameter weight_;
+  at::Tensor bias_;
 };
 
 // Square 2-D convolution over [B, C, H, W].
@@ -30,10 +32,11 @@ class Conv2d {
  public:
   Conv2d() = default;
   Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0);
-  at::Tensor operator()(const at::Tensor& x) const { return at::conv2d(x, weight_, bias_, stride_, padding_); }
+  at::Tensor operator()(const at::Tensor& x) const { return at::conv2d(x, weight_.Get(), bias_, stride_, padding_); }
 
  private:
-  at::Tensor weight_, bias_;
+  Parameter weight_;
+  at::Tensor bias_;
   int64_t stride_ = 1, padding_ = 0;
 };
 
@@ -42,6 +45,10 @@ class GroupNorm {
   GroupNorm() = default;
   GroupNorm(const WeightScope& at, int64_t groups, int64_t channels, double eps);
   at::Tensor operator()(const at::Tensor& x) const { return at::group_norm(x, groups_, weight_, bias_, eps_); }
+  int64_t groups() const { return groups_; }
+  const at::Tensor& weight() const { return weight_; }  // [C]
+  const at::Tensor& bias() const { return bias_; }      // [C]
+  double eps() const { return eps_; }
 
  private:
   at::Tensor weight_, bias_;

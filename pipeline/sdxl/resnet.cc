@@ -1,9 +1,12 @@
 #include "pipeline/sdxl/resnet.h"
 
+#include <utility>
+
 namespace storyfarm::sdxl {
 
 ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options)
-    : norm1_(at / "norm1", options.groups, in, options.eps),
+    : weights_(at.block()),
+      norm1_(at / "norm1", options.groups, in, options.eps),
       conv1_(at / "conv1", in, out, 3, 1, 1),
       norm2_(at / "norm2", options.groups, out, options.eps),
       conv2_(at / "conv2", out, out, 3, 1, 1),
@@ -17,8 +20,8 @@ ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const R
 }
 
 at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) const {
-  at::Tensor h = norm1_(x);
-  h = conv1_(at::silu_(h));
+  const auto lease = weights_.Hold();
+  at::Tensor h = AfterNorm1(norm1_(x));
   if (!time_projection_.present()) {
     h = norm2_(h);
   } else {
@@ -31,21 +34,28 @@ at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) 
       h = norm2_(h.add_(shift));
     }
   }
-  h = conv2_(at::silu_(h));
+  return AfterNorm2(std::move(h), x);
+}
+
+at::Tensor ResnetBlock::AfterNorm2(at::Tensor normed, const at::Tensor& x) const {
+  at::Tensor h = conv2_(at::silu_(normed));
   h.add_(has_shortcut_ ? shortcut_(x) : x);
   return output_scale_ == 1 ? h : h.div_(output_scale_);
 }
 
 Downsample::Downsample(const WeightScope& at, int64_t channels, int64_t padding)
-    : conv_(at / "conv", channels, channels, 3, 2, padding), pad_end_(padding == 0) {}
+    : weights_(at.block()), conv_(at / "conv", channels, channels, 3, 2, padding), pad_end_(padding == 0) {}
 
 at::Tensor Downsample::operator()(const at::Tensor& x) const {
+  const auto lease = weights_.Hold();
   return conv_(pad_end_ ? at::constant_pad_nd(x, {0, 1, 0, 1}) : x);
 }
 
-Upsample::Upsample(const WeightScope& at, int64_t channels) : conv_(at / "conv", channels, channels, 3, 1, 1) {}
+Upsample::Upsample(const WeightScope& at, int64_t channels)
+    : weights_(at.block()), conv_(at / "conv", channels, channels, 3, 1, 1) {}
 
 at::Tensor Upsample::operator()(const at::Tensor& x, int64_t height, int64_t width) const {
+  const auto lease = weights_.Hold();
   return conv_(at::upsample_nearest2d(x, {height, width}));
 }
 

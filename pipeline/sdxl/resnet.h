@@ -1,4 +1,5 @@
-// What UNet and VAE share: the residual block and the changes of resolution. Internal to this folder.
+// What UNet and VAE share: the residual block and the changes of resolution. Internal to this folder. Each holds the
+// block of weights in whose scope it was built while it runs.
 #ifndef STORYFARM_PIPELINE_SDXL_RESNET_H_
 #define STORYFARM_PIPELINE_SDXL_RESNET_H_
 
@@ -26,7 +27,16 @@ class ResnetBlock {
   // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none.
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const;
 
+  // A block without time in the pieces around its norms, for who normalises otherwise: block(x, {}) is
+  // AfterNorm2(norm2(AfterNorm1(norm1(x))), x). `normed` is overwritten.
+  const GroupNorm& norm1() const { return norm1_; }
+  const GroupNorm& norm2() const { return norm2_; }
+  at::Tensor AfterNorm1(at::Tensor normed) const { return conv1_(at::silu_(normed)); }
+  at::Tensor AfterNorm2(at::Tensor normed, const at::Tensor& x) const;
+  bool changes_channels() const { return has_shortcut_; }
+
  private:
+  WeightBlock weights_;
   GroupNorm norm1_;
   Conv2d conv1_;
   Linear time_projection_;
@@ -46,6 +56,7 @@ class Downsample {
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
+  WeightBlock weights_;
   Conv2d conv_;
   bool pad_end_;
 };
@@ -57,6 +68,7 @@ class Upsample {
   at::Tensor operator()(const at::Tensor& x, int64_t height, int64_t width) const;
 
  private:
+  WeightBlock weights_;
   Conv2d conv_;
 };
 

@@ -30,6 +30,13 @@ absl::StatusOr<std::unique_ptr<Component>> Load(const model::ModelFolder& folder
   }
 }
 
+template <typename Part>
+absl::StatusOr<std::unique_ptr<Part>> LoadPartOfVae(const model::ModelFolder& folder, Placement placement) {
+  const absl::StatusOr<model::VaeConfig> config = folder.Vae();
+  if (config.ok() && config->force_upcast && placement.dtype == at::kHalf) placement.dtype = at::kFloat;
+  return Load<Part>(folder, "vae", config, placement);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TextEncoders>> LoadTextEncoders(const model::ModelFolder& folder, Placement placement) {
@@ -45,9 +52,11 @@ absl::StatusOr<std::unique_ptr<UNet>> LoadUNet(const model::ModelFolder& folder,
 }
 
 absl::StatusOr<std::unique_ptr<Vae>> LoadVae(const model::ModelFolder& folder, Placement placement) {
-  auto config = folder.Vae();
-  if (config.ok() && config->force_upcast && placement.dtype == at::kHalf) placement.dtype = at::kFloat;
-  return Load<Vae>(folder, "vae", config, placement);
+  return LoadPartOfVae<Vae>(folder, placement);
+}
+
+absl::StatusOr<std::unique_ptr<VaeEncoder>> LoadVaeEncoder(const model::ModelFolder& folder, Placement placement) {
+  return LoadPartOfVae<VaeEncoder>(folder, placement);
 }
 
 }  // namespace storyfarm::sdxl

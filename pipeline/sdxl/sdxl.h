@@ -12,7 +12,7 @@
 //
 // Weights (weights.h) brings a component's tensors from its files; a missing, surplus or mis-shaped tensor is an error.
 //
-// Errors: loading returns absl::Status. Forward, Decode and Encode may throw c10::Error (out of memory, for the most
+// Errors: loading returns absl::Status. Forward, Encode and Decode may throw c10::Error (out of memory, for the most
 // part): pipeline/render, the door of everything that links torch, catches it. All of them run under
 // c10::InferenceMode, so nothing records gradients.
 // Threads: a loaded component may be read by one thread at a time.
@@ -26,6 +26,7 @@
 #include "pipeline/sdxl/text_encoder.h"
 #include "pipeline/sdxl/unet.h"
 #include "pipeline/sdxl/vae.h"
+#include "pipeline/sdxl/vae_encoder.h"
 #include "pipeline/sdxl/weights.h"
 
 namespace storyfarm::sdxl {
@@ -36,6 +37,7 @@ absl::StatusOr<std::unique_ptr<TextEncoders>> LoadTextEncoders(const model::Mode
 absl::StatusOr<std::unique_ptr<UNet>> LoadUNet(const model::ModelFolder& folder, Placement placement);
 // Where the config says force_upcast, `placement.dtype` float16 becomes float32: SDXL's VAE overflows in float16.
 absl::StatusOr<std::unique_ptr<Vae>> LoadVae(const model::ModelFolder& folder, Placement placement);
+absl::StatusOr<std::unique_ptr<VaeEncoder>> LoadVaeEncoder(const model::ModelFolder& folder, Placement placement);
 
 }  // namespace storyfarm::sdxl
 

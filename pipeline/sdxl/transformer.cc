@@ -11,6 +11,7 @@ constexpr int64_t kFeedForwardFactor = 4;
 
 TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site)
     : site_(site),
+      weights_(at.block()),
       norm1_(at / "norm1", options.channels, kLayerNormEps),
       norm2_(at / "norm2", options.channels, kLayerNormEps),
       norm3_(at / "norm3", options.channels, kLayerNormEps),
@@ -21,13 +22,9 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
       gate_(at / "ff" / "net" / 0 / "proj", options.channels, 2 * kFeedForwardFactor * options.channels),
       out_(at / "ff" / "net" / 2, kFeedForwardFactor * options.channels, options.channels) {}
 
-at::Tensor TransformerBlock::operator()(at::Tensor h, const at::Tensor& context, int64_t height, int64_t width,
-                                        SelfAttentionHook* hook) const {
-  {
-    const at::Tensor x = norm1_(h);
-    h = h + (hook != nullptr && site_ >= 0 ? hook->Attend({site_, height, width, self_attention_}, x)
-                                           : self_attention_.Attend(x, x));
-  }
+at::Tensor TransformerBlock::Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const {
+  h = h + y;
+  y.reset();
   h.add_(cross_attention_.Attend(norm2_(h), context));
   const auto halves = gate_(norm3_(h)).chunk(2, -1);
   h.add_(out_(at::gelu(halves[1]).mul_(halves[0])));
@@ -37,29 +34,39 @@ at::Tensor TransformerBlock::operator()(at::Tensor h, const at::Tensor& context,
 Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& options)
     : norm_(at / "norm", options.groups, options.channels, kGroupNormEps),
       linear_projection_(options.linear_projection) {
-  if (linear_projection_) {
-    linear_in_ = Linear(at / "proj_in", options.channels, options.channels);
-    linear_out_ = Linear(at / "proj_out", options.channels, options.channels);
-  } else {
-    conv_in_ = Conv2d(at / "proj_in", options.channels, options.channels, 1);
-    conv_out_ = Conv2d(at / "proj_out", options.channels, options.channels, 1);
-  }
+  const auto project = [&](const char* name, WeightBlock& weights, Linear& linear, Conv2d& conv) {
+    const WeightScope projection = (at / name).NewBlock();
+    weights = projection.block();
+    if (linear_projection_) {
+      linear = Linear(projection, options.channels, options.channels);
+    } else {
+      conv = Conv2d(projection, options.channels, options.channels, 1);
+    }
+  };
+  // In the order in which they run.
+  project("proj_in", in_weights_, linear_in_, conv_in_);
   for (int64_t i = 0; i < options.layers; ++i) {
-    blocks_.emplace_back(at / "transformer_blocks" / i, options, options.first_site < 0 ? -1 : options.first_site + i);
+    blocks_.emplace_back((at / "transformer_blocks" / i).NewBlock(), options,
+                         options.first_site < 0 ? -1 : options.first_site + i);
   }
+  project("proj_out", out_weights_, linear_out_, conv_out_);
 }
 
-at::Tensor Transformer2d::operator()(const at::Tensor& x, const at::Tensor& context, SelfAttentionHook* hook) const {
-  const int64_t batch = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
-  at::Tensor h = norm_(x);
-  if (!linear_projection_) h = conv_in_(h);
-  h = h.permute({0, 2, 3, 1}).reshape({batch, height * width, channels});
-  if (linear_projection_) h = linear_in_(h);
-  for (const TransformerBlock& block : blocks_) h = block(h, context, height, width, hook);
-  if (linear_projection_) h = linear_out_(h);
-  h = h.view({batch, height, width, channels}).permute({0, 3, 1, 2});
-  if (!linear_projection_) h = conv_out_(h);
-  return x + h;
+at::Tensor Transformer2d::ProjectIn(const at::Tensor& x) const {
+  const auto tokens = [&](const at::Tensor& y) {
+    return y.permute({0, 2, 3, 1}).reshape({x.size(0), x.size(2) * x.size(3), x.size(1)});
+  };
+  const at::Tensor normed = norm_(x);
+  const auto lease = in_weights_.Hold();
+  return linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed));
+}
+
+at::Tensor Transformer2d::ProjectOut(const at::Tensor& tokens, const at::Tensor& x) const {
+  const auto grid = [&](const at::Tensor& y) {
+    return y.view({x.size(0), x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2});
+  };
+  const auto lease = out_weights_.Hold();
+  return x + (linear_projection_ ? grid(linear_out_(tokens)) : conv_out_(grid(tokens)));
 }
 
 }  // namespace storyfarm::sdxl

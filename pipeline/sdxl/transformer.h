@@ -29,26 +29,37 @@ struct TransformerOptions {
 class TransformerBlock {
  public:
   TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site);
-  // h [B, height x width, C]; context [B, T, context channels].
-  at::Tensor operator()(at::Tensor h, const at::Tensor& context, int64_t height, int64_t width,
-                        SelfAttentionHook* hook) const;
+  // The block in two halves around its self-attention: with x = Enter(h), it is Leave(h, y, context), y being attn1
+  // over x. h, x and y [B, N, C]; context [B, T, context channels]. The caller holds weights() from one to the other.
+  at::Tensor Enter(const at::Tensor& h) const { return norm1_(h); }
+  at::Tensor Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const;
+
+  const WeightBlock& weights() const { return weights_; }
+  const Attention& self_attention() const { return self_attention_; }
+  int64_t site() const { return site_; }  // SelfAttentionSite::layer; -1: no hook here
 
  private:
   int64_t site_;
+  WeightBlock weights_;
   LayerNorm norm1_, norm2_, norm3_;
   Attention self_attention_, cross_attention_;
   Linear gate_, out_;
 };
 
-// Transformer2DModel: [B, C, H, W] -> the same shape.
+// Transformer2DModel: [B, C, H, W] -> the same shape, as ProjectIn, each of blocks() over the tokens, ProjectOut.
 class Transformer2d {
  public:
+  // Begins blocks of weights of its own: projection in, each transformer block, projection out.
   Transformer2d(const WeightScope& at, const TransformerOptions& options);
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& context, SelfAttentionHook* hook) const;
+  at::Tensor ProjectIn(const at::Tensor& x) const;  // -> [B, H x W, C]
+  // `x`: what ProjectIn was given.
+  at::Tensor ProjectOut(const at::Tensor& tokens, const at::Tensor& x) const;
+  const std::vector<TransformerBlock>& blocks() const { return blocks_; }
 
  private:
   GroupNorm norm_;
   bool linear_projection_;
+  WeightBlock in_weights_, out_weights_;
   Linear linear_in_, linear_out_;
   Conv2d conv_in_, conv_out_;
   std::vector<TransformerBlock> blocks_;

@@ -44,6 +44,7 @@ struct UNet::Network {
   Network(const model::UNetConfig& config, Weights* weights);
 
   Placement placement;
+  std::shared_ptr<WeightStream> stream;
   bool center_input;
   AttentionOptions attention;
   std::vector<SelfAttentionLayer> self_attention_layers;
@@ -58,6 +59,7 @@ struct UNet::Network {
   std::vector<UpBlock> up_blocks;
   GroupNorm norm_out;
   Conv2d conv_out;
+  std::vector<ForwardUnit> units;  // of all blocks, which are where they stay
 
   // silu of the time embedding plus the embedding of pooled text and sizes, [B, time_embed_dim].
   at::Tensor EmbedConditions(const UNetInput& input) const;
@@ -65,6 +67,7 @@ struct UNet::Network {
 
 UNet::Network::Network(const model::UNetConfig& config, Weights* weights)
     : placement(weights->placement()),
+      stream(weights->stream()),
       center_input(config.center_input_sample),
       self_attention_layers(SelfAttentionLayers(config)),
       conv_in(WeightScope(weights, "conv_in"), config.in_channels, config.down_blocks.front().channels,
@@ -99,6 +102,9 @@ UNet::Network::Network(const model::UNetConfig& config, Weights* weights)
     for (int64_t layers : block.transformer_layers) site += layers;
     channels = block.channels;
   }
+  for (const DownBlock& block : down_blocks) block.AddUnits(&units);
+  mid_block.front().AddUnits(&units);
+  for (const UpBlock& block : up_blocks) block.AddUnits(&units);
 }
 
 at::Tensor UNet::Network::EmbedConditions(const UNetInput& input) const {
@@ -115,33 +121,88 @@ at::Tensor UNet::Network::EmbedConditions(const UNetInput& input) const {
 UNet::UNet(const model::UNetConfig& config, Weights* weights) : network_(std::make_unique<Network>(config, weights)) {}
 UNet::~UNet() = default;
 
-at::Tensor UNet::Forward(const UNetInput& input, SelfAttentionHook* hook) const {
-  const c10::InferenceMode no_gradients;
-  Network& net = *network_;
-  const Placement& placement = net.placement;
-  const BlockContext context = {
-      .time = net.EmbedConditions(input),
-      .context = input.encoder_hidden_states.to(placement.device, placement.dtype),
-      .hook = hook,
-      .freeu = net.freeu,
-      .skip_filter = &net.skip_filter,
-  };
-  at::Tensor h = input.latents.to(placement.device, placement.dtype);
-  if (placement.channels_last) h = h.contiguous(at::MemoryFormat::ChannelsLast);
-  if (net.center_input) h = 2 * h - 1;
+class UNet::Walk final : public UNetWalk {
+ public:
+  Walk(Network& net, const UNetInput& input) : net_(net) {
+    const c10::InferenceMode no_gradients;
+    const Placement& placement = net.placement;
+    state_.time = net.EmbedConditions(input);
+    state_.context = input.encoder_hidden_states.to(placement.device, placement.dtype);
+    state_.freeu = net.freeu;
+    state_.skip_filter = &net.skip_filter;
+    at::Tensor h = input.latents.to(placement.device, placement.dtype);
+    if (placement.channels_last) h = h.contiguous(at::MemoryFormat::ChannelsLast);
+    if (net.center_input) h = 2 * h - 1;
+    state_.h = net.conv_in(h);
+    state_.skips.push_back(state_.h);
+  }
 
-  Skips skips;
-  h = net.conv_in(h);
-  skips.push_back(h);
-  for (const DownBlock& block : net.down_blocks) h = block(std::move(h), context, skips);
-  h = net.mid_block.front()(std::move(h), context);
-  for (const UpBlock& block : net.up_blocks) h = block(std::move(h), context, skips);
-  h = net.norm_out(h);
-  return net.conv_out(at::silu_(h)).contiguous();
+  bool done() const override { return next_ == net_.units.size(); }
+  const SelfAttentionSite* site() const override { return site_ ? &*site_ : nullptr; }
+  const at::Tensor& x() const override { return x_; }
+
+  void Run() override {
+    const c10::InferenceMode no_gradients;
+    const ForwardUnit& unit = net_.units[next_];
+    if (unit.block == nullptr) {
+      unit.run(state_);
+      ++next_;
+      return;
+    }
+    const WeightBlock& weights = unit.block->weights();
+    lease_.emplace(weights.stream(), weights.number());
+    x_ = unit.block->Enter(state_.tokens);
+    site_.emplace(SelfAttentionSite{unit.block->site(), state_.h.size(2), state_.h.size(3),
+                                    unit.block->self_attention()});
+  }
+
+  void Attended(at::Tensor y) override {
+    const c10::InferenceMode no_gradients;
+    x_.reset();
+    site_.reset();
+    state_.tokens = net_.units[next_].block->Leave(std::move(state_.tokens), std::move(y), state_.context);
+    lease_.reset();
+    ++next_;
+  }
+
+  at::Tensor TakePrediction() override {
+    const c10::InferenceMode no_gradients;
+    state_.h = net_.norm_out(state_.h);
+    return net_.conv_out(at::silu_(state_.h)).contiguous();
+  }
+
+ private:
+  Network& net_;
+  ForwardState state_;
+  size_t next_ = 0;
+  std::optional<WeightBlock::Lease> lease_;
+  std::optional<SelfAttentionSite> site_;
+  at::Tensor x_;
+};
+
+std::unique_ptr<UNetWalk> UNet::Begin(const UNetInput& input) const {
+  return std::make_unique<Walk>(*network_, input);
+}
+
+at::Tensor UNet::Forward(const UNetInput& input, SelfAttentionHook* hook) const {
+  Walk walk(*network_, input);
+  while (!walk.done()) {
+    const SelfAttentionSite* site = walk.site();
+    if (site == nullptr) {
+      walk.Run();
+    } else if (hook != nullptr) {
+      walk.Attended(hook->Attend(*site, walk.x()));
+    } else {
+      walk.Attended(site->attention.Attend(walk.x(), walk.x()));
+    }
+  }
+  return walk.TakePrediction();
 }
 
 void UNet::set_freeu(std::optional<FreeU> freeu) { network_->freeu = freeu; }
 void UNet::set_attention_chunk(int64_t queries) { network_->attention.query_chunk = queries; }
+BlockBytes UNet::block_bytes() const { return network_->stream->bytes(); }
+void UNet::Park() { network_->stream->Park(); }
 const std::vector<SelfAttentionLayer>& UNet::self_attention_layers() const { return network_->self_attention_layers; }
 const Placement& UNet::placement() const { return network_->placement; }
 

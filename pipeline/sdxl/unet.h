@@ -31,6 +31,23 @@ struct UNetInput {
   at::Tensor time_ids;               // [B, 6] float32: original H, W, crop top, left, target H, W
 };
 
+// A forward pass that its caller runs piece by piece, so that several can go side by side (frames in lock step). Walks
+// of one UNet over equal batches stand at the same places after the same number of calls; run in turn, each block of
+// weights is asked for once for all of them. The UNet outlives them, and its options stay until they are done.
+class UNetWalk {
+ public:
+  virtual ~UNetWalk() = default;
+  virtual bool done() const = 0;
+  // Where it stands in front of a self-attention that a hook would compute: then Attended goes on. Null: Run goes on.
+  virtual const SelfAttentionSite* site() const = 0;
+  // What the hook would be given there, [B, N, C].
+  virtual const at::Tensor& x() const = 0;
+  virtual void Run() = 0;
+  virtual void Attended(at::Tensor y) = 0;
+  // Once done: UNet::Forward's result.
+  virtual at::Tensor TakePrediction() = 0;
+};
+
 class UNet {
  public:
   // Takes its tensors from `weights`; the caller asks Weights::Finish afterwards.
@@ -40,11 +57,18 @@ class UNet {
   // The prediction, [B, out_channels, h, w], in the UNet's dtype. h and w may be odd at any level: up blocks come back
   // to their skip's size. `hook` null: plain self-attention.
   at::Tensor Forward(const UNetInput& input, SelfAttentionHook* hook = nullptr) const;
+  // The same, run by the caller.
+  std::unique_ptr<UNetWalk> Begin(const UNetInput& input) const;
 
   // Off where absent; stays set for every later Forward.
   void set_freeu(std::optional<FreeU> freeu);
   // Queries an attention takes at a time; 0: all.
   void set_attention_chunk(int64_t queries);
+
+  // What the weights of its blocks take.
+  BlockBytes block_bytes() const;
+  // Gives back the buffer through which weights stream, until the next Forward.
+  void Park();
 
   // Where the hook is called, in execution order.
   const std::vector<SelfAttentionLayer>& self_attention_layers() const;
@@ -52,6 +76,7 @@ class UNet {
 
  private:
   struct Network;
+  class Walk;
   std::unique_ptr<Network> network_;
 };
 

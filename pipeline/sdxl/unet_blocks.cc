@@ -25,52 +25,79 @@ TransformerOptions TransformerOptionsOf(const model::UNetConfig& config, const m
           .attention = attention};
 }
 
+void AddResnet(const ResnetBlock& resnet, std::vector<ForwardUnit>* units) {
+  units->push_back({[&resnet](ForwardState& s) { s.h = resnet(s.h, s.time); }});
+}
+
+void AddTransformer(const Transformer2d& transformer, std::vector<ForwardUnit>* units) {
+  units->push_back({[&transformer](ForwardState& s) { s.tokens = transformer.ProjectIn(s.h); }});
+  for (const TransformerBlock& block : transformer.blocks()) {
+    if (block.site() >= 0) {
+      units->push_back({nullptr, &block});
+      continue;
+    }
+    units->push_back({[&block](ForwardState& s) {
+      const auto lease = block.weights().Hold();
+      at::Tensor x = block.Enter(s.tokens);
+      at::Tensor y = block.self_attention().Attend(x, x);
+      x.reset();
+      s.tokens = block.Leave(std::move(s.tokens), std::move(y), s.context);
+    }});
+  }
+  units->push_back({[&transformer](ForwardState& s) {
+    s.h = transformer.ProjectOut(s.tokens, s.h);
+    s.tokens.reset();
+  }});
+}
+
+void AddSkip(std::vector<ForwardUnit>* units) {
+  units->push_back({[](ForwardState& s) { s.skips.push_back(s.h); }});
+}
+
 }  // namespace
 
 DownBlock::DownBlock(const WeightScope& at, const model::UNetConfig& config, const model::UNetBlock& block,
                      int64_t in_channels, bool downsample, const AttentionOptions* attention) {
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, i == 0 ? in_channels : block.channels, block.channels,
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), i == 0 ? in_channels : block.channels, block.channels,
                           ResnetOptionsOf(config));
     if (block.has_attention()) {
       attentions_.emplace_back(at / "attentions" / i,
                                TransformerOptionsOf(config, block, block.transformer_layers.at(i), attention));
     }
   }
-  if (downsample) downsample_.emplace(at / "downsamplers" / 0, block.channels, config.downsample_padding);
+  if (downsample) downsample_.emplace((at / "downsamplers" / 0).NewBlock(), block.channels, config.downsample_padding);
 }
 
-at::Tensor DownBlock::operator()(at::Tensor h, const BlockContext& context, Skips& skips) const {
+void DownBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
-    h = resnets_[i](h, context.time);
-    if (!attentions_.empty()) h = attentions_[i](h, context.context, nullptr);
-    skips.push_back(h);
+    AddResnet(resnets_[i], units);
+    if (!attentions_.empty()) AddTransformer(attentions_[i], units);
+    AddSkip(units);
   }
-  if (downsample_) {
-    h = (*downsample_)(h);
-    skips.push_back(h);
-  }
-  return h;
+  if (!downsample_) return;
+  units->push_back({[&downsample = *downsample_](ForwardState& s) { s.h = downsample(s.h); }});
+  AddSkip(units);
 }
 
 MidBlock::MidBlock(const WeightScope& at, const model::UNetConfig& config, const AttentionOptions* attention) {
   const model::UNetBlock& block = config.mid_block;
+  // In the order in which they run: weights stream in that of building.
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, block.channels, block.channels,
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), block.channels, block.channels,
                           ResnetOptionsOf(config, config.mid_block_scale_factor));
-  }
-  for (size_t i = 0; i < block.transformer_layers.size(); ++i) {
-    attentions_.emplace_back(at / "attentions" / static_cast<int64_t>(i),
-                             TransformerOptionsOf(config, block, block.transformer_layers[i], attention));
+    if (i >= static_cast<int64_t>(block.transformer_layers.size())) continue;
+    attentions_.emplace_back(
+        at / "attentions" / i,
+        TransformerOptionsOf(config, block, block.transformer_layers[static_cast<size_t>(i)], attention));
   }
 }
 
-at::Tensor MidBlock::operator()(at::Tensor h, const BlockContext& context) const {
+void MidBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
-    h = resnets_[i](h, context.time);
-    if (i < attentions_.size()) h = attentions_[i](h, context.context, nullptr);
+    AddResnet(resnets_[i], units);
+    if (i < attentions_.size()) AddTransformer(attentions_[i], units);
   }
-  return h;
 }
 
 UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t index, int64_t in_channels,
@@ -78,8 +105,9 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
     : index_(index) {
   const model::UNetBlock& block = config.up_blocks.at(index);
   for (int64_t i = 0; i < block.resnets; ++i) {
-    resnets_.emplace_back(at / "resnets" / i, (i == 0 ? in_channels : block.channels) + skip_channels.at(i),
-                          block.channels, ResnetOptionsOf(config));
+    const int64_t hidden_channels = i == 0 ? in_channels : block.channels;
+    resnets_.emplace_back((at / "resnets" / i).NewBlock(), hidden_channels + skip_channels.at(i), block.channels,
+                          ResnetOptionsOf(config));
     if (!block.has_attention()) continue;
     TransformerOptions options = TransformerOptionsOf(config, block, block.transformer_layers.at(i), attention);
     options.first_site = first_site;
@@ -87,25 +115,34 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
     attentions_.emplace_back(at / "attentions" / i, options);
   }
   if (index + 1 < static_cast<int64_t>(config.up_blocks.size())) {
-    upsample_.emplace(at / "upsamplers" / 0, block.channels);
+    upsample_.emplace((at / "upsamplers" / 0).NewBlock(), block.channels);
   }
 }
 
-at::Tensor UpBlock::operator()(at::Tensor h, const BlockContext& context, Skips& skips) const {
-  for (size_t i = 0; i < resnets_.size(); ++i) {
-    at::Tensor skip = std::move(skips.back());
-    skips.pop_back();
-    if (context.freeu && index_ < 2) {
-      ScaleBackbone(h, index_ == 0 ? context.freeu->b1 : context.freeu->b2);
-      skip = (*context.skip_filter)(skip, index_ == 0 ? context.freeu->s1 : context.freeu->s2);
-    }
-    h = at::cat({h, std::move(skip)}, 1);
-    h = resnets_[i](h, context.time);
-    if (!attentions_.empty()) h = attentions_[i](h, context.context, context.hook);
+// Takes the next skip and puts it behind h.
+void UpBlock::Join(ForwardState& s) const {
+  at::Tensor skip = std::move(s.skips.back());
+  s.skips.pop_back();
+  if (s.freeu && index_ < 2) {
+    ScaleBackbone(s.h, index_ == 0 ? s.freeu->b1 : s.freeu->b2);
+    skip = (*s.skip_filter)(skip, index_ == 0 ? s.freeu->s1 : s.freeu->s2);
   }
-  // The next block's skips tell its grid: with odd sizes twice this one's would be one too many.
-  if (upsample_) h = (*upsample_)(h, skips.back().size(2), skips.back().size(3));
-  return h;
+  s.h = at::cat({s.h, std::move(skip)}, 1);
+}
+
+void UpBlock::AddUnits(std::vector<ForwardUnit>* units) const {
+  for (size_t i = 0; i < resnets_.size(); ++i) {
+    units->push_back({[this, i](ForwardState& s) {
+      Join(s);
+      s.h = resnets_[i](s.h, s.time);
+    }});
+    if (!attentions_.empty()) AddTransformer(attentions_[i], units);
+  }
+  if (!upsample_) return;
+  units->push_back({[this](ForwardState& s) {
+    // The next block's skips tell its grid: with odd sizes twice this one's would be one too many.
+    s.h = (*upsample_)(s.h, s.skips.back().size(2), s.skips.back().size(3));
+  }});
 }
 
 }  // namespace storyfarm::sdxl

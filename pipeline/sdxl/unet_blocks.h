@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -19,24 +20,34 @@ namespace storyfarm::sdxl {
 
 class SkipFilter;
 
-// What every block of one forward sees.
-struct BlockContext {
-  at::Tensor time;                    // silu of the summed embeddings, [B, time_embed_dim]
-  at::Tensor context;                 // encoder hidden states [B, T, cross_attention_dim]
-  SelfAttentionHook* hook = nullptr;  // up blocks only
-  std::optional<FreeU> freeu;
-  SkipFilter* skip_filter = nullptr;
-};
-
 // Skips in the order in which down blocks made them; up blocks take them from the end.
 using Skips = std::vector<at::Tensor>;
+
+// A forward pass under way.
+struct ForwardState {
+  at::Tensor time;     // silu of the summed embeddings, [B, time_embed_dim]
+  at::Tensor context;  // encoder hidden states [B, T, cross_attention_dim]
+  std::optional<FreeU> freeu;
+  SkipFilter* skip_filter = nullptr;
+  at::Tensor h;       // [B, C, H, W]
+  at::Tensor tokens;  // [B, H x W, C], inside a transformer over h
+  Skips skips;
+};
+
+// A forward pass is a sequence of units, each of which reads the weights of at most one block (weight_stream.h). Either
+// `run` does it, or it is a transformer block whose self-attention is somebody else's to compute.
+struct ForwardUnit {
+  std::function<void(ForwardState&)> run;
+  const TransformerBlock* block = nullptr;
+};
 
 // DownBlock2D, CrossAttnDownBlock2D.
 class DownBlock {
  public:
   DownBlock(const WeightScope& at, const model::UNetConfig& config, const model::UNetBlock& block, int64_t in_channels,
             bool downsample, const AttentionOptions* attention);
-  at::Tensor operator()(at::Tensor h, const BlockContext& context, Skips& skips) const;
+  // Appends what it does. The block stays where it is as long as the units live.
+  void AddUnits(std::vector<ForwardUnit>* units) const;
 
  private:
   std::vector<ResnetBlock> resnets_;
@@ -48,7 +59,8 @@ class DownBlock {
 class MidBlock {
  public:
   MidBlock(const WeightScope& at, const model::UNetConfig& config, const AttentionOptions* attention);
-  at::Tensor operator()(at::Tensor h, const BlockContext& context) const;
+  // Appends what it does. The block stays where it is as long as the units live.
+  void AddUnits(std::vector<ForwardUnit>* units) const;
 
  private:
   std::vector<ResnetBlock> resnets_;
@@ -62,9 +74,12 @@ class UpBlock {
   // FreeU acts in 0 and 1. `first_site`: number of its first attn1 among all up blocks'.
   UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t index, int64_t in_channels,
           const std::vector<int64_t>& skip_channels, int64_t first_site, const AttentionOptions* attention);
-  at::Tensor operator()(at::Tensor h, const BlockContext& context, Skips& skips) const;
+  // Appends what it does. The block stays where it is as long as the units live.
+  void AddUnits(std::vector<ForwardUnit>* units) const;
 
  private:
+  void Join(ForwardState& s) const;
+
   int64_t index_;
   std::vector<ResnetBlock> resnets_;
   std::vector<Transformer2d> attentions_;

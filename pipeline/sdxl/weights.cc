@@ -62,6 +62,7 @@ absl::StatusOr<Weights> Weights::Open(const model::ModelFolder& folder, std::str
   Weights weights;
   weights.component_ = std::string(component);
   weights.placement_ = placement;
+  weights.stream_ = std::make_shared<WeightStream>(placement);
   for (const auto& file : *files) {
     for (const model::TensorInfo& info : file->tensors()) {
       const auto type = ScalarTypeOf(info.type);
@@ -69,32 +70,48 @@ absl::StatusOr<Weights> Weights::Open(const model::ModelFolder& folder, std::str
         return absl::Status(type.status().code(), absl::StrCat(file->name(), ": tensor \"", info.name, "\" ",
                                                                std::string(type.status().message())));
       }
-      weights.stored_[info.name] = {.tensor = View(file, info, *type), .file = file->name()};
+      weights.stored_[info.name] = {.tensor = {View(file, info, *type), file, info.offset_bytes}};
     }
     weights.files_.push_back(file->name());
   }
   return weights;
 }
 
-at::Tensor Weights::Take(std::string_view name, at::IntArrayRef shape) {
+const StoredTensor* Weights::Find(std::string_view name, at::IntArrayRef shape) {
   const auto found = stored_.find(name);
   if (found == stored_.end()) {
     missing_.push_back(absl::StrCat("\"", std::string(name), "\" ", ShapeText(shape), " is missing"));
-    return {};
+    return nullptr;
   }
   Stored& stored = found->second;
   stored.taken = true;
-  if (stored.tensor.sizes() != shape) {
-    mis_shaped_.push_back(absl::StrCat(stored.file, ": \"", std::string(name), "\" has shape ",
-                                       ShapeText(stored.tensor.sizes()), ", the config asks for ", ShapeText(shape)));
-    return {};
+  const at::Tensor& tensor = stored.tensor.tensor;
+  if (tensor.sizes() != shape) {
+    mis_shaped_.push_back(absl::StrCat(stored.tensor.file->name(), ": \"", std::string(name), "\" has shape ",
+                                       ShapeText(tensor.sizes()), ", the config asks for ", ShapeText(shape)));
+    return nullptr;
   }
-  const c10::InferenceMode no_gradients;
-  // Copied as stored and converted there: the narrower format crosses the bus.
-  at::Tensor tensor = stored.tensor.to(placement_.device).to(placement_.dtype);
-  if (placement_.channels_last && tensor.dim() == 4) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
-  return tensor;
+  return &stored.tensor;
 }
+
+at::Tensor Weights::Take(std::string_view name, at::IntArrayRef shape) {
+  const StoredTensor* stored = Find(name, shape);
+  return stored != nullptr ? Place(*stored, placement_) : at::Tensor();
+}
+
+Parameter Weights::TakeParameter(std::string_view name, at::IntArrayRef shape, const WeightBlock& block) {
+  const StoredTensor* stored = Find(name, shape);
+  if (stored == nullptr) return {};
+  auto slot = std::make_shared<Parameter::Slot>();
+  if (block) {
+    stream_->Add(block.number(), *stored, slot);
+  } else {
+    slot->values = Place(*stored, placement_);
+  }
+  return Parameter(std::move(slot));
+}
+
+WeightBlock Weights::NewBlock() { return {stream_, stream_->AddBlock()}; }
 
 bool Weights::Has(std::string_view name) const { return stored_.find(name) != stored_.end(); }
 
@@ -102,17 +119,26 @@ void Weights::Ignore(std::string_view name) {
   if (const auto found = stored_.find(name); found != stored_.end()) found->second.taken = true;
 }
 
-absl::Status Weights::Finish() const {
+void Weights::IgnoreAll(std::string_view prefix) {
+  for (auto at = stored_.lower_bound(prefix); at != stored_.end() && at->first.starts_with(prefix); ++at) {
+    at->second.taken = true;
+  }
+}
+
+absl::Status Weights::Finish() {
   std::vector<std::string> problems = mis_shaped_;
   for (const std::string& missing : missing_) {
     problems.push_back(absl::StrCat(absl::StrJoin(files_, " + "), ": ", missing));
   }
   for (const auto& [name, stored] : stored_) {
     if (stored.taken) continue;
-    problems.push_back(absl::StrCat(stored.file, ": \"", name, "\" ", ShapeText(stored.tensor.sizes()),
-                                    " belongs to nothing in the config"));
+    problems.push_back(absl::StrCat(stored.tensor.file->name(), ": \"", name, "\" ",
+                                    ShapeText(stored.tensor.tensor.sizes()), " belongs to nothing in the config"));
   }
-  if (problems.empty()) return absl::OkStatus();
+  if (problems.empty()) {
+    stream_->Start();
+    return absl::OkStatus();
+  }
   const size_t count = problems.size();
   if (count > kMaxProblemsShown) {
     problems.resize(kMaxProblemsShown);
@@ -125,9 +151,14 @@ absl::Status Weights::Finish() const {
 std::string WeightScope::Join(std::string_view name) const {
   return prefix_.empty() ? std::string(name) : absl::StrCat(prefix_, ".", std::string(name));
 }
-WeightScope WeightScope::operator/(std::string_view child) const { return WeightScope(weights_, Join(child)); }
+WeightScope WeightScope::operator/(std::string_view child) const {
+  return WeightScope(weights_, Join(child), block_);
+}
 at::Tensor WeightScope::Take(std::string_view name, at::IntArrayRef shape) const {
   return weights_->Take(Join(name), shape);
+}
+Parameter WeightScope::TakeParameter(std::string_view name, at::IntArrayRef shape) const {
+  return weights_->TakeParameter(Join(name), shape, block_);
 }
 bool WeightScope::Has(std::string_view name) const { return weights_->Has(Join(name)); }
 

@@ -69,10 +69,6 @@ def vae(model, generator):
     tensors["latents"], tensors["decoded"] = latents, decoded
     rgb = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()  # VaeImageProcessor.postprocess
     tensors["rgb"] = torch.from_numpy((rgb * 255).round().astype("uint8"))
-    model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 8, 8 * factor
-    model.vae.enable_tiling()
-    tensors["decoded_tiles_of_8"] = model.vae.decode(to_decode).sample
-    model.vae.disable_tiling()
     pictures = normal(generator, 1, 3, 8 * factor, 11 * factor).clamp(-1, 1)
     tensors["pictures"] = pictures
     tensors["encoded"] = (model.vae.encode(pictures).latent_dist.mean - shift) * config.scaling_factor

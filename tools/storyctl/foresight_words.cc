@@ -39,7 +39,7 @@ std::string Weights(const farm::v1::MemoryPlan& plan) {
 }
 
 std::string UNet(const farm::v1::MemoryPlan& plan, const farm::v1::GroupShape& shape) {
-  std::string text = absl::StrCat(Counted(plan.batch(), "frame"), " in a call");
+  std::string text = absl::StrCat(Counted(plan.batch(), "frame"), plan.lock_step() ? " in lock step" : " in a call");
   if (shape.guidance()) {
     absl::StrAppend(&text, plan.guidance_batched() ? ", both halves of the guidance together"
                                                    : ", the halves of the guidance in turn");
@@ -72,6 +72,15 @@ std::string Smallest(const Foresight& foresight) {
       report.recommended_max_bytes() > 0 && report.recommended_max_bytes() < foresight.needed_free_bytes;
   return absl::StrFormat("with %.1f GB free%s it would draw the whole story", gigabytes,
                          advised ? " and recommended by Metal" : "");
+}
+
+std::string Bank(const farm::v1::MemoryPlan& plan, const farm::v1::GroupShape& shape) {
+  if (shape.identity_pass()) {
+    return absl::StrCat("written to files as ",
+                        plan.bank_dtype() == farm::v1::BANK_INT8 ? "int8" : plan::DtypeName(plan.dtype()));
+  }
+  if (plan.bank() == farm::v1::BANK_DEVICE) return "whole in the device's memory";
+  return absl::StrCat("read from files through a ring of ", plan.ring_layers(), " layers");
 }
 
 }  // namespace
@@ -107,9 +116,9 @@ std::vector<std::string> InWords(const farm::v1::MemoryPlan& plan, const farm::v
   std::vector<std::string> rows = {Row("numbers", plan::DtypeName(plan.dtype())), Row("weights", Weights(plan)),
                                    Row("UNet", UNet(plan, shape))};
   if (shape.decode()) rows.push_back(Row("VAE", Vae(plan)));
-  if (plan.bank() == farm::v1::BANK_DEVICE) rows.push_back(Row("bank", "whole in the device's memory"));
-  if (plan.bank() == farm::v1::BANK_STEP)
-    rows.push_back(Row("bank", "one step at a time in memory, the rest in files"));
+  if (plan.bank() == farm::v1::BANK_DEVICE || plan.bank() == farm::v1::BANK_STREAMED) {
+    rows.push_back(Row("bank", Bank(plan, shape)));
+  }
   return rows;
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 const char* BankName(farm::v1::BankPlacement bank) {
   if (bank == farm::v1::BANK_DEVICE) return "device";
-  return bank == farm::v1::BANK_STEP ? "step" : "none";
+  return bank == farm::v1::BANK_STREAMED ? "streamed" : "none";
 }
 
 }  // namespace
@@ -205,6 +205,9 @@ json ToJson(const farm::v1::MemoryPlan& plan) {
           {"weights", plan.weights() == farm::v1::STREAMED ? "streamed" : "resident"},
           {"int8_weights", plan.int8_weights()},
           {"bank", BankName(plan.bank())},
+          {"bank_dtype", plan.bank_dtype() == farm::v1::BANK_INT8 ? "int8" : plan::DtypeName(plan.dtype())},
+          {"ring_layers", plan.ring_layers()},
+          {"lock_step", plan.lock_step()},
           {"batch", plan.batch()},
           {"guidance_batched", plan.guidance_batched()},
           {"attention_chunk", plan.attention_chunk()},

@@ -11,6 +11,9 @@
 namespace storyfarm::engine {
 namespace {
 
+// Beyond all layers of a step, a deeper ring only takes memory.
+constexpr uint32_t kMostRingLayers = 256;
+
 absl::Status Unset(const char* field) {
   return absl::InvalidArgumentError(
       absl::StrCat("the work's ", field, " is unset or unknown: sender and engine are of different versions"));
@@ -99,6 +102,10 @@ absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
   plan.attention_chunk = static_cast<int>(from.attention_chunk());
   plan.vae_tile = static_cast<int>(from.vae_tile());
   plan.bank_on_device = from.bank() == farm::v1::BANK_DEVICE;
+  if (from.ring_layers() > 0) plan.ring_layers = static_cast<int>(std::min(from.ring_layers(), kMostRingLayers));
+  plan.lock_step = from.lock_step();
+  plan.bank_dtype =
+      from.bank_dtype() == farm::v1::BANK_INT8 ? render::BankDtype::kInt8 : render::BankDtype::kAsComputed;
   plan.threads = static_cast<int>(from.threads());
   return plan;
 }

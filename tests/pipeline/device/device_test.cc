@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "pipeline/device/host.h"
+#include "pipeline/device/transfer.h"
 
 namespace storyfarm::device {
 namespace {
@@ -52,6 +55,35 @@ TEST(Device, TheCpusMemoryFollowsAllocations) {
   held = at::Tensor();
   const Memory after = (*cpu)->MemoryNow();
   EXPECT_GE(after.peak_bytes, during.peak_bytes - (int64_t{8} << 20)) << "the peak outlives what made it";
+}
+
+TEST(TransferSlot, OnTheCpuTheBytesAreComputedWithWhereTheyWereRead) {
+  const auto cpu = Device::Open("cpu", 1);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  const std::unique_ptr<TransferSlot> slot = (*cpu)->NewTransferSlot();
+  for (const uint64_t size : {100u, 40u, 3000u, 0u}) {
+    const std::span<std::byte> bytes = slot->Prepare(size);
+    ASSERT_EQ(bytes.size(), size);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes.data()) % 64, 0u);
+    std::fill(bytes.begin(), bytes.end(), std::byte{7});
+    slot->Send(size);
+    const at::Tensor received = slot->Receive();
+    ASSERT_EQ(received.numel(), static_cast<int64_t>(size));
+    EXPECT_EQ(received.scalar_type(), at::kByte);
+    EXPECT_TRUE(received.eq(7).all().item<bool>());
+    if (size > 0) {
+      EXPECT_EQ(received.const_data_ptr(), bytes.data());
+    }
+    slot->Release();
+  }
+}
+
+TEST(TransferSlot, WithoutAStreamOfCopiesReceivingCopies) {
+  const std::unique_ptr<TransferSlot> slot = NewCopyingSlot(at::kCPU);
+  std::ranges::fill(slot->Prepare(64), std::byte{3});
+  slot->Send(64);
+  EXPECT_TRUE(slot->Receive().eq(3).all().item<bool>());
+  slot->Release();
 }
 
 TEST(Device, NamesThatAreNoDeviceAreRefusedAndAbsentOnesNotFound) {

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "pipeline/plan/cost.h"
+#include "pipeline/plan/vae_cost.h"
 #include "tests/pipeline/plan/shapes.h"
 
 namespace storyfarm::plan {
@@ -46,6 +47,22 @@ TEST(Cost, OperationsOfTheVaeAgreeWithTheMeasuredOnes) {
   EXPECT_NEAR(VaeDecodeTflop(SdxlProfile(), Group(1024, 1, 0)), 10.47, 0.08 * 10.47);
 }
 
+TEST(Cost, TilesOfTheVaeCostWhatItsHeaderSays) {
+  const GroupShape shape = Group(1024, 1, 0);
+  MemoryPlan plan;
+  plan.set_vae_dtype(farm::v1::FP32);
+  const auto bytes = [&](uint32_t tile) {
+    plan.set_vae_tile(tile);
+    return VaeDecodeBytes(SdxlProfile(), shape, plan, /*materialises_scores=*/true);
+  };
+  EXPECT_NEAR(bytes(64), 0.99e9, 0.01e9);
+  EXPECT_NEAR(bytes(32), 0.50e9, 0.01e9);
+  EXPECT_NEAR(bytes(16), 0.43e9, 0.01e9);
+  EXPECT_NEAR(bytes(0), 3.2e9, 0.1e9);
+  EXPECT_NEAR(VaeDecodeTflop(SdxlProfile(), shape, 32), 37, 1);
+  EXPECT_EQ(VaeDecodeTflop(SdxlProfile(), shape, 128), VaeDecodeTflop(SdxlProfile(), shape)) << "one tile is no tile";
+}
+
 TEST(Cost, IdentityAddsToAFrameWhatTheMethodSays) {
   const double plain = UNetTflop(SdxlProfile(), Group(1024, 1, 0));
   const double reading = UNetTflop(SdxlProfile(), Group(1024, 1, 4));
@@ -53,9 +70,32 @@ TEST(Cost, IdentityAddsToAFrameWhatTheMethodSays) {
 }
 
 TEST(Cost, ABankStepHasItsKnownSize) {
+  MemoryPlan plan = Fp16Plan(1, 0);
   const double bytes = 53760.0 * 32 * 32 * 4 * 2 * 0.5 * 2;
-  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), farm::v1::FP16), bytes, 1);
-  EXPECT_EQ(BankStepBytes(SdxlProfile(), Group(1024, 1, 0), farm::v1::FP16), 0u);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), plan), bytes, 1);
+  EXPECT_EQ(BankStepBytes(SdxlProfile(), Group(1024, 1, 0), plan), 0u);
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), Group(1024, 1, 4), plan), bytes / 2 * 1.002, bytes * 0.0003)
+      << "with scales";
+}
+
+TEST(Cost, ARingHoldsItsLayersAndAWritePassAFewParts) {
+  MemoryPlan plan = Fp16Plan(1, 0);
+  plan.set_bank(farm::v1::BANK_STREAMED);
+  plan.set_bank_dtype(farm::v1::BANK_AS_COMPUTED);
+  plan.set_ring_layers(4);
+  const double layer = 4 * 2048 * 640 * 2;  // of one half
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * 2 * layer * 2, 1) << "page-locked and device";
+  plan.set_guidance_batched(false);
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * layer * 2, 1) << "a half at a time";
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  EXPECT_NEAR(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 4 * layer + layer, 0.02 * layer)
+      << "and one layer as it is attended to";
+  GroupShape writes = Group(1024, 4, 4);
+  writes.set_identity_pass(true);
+  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 10);
+  plan.set_bank(farm::v1::BANK_NONE);
+  EXPECT_EQ(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 0u);
 }
 
 TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
@@ -64,7 +104,7 @@ TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
   shape.add_token_rate(1.0);
   shape.add_token_rate(0.25);
   const double elements = 30 * 1280 * 1024 * 1.0 + 6 * 640 * 4096 * 0.25;
-  EXPECT_NEAR(BankStepBytes(SdxlProfile(), shape, farm::v1::FP16), elements * 2 * 2, 1);
+  EXPECT_NEAR(BankStepBytes(SdxlProfile(), shape, Fp16Plan(1, 0)), elements * 2 * 2, 1);
 }
 
 TEST(Cost, PeaksOfSdxlAreNearTheCountedOnes) {
@@ -123,13 +163,30 @@ TEST(PlanGroup, ACpuRendersInFp32OneFrameAtATime) {
   EXPECT_EQ(Planned(result)->attention_chunk(), 0u);
 }
 
-TEST(PlanGroup, AWholeBankStaysOnAGpuThatHasRoomForIt) {
-  const auto roomy = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), Group(1024, 16, 4));
-  ASSERT_NE(Planned(roomy), nullptr);
-  EXPECT_EQ(Planned(roomy)->bank(), farm::v1::BANK_DEVICE);
-  const auto tight = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 16'000'000'000, 100), Group(1024, 16, 4));
-  ASSERT_NE(Planned(tight), nullptr);
-  EXPECT_EQ(Planned(tight)->bank(), farm::v1::BANK_STEP);
+TEST(PlanGroup, AWholeBankStaysOnAGpuOnlyWhereReadingItCannotKeepUp) {
+  farm::v1::DeviceReport roomy = Device(farm::v1::CUDA, 80'000'000'000, 700);
+  roomy.set_disk_read_bytes_per_s(6'000'000'000);
+  const auto streamed = PlanGroup(SdxlProfile(), roomy, Group(1024, 16, 4));
+  ASSERT_NE(Planned(streamed), nullptr);
+  EXPECT_EQ(Planned(streamed)->bank(), farm::v1::BANK_STREAMED);
+  EXPECT_EQ(Planned(streamed)->ring_layers(), 4u);
+  roomy.set_disk_read_bytes_per_s(200'000'000);
+  const auto resident = PlanGroup(SdxlProfile(), roomy, Group(1024, 16, 4));
+  ASSERT_NE(Planned(resident), nullptr);
+  EXPECT_EQ(Planned(resident)->bank(), farm::v1::BANK_DEVICE);
+  farm::v1::DeviceReport tight = Device(farm::v1::CUDA, 16'000'000'000, 100);
+  tight.set_disk_read_bytes_per_s(200'000'000);
+  const auto slow = PlanGroup(SdxlProfile(), tight, Group(1024, 16, 4));
+  ASSERT_NE(Planned(slow), nullptr);
+  EXPECT_EQ(Planned(slow)->bank(), farm::v1::BANK_STREAMED);
+}
+
+TEST(PlanGroup, ABankIsInt8InHalfPrecisionAndExactInFp32) {
+  GroupShape shape = Group(1024, 1, 4);
+  const farm::v1::DeviceReport device = Device(farm::v1::CUDA, 80'000'000'000, 700);
+  EXPECT_EQ(Planned(PlanGroup(SdxlProfile(), device, shape))->bank_dtype(), farm::v1::BANK_INT8);
+  shape.set_dtype(farm::v1::FP32);
+  EXPECT_EQ(Planned(PlanGroup(SdxlProfile(), device, shape))->bank_dtype(), farm::v1::BANK_AS_COMPUTED);
 }
 
 TEST(PlanGroup, AWritePassIsNeverCut) {
@@ -138,6 +195,39 @@ TEST(PlanGroup, AWritePassIsNeverCut) {
   const auto result = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 40'000'000'000, 100), shape);
   ASSERT_NE(Planned(result), nullptr);
   EXPECT_EQ(Planned(result)->batch(), 4u);
+}
+
+TEST(Cost, FourIdentityFramesInLockStepTakeLessThanHalfOfWhatTheyTakeTogether) {
+  GroupShape shape = Group(1024, 4, 4);
+  shape.set_identity_pass(true);
+  shape.set_decode(false);
+  MemoryPlan plan = Fp16Plan(4, 64);
+  plan.set_bank(farm::v1::BANK_STREAMED);
+  plan.set_bank_dtype(farm::v1::BANK_INT8);
+  const double weights = 2.567e9 * 2 + TraitsOf(farm::v1::CUDA).framework_bytes;
+  const double together = PeakBytes(SdxlProfile(), shape, plan) - weights;
+  plan.set_guidance_batched(false);
+  plan.set_lock_step(true);
+  const double in_lock_step = PeakBytes(SdxlProfile(), shape, plan) - weights;
+  EXPECT_NEAR(together, 1.35 * kGigabyte, 0.1 * kGigabyte);
+  EXPECT_LT(in_lock_step, 0.64 * kGigabyte);
+}
+
+TEST(PlanGroup, IdentityFramesGoInLockStepWhereMemoryIsShortAndNeverInAReproducibleStory) {
+  GroupShape shape = Group(1024, 4, 4);
+  shape.set_identity_pass(true);
+  const auto roomy = PlanGroup(SdxlProfile(), Device(farm::v1::CUDA, 80'000'000'000, 700), shape);
+  ASSERT_NE(Planned(roomy), nullptr);
+  EXPECT_FALSE(Planned(roomy)->lock_step());
+  const auto least = [&] {
+    const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 1, 30), shape);
+    const auto planned =
+        PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, Refused(refused)->needed_bytes(), 30), shape);
+    return Planned(planned)->lock_step();
+  };
+  EXPECT_TRUE(least());
+  shape.set_reproducible(true);
+  EXPECT_FALSE(least());
 }
 
 TEST(PlanGroup, TheStorysDtypeIsKeptOrRefused) {

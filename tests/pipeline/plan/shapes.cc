@@ -43,7 +43,7 @@ farm::v1::ModelProfile SdxlProfile() {
       Profile({{320, 5, 2, 3, 0, 0}, {640, 10, 2, 3, 2, 6}, {1280, 20, 2, 3, 10, 30}}, {128, 256, 512, 512}, 1024);
   profile.set_text_encoder_parameters(817'720'320);
   profile.set_unet_parameters(2'567'463'684);
-  profile.set_vae_parameters(83'653'863);
+  profile.set_vae_parameters(49'490'199);
   profile.set_largest_tensor_parameters(29'491'200);
   profile.set_stored_dtype(farm::v1::FP16);
   profile.set_vae_force_upcast(true);
@@ -57,7 +57,7 @@ farm::v1::ModelProfile DemoProfile() {
       Profile({{64, 2, 2, 3, 0, 0}, {96, 3, 2, 3, 1, 3}, {96, 3, 2, 3, 1, 3}}, {32, 64, 96}, 128);
   profile.set_text_encoder_parameters(720'000);
   profile.set_unet_parameters(6'440'000);
-  profile.set_vae_parameters(1'700'000);
+  profile.set_vae_parameters(1'000'000);
   profile.set_stored_dtype(farm::v1::FP16);
   profile.set_cross_attention_dim(192);
   return profile;

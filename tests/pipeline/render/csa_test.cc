@@ -31,9 +31,12 @@ std::vector<float> Expected(const model::SafetensorsFile& file, int panel) {
   return values;
 }
 
-class ConsistentStory : public ::testing::TestWithParam<const char*> {};
+class ConsistentStory : public ::testing::TestWithParam<const char*> {
+ protected:
+  void ExpectAgreement(bool lock_step);
+};
 
-TEST_P(ConsistentStory, AgreesWithTheIndependentImplementation) {
+void ConsistentStory::ExpectAgreement(bool lock_step) {
   const std::string folder = kData + "golden/csa/" + GetParam();
   const nlohmann::json cases = nlohmann::json::parse(*base::Env::Real().ReadFile(kData + "golden/csa/cases.json"));
   nlohmann::json about;
@@ -48,6 +51,7 @@ TEST_P(ConsistentStory, AgreesWithTheIndependentImplementation) {
   run.model_folder = kData + about["model"].get<std::string>();
   run.replay_path = folder + "/draws.safetensors";
   run.output_folder = temp.path();
+  run.plan = [&](render::Plan& plan) { plan.lock_step = lock_step; };
   const auto renderer = Renderer::Create("cpu", 1);
   ASSERT_TRUE(renderer.ok()) << renderer.status();
   const auto panels = testing_support::RenderStory(run, **renderer);
@@ -65,10 +69,14 @@ TEST_P(ConsistentStory, AgreesWithTheIndependentImplementation) {
       largest = std::max(largest, static_cast<double>(std::abs(actual[i] - wanted[i])));
     }
   }
-  std::printf("%-46s | %-20s | %-10.2e | %.0e\n", (std::string("story ") + GetParam()).c_str(), "method.md, Python",
+  std::printf("%-46s | %-20s | %-10.2e | %.0e\n",
+              (std::string("story ") + GetParam() + (lock_step ? ", lock step" : "")).c_str(), "method.md, Python",
               largest, kTolerance);
   EXPECT_LE(largest, kTolerance);
 }
+
+TEST_P(ConsistentStory, AgreesWithTheIndependentImplementation) { ExpectAgreement(/*lock_step=*/false); }
+TEST_P(ConsistentStory, AgreesWhereIdentityFramesRunInLockStep) { ExpectAgreement(/*lock_step=*/true); }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ConsistentStory,
                          ::testing::Values("ddim_freeu", "euler_single_identity", "three_identity_frames",

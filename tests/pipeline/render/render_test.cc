@@ -1,5 +1,5 @@
-// The renderer through its one door: pictures do not depend on batches, order or where the bank lies; draws replay;
-// what goes wrong is typed.
+// The renderer through its one door: pictures do not depend on batches or order; draws replay; what goes wrong is
+// typed. Banks: bank_run_test.cc.
 #include "pipeline/render/request.h"
 
 #include <gmock/gmock.h>
@@ -17,7 +17,7 @@
 
 #include "pipeline/base/env.h"
 #include "pipeline/model/safetensors.h"
-#include "tests/support/temp_folder.h"
+#include "tests/pipeline/render/render_fixture.h"
 
 namespace storyfarm::render {
 namespace {
@@ -25,143 +25,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing_support::TempFolder;
-
-const std::string kModel = std::string(STORYFARM_SOURCE_DIR) + "/tests/data/tiny_sdxl";
-constexpr int kSteps = 4;
-constexpr int kNeverFails = -1;
-
-Settings TestSettings() {
-  Settings settings;
-  settings.steps = kSteps;
-  settings.seed = 11;
-  settings.token_rate = {0.5};
-  return settings;
-}
-
-Frame Panel(int number, const std::string& prompt, std::vector<int> characters = {}) {
-  Frame frame;
-  frame.panel = number;
-  frame.id = "panel-" + std::to_string(number);
-  frame.prompt = prompt;
-  frame.width = 48;
-  frame.height = 64;
-  frame.seed = 7;
-  frame.characters = std::move(characters);
-  return frame;
-}
-
-CharacterKey Key(uint8_t first) {
-  CharacterKey key{};
-  key[0] = first;
-  return key;
-}
-
-IdentityRequest Identity(int character, std::vector<Frame> frames, const std::string& folder) {
-  IdentityRequest request;
-  request.model_folder = kModel;
-  request.model_name = "tiny";
-  request.settings = TestSettings();
-  request.plan.threads = 1;
-  request.character = character;
-  request.character_key = Key(static_cast<uint8_t>(character));
-  request.frames = std::move(frames);
-  request.keep_bank = true;
-  request.output_folder = folder;
-  return request;
-}
-
-FramesRequest Read(std::vector<Frame> frames, std::vector<BankFiles> banks) {
-  FramesRequest request;
-  request.model_folder = kModel;
-  request.model_name = "tiny";
-  request.settings = TestSettings();
-  request.plan.threads = 1;
-  request.frames = std::move(frames);
-  request.banks = std::move(banks);
-  return request;
-}
-
-class Collector final : public Observer {
- public:
-  absl::Status OnStep(const std::vector<const Frame*>&, int step, int) override {
-    steps.push_back(step);
-    return step == fail_at_step ? absl::CancelledError("stopped by the test") : absl::OkStatus();
-  }
-  absl::Status OnFrame(FinishedFrame frame) override {
-    warnings[frame.frame->panel] = frame.warnings;
-    latents[frame.frame->panel] = frame.latents.values;
-    images[frame.frame->panel] = frame.image.rgb;
-    return absl::OkStatus();
-  }
-  absl::Status OnBankStep(int step, const std::string& path) override {
-    EXPECT_EQ(step, static_cast<int>(bank.size()));
-    bank.push_back(path);
-    return absl::OkStatus();
-  }
-  BankFiles Bank(int character, int identity_frames) const {
-    return {character, Key(static_cast<uint8_t>(character)), identity_frames, bank};
-  }
-
-  int fail_at_step = kNeverFails;
-  std::vector<int> steps;
-  std::vector<std::string> bank;
-  std::map<int, std::vector<float>> latents;
-  std::map<int, std::vector<uint8_t>> images;
-  std::map<int, std::vector<std::string>> warnings;
-};
-
-double LargestDifference(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size() || a.empty()) return INFINITY;
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, static_cast<double>(std::abs(a[i] - b[i])));
-  return largest;
-}
-
-class Render : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto created = Renderer::Create("cpu", 1);
-    ASSERT_TRUE(created.ok()) << created.status();
-    renderer_ = *std::move(created);
-  }
-
-  // The banks of two characters, of two and of one identity frames; panels 0 to 2.
-  std::vector<BankFiles> WriteBanks(const Draws& draws = {}) {
-    std::vector<BankFiles> banks;
-    const std::vector<std::vector<Frame>> identities = {
-        {Panel(0, "a cat, sitting on the beach"), Panel(1, "a cat, running in the snow")},
-        {Panel(2, "a robot with a top hat, waving in the city")}};
-    for (int character = 0; character < 2; ++character) {
-      const std::string folder = temp_.File("bank-" + std::to_string(character));
-      std::filesystem::create_directory(folder);
-      IdentityRequest request = Identity(character, identities[character], folder);
-      request.draws = draws;
-      Collector collector;
-      const auto done = renderer_->RenderIdentity(request, collector);
-      EXPECT_TRUE(done.ok()) << done.status();
-      banks.push_back(collector.Bank(character, static_cast<int>(identities[character].size())));
-      latents_.insert(collector.latents.begin(), collector.latents.end());
-    }
-    return banks;
-  }
-
-  std::vector<Frame> Readers() {
-    return {Panel(3, "a cat, jumping in the forest", {0}), Panel(4, "a cat and a robot, in a room", {0, 1}),
-            Panel(5, "the mountains at night"), Panel(6, "a cat, sleeping in the desert", {0})};
-  }
-
-  Collector RunOk(const FramesRequest& request) {
-    Collector collector;
-    const auto done = renderer_->RenderFrames(request, collector);
-    EXPECT_TRUE(done.ok()) << done.status();
-    return collector;
-  }
-
-  TempFolder temp_;
-  std::unique_ptr<Renderer> renderer_;
-  std::map<int, std::vector<float>> latents_;
-};
 
 TEST_F(Render, BatchedReadersEqualSingleOnes) {
   FramesRequest request = Read(Readers(), WriteBanks());
@@ -182,15 +45,6 @@ TEST_F(Render, GuidanceInTurnEqualsGuidanceBatched) {
   for (const auto& [panel, latents] : batched.latents) {
     EXPECT_LE(LargestDifference(latents, in_turn.latents.at(panel)), 1e-4) << "panel " << panel;
   }
-}
-
-TEST_F(Render, ABankThatStaysOnTheDeviceReadsTheSameBytesAsOneFromFilesStepByStep) {
-  FramesRequest request = Read(Readers(), WriteBanks());
-  const Collector from_files = RunOk(request);
-  request.plan.bank_on_device = true;
-  const Collector resident = RunOk(request);
-  EXPECT_EQ(from_files.latents, resident.latents);
-  EXPECT_EQ(from_files.images, resident.images);
 }
 
 TEST_F(Render, TheOrderOfFramesAndTheirCompanyChangeNothing) {
@@ -323,15 +177,6 @@ TEST_F(Render, AHiddenFrameHasLatentsAndNoPicture) {
   EXPECT_TRUE(collector.images.at(0).empty());
 }
 
-TEST_F(Render, NothingIsWrittenForABankThatNobodyReads) {
-  IdentityRequest request = Identity(0, {Panel(0, "a cat")}, temp_.path());
-  request.keep_bank = false;
-  Collector collector;
-  ASSERT_TRUE(renderer_->RenderIdentity(request, collector).ok());
-  EXPECT_TRUE(collector.bank.empty());
-  EXPECT_TRUE(std::filesystem::is_empty(temp_.path()));
-}
-
 TEST_F(Render, AWarmModelIsNotLoadedAgain) {
   const FramesRequest request = Read({Panel(5, "the mountains at night")}, {});
   Collector collector;
@@ -384,40 +229,6 @@ TEST_F(Render, WeightsThatOverflowAreAnInvalidOutputThatNamesFrameAndStep) {
   ASSERT_FALSE(done.ok());
   EXPECT_EQ(KindOf(done.status()), FailureKind::kInvalidOutput);
   EXPECT_THAT(std::string(done.status().message()), AllOf(HasSubstr("panel 5"), HasSubstr("step 0")));
-}
-
-TEST_F(Render, AMissingBankIsBadInput) {
-  Collector collector;
-  const auto done = renderer_->RenderFrames(Read({Panel(3, "a cat", {0})}, {}), collector);
-  ASSERT_FALSE(done.ok());
-  EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
-  EXPECT_THAT(std::string(done.status().message()), AllOf(HasSubstr("panel 3"), HasSubstr("character 0")));
-}
-
-TEST_F(Render, ABankOfAnotherCharacterStepOrGuidanceIsRefused) {
-  std::vector<BankFiles> banks = WriteBanks();
-  const auto message = [&](const FramesRequest& request) {
-    Collector collector;
-    const auto done = renderer_->RenderFrames(request, collector);
-    EXPECT_EQ(KindOf(done.status()), FailureKind::kBadInput);
-    return std::string(done.status().message());
-  };
-  const std::vector<Frame> frames = {Panel(3, "a cat", {0})};
-  std::vector<BankFiles> other = {banks[0]};
-  other[0].character_key = Key(9);
-  EXPECT_THAT(message(Read(frames, other)), HasSubstr("character_key"));
-  other = {banks[0]};
-  std::swap(other[0].steps[2], other[0].steps[3]);
-  EXPECT_THAT(message(Read(frames, other)), HasSubstr("`step`"));
-  other = {banks[0]};
-  other[0].steps[2].clear();
-  EXPECT_THAT(message(Read(frames, other)), HasSubstr("no entry for step 2"));
-  FramesRequest unguided = Read(frames, {banks[0]});
-  unguided.settings.guidance_scale = 1;
-  EXPECT_THAT(message(unguided), HasSubstr("guidance"));
-  FramesRequest shorter = Read(frames, {banks[0]});
-  shorter.settings.steps = 3;
-  EXPECT_THAT(message(shorter), HasSubstr("4 steps"));
 }
 
 TEST_F(Render, AModelThatIsNotThereIsBadInputThatNamesTheFolder) {

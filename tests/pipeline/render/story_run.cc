@@ -83,7 +83,7 @@ farm::v1::MemoryPlan SimplePlan() {
   plan.set_weights(farm::v1::RESIDENT);
   plan.set_guidance_batched(true);
   plan.set_batch(1);
-  plan.set_bank(farm::v1::BANK_STEP);
+  plan.set_bank(farm::v1::BANK_STREAMED);
   plan.set_threads(1);
   return plan;
 }

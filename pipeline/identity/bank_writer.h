@@ -1,0 +1,82 @@
+// A bank on its way to disk beside the run that makes it: parts go in as layers are computed, files come out step by
+// step. Between them waits a bounded queue, so that a slow disk slows the run and never fills memory. No torch here.
+#ifndef STORYFARM_PIPELINE_IDENTITY_BANK_WRITER_H_
+#define STORYFARM_PIPELINE_IDENTITY_BANK_WRITER_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "pipeline/base/env.h"
+#include "pipeline/identity/bank_file.h"
+
+namespace storyfarm::identity {
+
+// Parts that may wait to be written, beside the one that is. Two cover a write that hesitates for a layer's time.
+inline constexpr size_t kQueuedBankParts = 2;
+
+struct ComputedPart {
+  int64_t layer = 0, half = 0;
+  PartShape shape;
+  std::span<const std::byte> bytes;   // shape.Bytes(), in host memory
+  std::shared_ptr<const void> owner;  // keeps them alive
+};
+
+// One thread puts parts in and takes steps out. Errors (RESOURCE_EXHAUSTED: the disk is full) are final: every later
+// call returns the first one.
+class BankWriter {
+ public:
+  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this.
+  BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element);
+  // What no step's end was told of is thrown away, without a trace.
+  ~BankWriter();
+
+  // Of the step that is being computed. Waits while the queue is full.
+  absl::Status Put(ComputedPart part);
+  // The step has all its parts. Steps are numbered by their ends, from 0.
+  absl::Status EndStep();
+  struct StoredStep {
+    int step = 0;
+    std::string path;  // durable; empty: the step had no part
+  };
+  // Steps stored since the last call, ascending. `wait`: until all whose end was told are stored.
+  absl::StatusOr<std::vector<StoredStep>> TakeStored(bool wait);
+
+ private:
+  struct Item {
+    bool ends_step = false;
+    ComputedPart part;
+  };
+  absl::Status Push(Item item);
+  void WriteAll();
+  absl::Status Write(const Item& item);
+
+  base::Env& env_;
+  const std::string folder_;
+  const BankOrigin origin_;
+  const int64_t halves_;
+  const BankElement element_;
+  std::unique_ptr<BankStepWriter> writer_;  // the writing thread's; null between steps
+  std::string path_;
+  int writing_step_ = 0;
+
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable changed_;
+  std::deque<Item> queue_;
+  bool stopping_ = false;
+  int ended_ = 0, stored_ = 0;  // steps
+  std::vector<StoredStep> untaken_;
+  absl::Status failure_;
+  std::thread thread_;
+};
+
+}  // namespace storyfarm::identity
+
+#endif  // STORYFARM_PIPELINE_IDENTITY_BANK_WRITER_H_

@@ -36,7 +36,8 @@ constexpr uint32_t kReproducibleTile = 32;
 constexpr uint32_t kChunks[] = {0, 4096, 1024, 256};
 constexpr uint32_t kReproducibleChunk = 1024;
 
-// Layers of a bank on their way at once. More than four gained nothing; two are the fewest that read beside computing.
+// Layers of a bank on their way at once: four let a read hesitate for the time of two layers, two are the fewest that
+// read beside computing.
 constexpr uint32_t kRings[] = {4, 2};
 
 // A learned need may be off by what others held at the time; beyond four times it would only refuse everything.

@@ -8,9 +8,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools" / "demo_model"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tools" / "demo_model"))
 
 import torch
+import yaml
 
 import architecture
 import consistent
@@ -59,6 +61,15 @@ class Sentences(unittest.TestCase):
         self.assertLess(len(strange), 4000 * 3 * sentences.STRANGE_WORD)
         for prompt in strange:
             self.assertTrue(" named " in prompt or " the " in prompt, prompt)
+
+    def test_every_word_of_the_example_stories_is_listed(self):
+        known = set(sentences.known_words())
+        for path in sorted((ROOT / "deploy" / "examples" / "stories").glob("*.yaml")):
+            story = yaml.safe_load(path.read_text())
+            panels = [panel for chapter in story["chapters"] for panel in chapter["panels"]]
+            told = [panel["text"] if isinstance(panel, dict) else panel.split("#")[0] for panel in panels]
+            for text in [*story["characters"].values(), *told]:
+                self.assertFalse(set(re.findall(r"[a-z]+", re.sub(r"\[\w+\]", "", text).lower())) - known, f"{path.name}: {text}")
 
     def test_a_character_is_told_by_the_same_attributes_in_every_panel(self):
         cast, rows, _ = pictures_of_stories(2000, 12)

@@ -73,8 +73,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
   struct Known;
 
   void SubmitOnPool(const Call& call, const farm::v1::SubmitRequest& request, farm::v1::SubmitResponse* response);
-  // Called from the pool; waits for the loop.
-  absl::Status AskWhatIsKnown(const std::string& key, const std::string& model, Known* known);
+  // Called from the pool; waits for the loop and, where `durable`, until all that it saw is.
+  absl::Status AskWhatIsKnown(const std::string& key, const std::string& model, bool durable, Known* known);
   // OK where the response may be sent, else RESOURCE_EXHAUSTED.
   absl::Status CheckSize(const google::protobuf::MessageLite& response) const;
 

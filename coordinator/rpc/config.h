@@ -36,10 +36,13 @@ struct Config {
   std::string keep_days;
   std::string keep_jobs;
   std::string blob_quota;
-  // What these three say; 0: no bound.
+  std::string low_disk;
+  std::string webhook;
+  // What these say; 0: no bound.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;
   uint64_t blob_quota_bytes = 0;
+  uint64_t low_disk_bytes = 0;
 };
 
 struct ConfigOrText {

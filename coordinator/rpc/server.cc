@@ -14,10 +14,12 @@
 #include "coordinator/rpc/blob_service.h"
 #include "coordinator/rpc/client_service.h"
 #include "coordinator/rpc/collector.h"
+#include "coordinator/rpc/disk_watch.h"
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/webhooks.h"
 #include "coordinator/rpc/work_pool.h"
 #include "coordinator/rpc/worker_service.h"
 
@@ -41,6 +43,9 @@ struct Server::Parts {
   std::unique_ptr<Listening> listening;
 
   std::unique_ptr<Collector> collector;
+  std::unique_ptr<DiskWatch> disk_watch;
+  std::unique_ptr<WebhookSender> webhook_sender;
+  std::unique_ptr<Webhooks> webhooks;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -56,6 +61,8 @@ struct Server::Parts {
     closed = true;
     loop->Stop();
     collector.reset();
+    disk_watch.reset();
+    if (webhooks != nullptr) webhooks->Stop();
     pool->Stop();
     watches->Stop(why);
     workers->Stop(why);
@@ -70,6 +77,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   auto parts = std::make_unique<Parts>();
   Loop::Options loop_options;
   loop_options.farm = options.farm;
+  loop_options.farm.notices = static_cast<bool>(given.webhook);
   loop_options.queued_inputs = options.limits.queued_inputs;
   loop_options.leader_lease_ms = options.leader_lease_ms;
   loop_options.take_over_after = options.take_over_after;
@@ -84,9 +92,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   blob_options.quota_bytes = options.blob_quota_bytes;
   blob_options.condemned = parts->loop->CondemnedBlobs();
   if (options.blobs_shared) blob_options.writer = absl::StrCat(absl::Hex(given.random_bits(), absl::kZeroPad16));
-  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(
-      *given.env, options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder,
-      blob_options);
+  const std::string blob_folder =
+      options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder;
+  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(*given.env, blob_folder, blob_options);
   if (!blobs.ok()) return blobs.status();
   parts->blobs = *std::move(blobs);
 
@@ -110,6 +118,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   parts->workers =
       std::make_unique<WorkerServiceImpl>(parts->loop.get(), parts->blobs.get(), given.log, session_limits);
   parts->blob_service = std::make_unique<BlobServiceImpl>(*parts->blobs);
+  if (given.webhook) {
+    parts->webhook_sender = given.webhook();
+    parts->webhooks = std::make_unique<Webhooks>(Webhooks::Parts{parts->loop.get(), parts->webhook_sender.get(),
+                                                                 given.env, given.log, given.random_bits});
+  }
 
   Parts* raw = parts.get();
   std::unique_ptr<Server> server(new Server(std::move(parts)));
@@ -120,12 +133,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   };
   outputs.close = [raw](uint64_t session, const absl::Status& why) { raw->workers->Close(session, why); };
   outputs.changed = [raw](const std::vector<std::string>& job_ids) { raw->watches->Changed(job_ids); };
+  outputs.notice = [raw](const farm::v1::JobNotice& notice) { raw->webhooks->Add(notice); };
   outputs.ended = [raw](const absl::Status& why) {
     std::lock_guard<std::mutex> lock(raw->mutex);
     raw->ended = why;
     raw->changed.notify_all();
   };
   raw->loop->Run(std::move(outputs));
+  if (options.low_disk_bytes > 0) {
+    raw->disk_watch = std::make_unique<DiskWatch>(
+        DiskWatch::Parts{raw->loop.get(), given.env, given.log, blob_folder, options.low_disk_bytes});
+  }
   raw->collector = std::make_unique<Collector>(Collector::Parts{raw->loop.get(), raw->blobs.get(), given.log});
   ListenOptions listen;
   listen.socket_path = options.socket_path;

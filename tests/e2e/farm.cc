@@ -91,6 +91,7 @@ void Farm::BeginCoordinator(const std::string& name) {
   base::SubprocessOptions options;
   options.program = Program("storyfarm-coordinator");
   options.arguments = {"--data", File(name)};
+  if (!options_.low_disk.empty()) options.arguments.insert(options.arguments.end(), {"--low-disk", options_.low_disk});
   if (options_.own_redis) {
     if (processes_.count("redis") == 0) {
       StartRedis();

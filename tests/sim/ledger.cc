@@ -66,9 +66,17 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       return;
     }
     case Record::kJobCancelled:
-      return End(record.job_cancelled().job_id(), complain);
+      return End(record.job_cancelled().job_id(), record.job_cancelled().notice_due(), complain);
     case Record::kJobFinished:
-      return End(record.job_finished().job_id(), complain);
+      return End(record.job_finished().job_id(), record.job_finished().notice_due(), complain);
+    case Record::kNoticeSettled: {
+      const auto job = jobs_.find(record.notice_settled().job_id());
+      if (job == jobs_.end() || !job->second.notice_due)
+        return complain(Rule::kEndTold, "an end was settled that was not due, or twice");
+      job->second.notice_due = false;
+      job->second.settled = true;
+      return;
+    }
     case Record::kNeedLearned:
       needs_[record.need_learned().backend()] = {record.need_learned().planned_bytes(),
                                                  record.need_learned().needed_bytes()};
@@ -131,11 +139,12 @@ void Ledger::Finish(const std::string& job_id, TaskKind kind, uint32_t number, c
   Release(token, number);
 }
 
-void Ledger::End(const std::string& job_id, const Complain& complain) {
+void Ledger::End(const std::string& job_id, bool notice_due, const Complain& complain) {
   const auto job = jobs_.find(job_id);
   if (job == jobs_.end()) return complain(Rule::kJobKept, absl::StrCat("job ", job_id, " ended and nobody knows it"));
   if (job->second.ended) complain(Rule::kResultOnce, absl::StrCat("job ", job_id, " ended twice"));
   job->second.ended = true;
+  job->second.notice_due = notice_due;
   for (auto grant = live_.begin(); grant != live_.end();) {
     const auto here = grant++;
     if (here->second.job_id == job_id) Drop(here);

@@ -34,6 +34,8 @@ class Ledger {
     std::string key;
     bool ended = false;
     bool archived = false;
+    bool notice_due = false;  // somebody outside is to be told of its end, and that is not settled
+    bool settled = false;
     std::array<std::vector<Task>, 4> tasks;  // by TaskKind
   };
   struct Grant {
@@ -62,7 +64,7 @@ class Ledger {
   void TakeGrant(const farm::v1::Granted& fact, const Complain& complain);
   void Finish(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number, const Token& token,
               const std::string& digest, const Complain& complain);
-  void End(const std::string& job_id, const Complain& complain);
+  void End(const std::string& job_id, bool notice_due, const Complain& complain);
   void Release(const Token& token, uint32_t number);
   void Drop(std::map<Token, Grant>::iterator grant);
   Task* FindTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);

@@ -63,8 +63,12 @@ void Webhooks::Main() {
 }
 
 void Webhooks::Try(Due due) {
-  // Whoever leads now tells it from the log.
-  if (!parts_.loop->leads()) return;
+  if (!parts_.loop->leads()) {
+    // One that was deposed ends soon, and whoever leads then tells it from the log; one whose store is slow goes on.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    due_.emplace(parts_.env->MonotonicMs() + parts_.first_retry_ms, std::move(due));
+    return;
+  }
   const std::string& job = due.notice.job_id();
   ++due.tries;
   const std::string attempt_id = absl::StrCat(absl::Hex(parts_.random_bits(), absl::kZeroPad16));

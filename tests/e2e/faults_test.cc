@@ -117,7 +117,7 @@ TEST(WhenAWorkerIsFrozenPastItsLease, ItsPanelsGoToOthersAndWhatItFinishesLateCh
 
 TEST(WhenTheDiskOfTheCoordinatorIsFull, NothingAcceptedIsLostAndItGoesOnOnceThereIsRoom) {
   FarmOptions options = NullEngines(20);
-  options.low_disk = "0";  // the disk would be low from the start
+  options.coordinator_arguments = {"--low-disk", "0"};  // it would be low from the start
   Farm farm(options);
   std::filesystem::create_directory(farm.File("farm"));
   const auto disk = SmallDisk::Mount(farm.File("farm"), uint64_t{300} << 20);

@@ -1,5 +1,5 @@
-// What a person changes while the farm works: a job's place in the queue, machines taken out of the farm and given
-// back.
+// What changes from outside while the farm works: a job's place in the queue, machines taken out of the farm and given
+// back, whether anything is granted at all.
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
 
@@ -90,6 +90,13 @@ void Farm::Parts::On(const DrainNode& input) {
   }
   if (input.drained) TakeFrom(*id, input.at_once);
   Answer(input.request, absl::OkStatus(), *id);
+}
+
+void Farm::Parts::On(const HoldDispatch& input) {
+  dispatch_held = input.why;
+  full_round_ms = 0;  // all jobs are asked once it goes on
+  for (const auto& [ordinal, id] : state.live()) changed.insert(id);
+  schedule = true;
 }
 
 void Farm::Parts::TakeFrom(const std::string& node_id, bool at_once) {

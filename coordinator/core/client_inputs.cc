@@ -11,6 +11,7 @@ void Farm::Parts::On(const Started& input) {
   record.mutable_taken_over()->set_incarnation(input.incarnation);
   record.mutable_taken_over()->set_unix_ms(now.unix_ms);
   Commit(std::move(record));
+  if (!limits.notices) DropNotices("nobody is told of ends of jobs any more: the coordinator runs without --webhook");
   // What ran may still run: its workers get one lease's time to come back and say so.
   for (const auto& [token, grant] : state.grants()) {
     fleet.Renew(token, now.monotonic_ms + limits.lease_ms);
@@ -70,6 +71,7 @@ void Farm::Parts::On(const CancelJob& input) {
   farm::v1::Record record;
   record.mutable_job_cancelled()->set_job_id(input.job_id);
   record.mutable_job_cancelled()->set_unix_ms(now.unix_ms);
+  record.mutable_job_cancelled()->set_notice_due(NoticeWanted());
   Commit(std::move(record));
   for (const auto& [token, node_id] : held) {
     fleet.EndLease(token);

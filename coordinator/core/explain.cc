@@ -213,6 +213,7 @@ void Explainer::ExplainReady() {
   if (job_.paused) {
     Say(absl::StrCat("The job is paused: storyctl resume ", job_.spec().job_id(), " lets it go on."));
   }
+  if (!farm_.dispatch_held.empty()) Say(absl::StrCat("Nothing is handed out just now: ", farm_.dispatch_held, "."));
   ExplainPacks();
   Compare();
   if (explanation_.devices() == 0) {
@@ -223,7 +224,7 @@ void Explainer::ExplainReady() {
                                            : absl::StrCat("None of the ", explanation_.devices(),
                                                           " connected devices takes it; why stands below."));
   }
-  if (job_.paused) return;
+  if (job_.paused || !farm_.dispatch_held.empty()) return;
   const farm::v1::Candidate& first = explanation_.candidates(0);
   const double level_s = LevelFor(runners_, TasksAhead());
   const auto free = std::find_if(

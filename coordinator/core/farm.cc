@@ -15,7 +15,8 @@ farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, ui
   return task;
 }
 
-Farm::Farm(const Planner* planner, const Limits& limits) : parts_(std::make_unique<Parts>(planner, limits)) {}
+Farm::Farm(const Planner* planner, const Limits& limits, SpecShelf* shelf)
+    : parts_(std::make_unique<Parts>(planner, limits, shelf)) {}
 Farm::~Farm() = default;
 
 absl::Status Farm::Apply(const farm::v1::Record& record) { return parts_->state.Apply(record); }
@@ -42,7 +43,7 @@ absl::Status Farm::LoadState(const std::vector<std::string>& pieces) {
 
 absl::Status Farm::CheckReplay(const Farm& second) const {
   const std::vector<std::string> pieces = SerializeState();
-  Farm loaded(parts_->planner, parts_->limits);
+  Farm loaded(parts_->planner, parts_->limits, parts_->shelf);
   if (absl::Status status = loaded.LoadState(pieces); !status.ok()) return status;
   if (loaded.SerializeState() == pieces && second.SerializeState() == pieces) return absl::OkStatus();
   return absl::DataLossError(
@@ -59,6 +60,7 @@ Decisions Farm::Step(const Time& now, Input input) {
     parts.schedule = false;
     parts.OfferArchives();
     parts.OfferDrops();
+    parts.OfferNotices();
   }
   Decisions out = std::move(parts.out);
   parts.out = Decisions();

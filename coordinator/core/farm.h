@@ -46,7 +46,8 @@
 //                 all that this follows from is durable
 //   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
 //   Return(f)     f is GRANTED and t had no news by a current stream for a lease, or n's Hello lacks it, or n gave it
-//                 back: append Returned. f is READY; Cur(f) stays t, so that a late result is still taken
+//                 back: append Returned. f is READY; Cur(f) stays t, so that a late result is still taken. Every word
+//                 of n's current stream is news of what n was granted on it or listed last
 //   Lose(n)       n dies: Held(n) is empty, and Box(n) with its disk
 //
 //   I1  A token is granted for one group on one node, once. Numbers rise within an incarnation, incarnations never
@@ -78,6 +79,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/core/planner.h"
+#include "coordinator/core/spec_shelf.h"
 #include "farm/v1/client.pb.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/pack.pb.h"
@@ -127,6 +129,10 @@ struct DrainNode {
   std::string node;  // id or name
   bool drained = true;
   bool at_once = false;  // what runs there is stopped and goes elsewhere, too
+};
+// Grants nothing more until it is told otherwise; what was granted goes on. `why`: a sentence for people; empty: go on.
+struct HoldDispatch {
+  std::string why;
 };
 // Forgets a job that has ended: its records, its archive, its key. Its blobs may go (CondemnBlobs).
 struct ForgetJob {
@@ -180,14 +186,21 @@ struct Tick {};
 struct ArchiveStored {
   std::string job_id;
 };
+// Whoever was to be told of a job's end, offered earlier in Decisions::notices, was; or it was given up after `tries`.
+struct NoticeAnswered {
+  std::string job_id;
+  bool delivered = false;
+  uint32_t tries = 0;
+  std::string why;  // it was given up
+};
 // The archive of a forgotten job, named earlier in Decisions::dropped_archives, is gone from the store.
 struct ArchiveRemoved {
   std::string job_id;
 };
 
-using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, ForgetJob, CondemnBlobs, BlobsUnlinked,
-                           NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick, ArchiveStored,
-                           ArchiveRemoved>;
+using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, HoldDispatch, ForgetJob, CondemnBlobs,
+                           BlobsUnlinked, NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick,
+                           ArchiveStored, ArchiveRemoved, NoticeAnswered>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -225,6 +238,13 @@ struct DroppedArchive {
   uint64_t after_record = 0;
 };
 
+// A job's end to be told outside; then tell NoticeAnswered. Offered again after a restart: whoever is told may hear of
+// one end more than once, but of each.
+struct Notice {
+  uint64_t after_record = 0;
+  farm::v1::JobNotice body;
+};
+
 struct Decisions {
   std::vector<farm::v1::Record> records;  // already applied here; append them in this order, before anything later
   std::vector<OutgoingMessage> messages;  // in order for each session
@@ -232,6 +252,7 @@ struct Decisions {
   std::vector<Reply> replies;
   std::vector<Archive> archives;
   std::vector<DroppedArchive> dropped_archives;
+  std::vector<Notice> notices;
   std::vector<std::string> changed_jobs;  // whose JobStatus may differ now: for watchers; sorted, no repeats
 };
 
@@ -248,8 +269,8 @@ using BlobSizes = std::map<std::string, uint64_t>;  // by digest
 
 class Farm {
  public:
-  // `planner` outlives the farm.
-  explicit Farm(const Planner* planner, const Limits& limits = Limits());
+  // `planner` and `shelf` outlive the farm. Farms that fold one log may have one shelf; null: each spec for itself.
+  explicit Farm(const Planner* planner, const Limits& limits = Limits(), SpecShelf* shelf = nullptr);
   ~Farm();
   Farm(const Farm&) = delete;
   Farm& operator=(const Farm&) = delete;

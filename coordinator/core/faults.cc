@@ -169,6 +169,7 @@ void Farm::Parts::EndJobIfDone(const std::string& job_id) {
   record.mutable_job_finished()->set_job_id(job_id);
   record.mutable_job_finished()->set_state(all ? farm::v1::JOB_DONE : farm::v1::JOB_FAILED);
   record.mutable_job_finished()->set_unix_ms(now.unix_ms);
+  record.mutable_job_finished()->set_notice_due(NoticeWanted());
   Commit(std::move(record));
   changed.insert(job_id);
 }

@@ -80,6 +80,10 @@ struct Node {
 // How long a grant is believed alive, and what is expected of it.
 struct Lease {
   int64_t deadline_ms = 0;
+  // Every word of its node's stream renews it: it was granted on that stream, and what the node listed last as held
+  // names it, or was sent before it can have come.
+  bool vouched = false;
+  int64_t granted_ms = 0;
   int64_t last_event_ms = 0;        // granted, or the last of its tasks finished
   double planned_task_seconds = 0;  // as the plan predicts, a task; 0: not known
   double task_seconds = 0;          // as this device has shown

@@ -71,6 +71,8 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
 
   Lease& lease = farm_.fleet.leases[token];
   farm_.fleet.Renew(token, farm_.now.monotonic_ms + farm_.limits.lease_ms);
+  lease.vouched = true;
+  lease.granted_ms = farm_.now.monotonic_ms;
   lease.last_event_ms = farm_.now.monotonic_ms;
   lease.planned_task_seconds = plan.predicted_seconds() / static_cast<double>(numbers.size());
   lease.task_seconds = candidate.offer.task_s;

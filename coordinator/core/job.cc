@@ -31,37 +31,42 @@ void CopyDigest(const std::string& from, std::array<char, 32>& to) {
 
 }  // namespace
 
-Job::Job(farm::v1::JobSpec spec, uint64_t ordinal) : spec_(std::move(spec)), ordinal_(ordinal) {
-  priority = spec_.priority() > 0 ? spec_.priority() : kUsualPriority;
+Job::Job(std::shared_ptr<const farm::v1::JobSpec> spec, uint64_t ordinal) : spec_(std::move(spec)), ordinal_(ordinal) {
+  priority = spec_->priority() > 0 ? spec_->priority() : kUsualPriority;
   LayOut();
-  for (Slot& slot : slots_[TASK_IDENTITY]) slot.state = farm::v1::TASK_READY;
-  for (Slot& slot : slots_[TASK_FRAME]) slot.state = farm::v1::TASK_BLOCKED;
-  for (Slot& slot : slots_[TASK_PAGE]) slot.state = farm::v1::TASK_BLOCKED;
-  for (const auto& set : spec_.frame_sets()) {
+  for (const auto& set : spec_->frame_sets()) {
     if (!set.identities().empty()) continue;
-    for (uint32_t panel : set.panels()) slots_[TASK_FRAME][panel].state = farm::v1::TASK_READY;
+    for (uint32_t panel : set.panels()) slots_[TASK_FRAME].set_state(panel, farm::v1::TASK_READY);
   }
   Reindex();
 }
 
+std::shared_ptr<const farm::v1::JobSpec> Job::Shelve(const farm::v1::JobSpec& spec, SpecShelf* shelf) {
+  if (shelf != nullptr) {
+    if (auto known = shelf->Find(spec)) return known;
+  }
+  auto made = std::make_shared<const farm::v1::JobSpec>(spec);
+  if (shelf != nullptr) shelf->Add(made);
+  return made;
+}
+
 void Job::LayOut() {
   uint32_t panels = 0;
-  for (const auto& chapter : spec_.story().chapters()) panels += static_cast<uint32_t>(chapter.panels_size());
-  slots_[TASK_IDENTITY].resize(spec_.identities_size());
-  slots_[TASK_FRAME].resize(panels);
-  slots_[TASK_PAGE].resize(spec_.pages_size());
-  outcome_of_.assign(panels, 0);
+  for (const auto& chapter : spec_->story().chapters()) panels += static_cast<uint32_t>(chapter.panels_size());
+  slots_[TASK_IDENTITY].Resize(static_cast<uint32_t>(spec_->identities_size()), farm::v1::TASK_READY);
+  slots_[TASK_FRAME].Resize(panels, farm::v1::TASK_BLOCKED);
+  slots_[TASK_PAGE].Resize(static_cast<uint32_t>(spec_->pages_size()), farm::v1::TASK_BLOCKED);
   owner_.assign(panels, 0);
-  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
-    for (uint32_t panel : spec_.frame_sets(set).panels()) owner_[panel] = set;
+  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
+    for (uint32_t panel : spec_->frame_sets(set).panels()) owner_[panel] = set;
   }
-  for (int identity = 0; identity < spec_.identities_size(); ++identity) {
-    for (uint32_t panel : spec_.identities(identity).panels()) owner_[panel] = -1 - identity;
+  for (int identity = 0; identity < spec_->identities_size(); ++identity) {
+    for (uint32_t panel : spec_->identities(identity).panels()) owner_[panel] = -1 - identity;
   }
-  page_of_.assign(panels, spec_.pages_size());
-  for (int page = 0; page < spec_.pages_size(); ++page) {
-    if (spec_.pages(page).book()) continue;
-    for (uint32_t panel : spec_.pages(page).panels()) page_of_[panel] = page;
+  page_of_.assign(panels, spec_->pages_size());
+  for (int page = 0; page < spec_->pages_size(); ++page) {
+    if (spec_->pages(page).book()) continue;
+    for (uint32_t panel : spec_->pages(page).panels()) page_of_[panel] = page;
   }
 }
 
@@ -71,36 +76,36 @@ void Job::Reindex() {
   ready_units_.clear();
   for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
-      const Slot& slot = slots_[kind][i];
-      ++counts_[kind][slot.state];
-      if (!IsFinal(slot.state)) ++pending_;
-      if (kind != TASK_FRAME && slot.state == farm::v1::TASK_READY)
+      const uint8_t state = slots_[kind].state(i);
+      ++counts_[kind][state];
+      if (!IsFinal(state)) ++pending_;
+      if (kind != TASK_FRAME && state == farm::v1::TASK_READY)
         ready_units_.insert({static_cast<TaskKind>(kind), i});
     }
   }
-  ready_in_set_.assign(spec_.frame_sets_size(), 0);
+  ready_in_set_.assign(spec_->frame_sets_size(), 0);
   ready_.clear();
-  identities_missing_.assign(spec_.frame_sets_size(), 0);
-  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
-    const auto& panels = spec_.frame_sets(set).panels();
+  identities_missing_.assign(spec_->frame_sets_size(), 0);
+  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
+    const auto& panels = spec_->frame_sets(set).panels();
     ready_.emplace_back(static_cast<size_t>(panels.size()));
     for (int i = 0; i < panels.size(); ++i) {
-      if (slots_[TASK_FRAME][panels[i]].state != farm::v1::TASK_READY) continue;
+      if (slots_[TASK_FRAME].state(panels[i]) != farm::v1::TASK_READY) continue;
       ++ready_in_set_[set];
       ready_[set].Insert(static_cast<size_t>(i));
     }
     if (ready_in_set_[set] > 0) ready_units_.insert({TASK_FRAME, static_cast<uint32_t>(set)});
-    for (uint32_t identity : spec_.frame_sets(set).identities()) {
-      if (slots_[TASK_IDENTITY][identity].state != farm::v1::TASK_DONE) ++identities_missing_[set];
+    for (uint32_t identity : spec_->frame_sets(set).identities()) {
+      if (slots_[TASK_IDENTITY].state(identity) != farm::v1::TASK_DONE) ++identities_missing_[set];
     }
   }
-  panels_missing_.assign(spec_.pages_size(), 0);
-  for (int page = 0; page < spec_.pages_size(); ++page) {
-    if (spec_.pages(page).book()) continue;
-    for (uint32_t panel : spec_.pages(page).panels()) {
-      if (!IsFinal(slots_[TASK_FRAME][panel].state)) ++panels_missing_[page];
+  panels_missing_.assign(spec_->pages_size(), 0);
+  for (int page = 0; page < spec_->pages_size(); ++page) {
+    if (spec_->pages(page).book()) continue;
+    for (uint32_t panel : spec_->pages(page).panels()) {
+      if (!IsFinal(slots_[TASK_FRAME].state(panel))) ++panels_missing_[page];
     }
-    if (panels_missing_[page] == 0 && slots_[TASK_PAGE][page].state == farm::v1::TASK_BLOCKED) {
+    if (panels_missing_[page] == 0 && slots_[TASK_PAGE].state(page) == farm::v1::TASK_BLOCKED) {
       SetState({TASK_PAGE, static_cast<uint32_t>(page)}, farm::v1::TASK_READY);
     }
   }
@@ -113,10 +118,9 @@ const Slot* Job::slot(TaskKind kind, uint32_t number) const {
 }
 
 void Job::SetState(const TaskKey& task, TaskState state) {
-  Slot& slot = mutable_slot(task);
-  if (slot.state == state) return;
-  const uint8_t before = slot.state;
-  slot.state = state;
+  const uint8_t before = slots_[task.first].state(task.second);
+  if (before == state) return;
+  slots_[task.first].set_state(task.second, state);
   --counts_[task.first][before];
   ++counts_[task.first][state];
   if (!IsFinal(before) && IsFinal(state)) --pending_;
@@ -132,7 +136,7 @@ void Job::MarkReady(const TaskKey& task, bool ready) {
     const int32_t set = owner_[task.second];
     if (set < 0) return;
     unit.number = static_cast<uint32_t>(set);
-    const auto& panels = spec_.frame_sets(set).panels();
+    const auto& panels = spec_->frame_sets(set).panels();
     const auto at = std::lower_bound(panels.begin(), panels.end(), task.second) - panels.begin();
     if (ready) {
       ready_[unit.number].Insert(static_cast<size_t>(at));
@@ -162,7 +166,7 @@ std::vector<uint32_t> Job::FirstReady(const Unit& unit, size_t most) const {
 void Job::FrameFinal(uint32_t panel) {
   const uint32_t page = page_of_[panel];
   if (page < panels_missing_.size() && --panels_missing_[page] == 0 &&
-      slots_[TASK_PAGE][page].state == farm::v1::TASK_BLOCKED) {
+      slots_[TASK_PAGE].state(page) == farm::v1::TASK_BLOCKED) {
     SetState({TASK_PAGE, page}, farm::v1::TASK_READY);
   }
   UpdateBook();
@@ -170,9 +174,9 @@ void Job::FrameFinal(uint32_t panel) {
 
 // The book comes last: after every panel and every other page.
 void Job::UpdateBook() {
-  if (spec_.pages().empty() || !spec_.pages(spec_.pages_size() - 1).book()) return;
-  const uint32_t book = spec_.pages_size() - 1;
-  if (slots_[TASK_PAGE][book].state == farm::v1::TASK_BLOCKED && pending_ == 1) {
+  if (spec_->pages().empty() || !spec_->pages(spec_->pages_size() - 1).book()) return;
+  const uint32_t book = spec_->pages_size() - 1;
+  if (slots_[TASK_PAGE].state(book) == farm::v1::TASK_BLOCKED && pending_ == 1) {
     SetState({TASK_PAGE, book}, farm::v1::TASK_READY);
   }
 }
@@ -209,17 +213,17 @@ void Job::KeepFrame(uint32_t panel, const farm::v1::FrameResult& result) {
   outcome.finished_unix_ms = result.finished_unix_ms();
   outcome.render_ms = result.render_ms();
   outcomes_.push_back(outcome);
-  outcome_of_[panel] = static_cast<uint32_t>(outcomes_.size());
   if (!result.warnings().empty()) {
     frame_warnings_[panel].assign(result.warnings().begin(), result.warnings().end());
   }
+  mutable_slot({TASK_FRAME, panel}).outcome = static_cast<uint32_t>(outcomes_.size());
   problems_.erase({TASK_FRAME, panel});
   aborts_.erase({TASK_FRAME, panel});
   SetState({TASK_FRAME, panel}, farm::v1::TASK_DONE);
 }
 
 void Job::FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node) {
-  slots_[TASK_FRAME][panel].node = node + 1;
+  mutable_slot({TASK_FRAME, panel}).node = node + 1;
   Raise(nodes_[node].tasks_done);
   KeepFrame(panel, result);
 }
@@ -228,8 +232,8 @@ void Job::IdentityFinished(uint32_t number, const farm::v1::IdentityResult& resu
   const Slot slot = slots_[TASK_IDENTITY][number];
   identity_ms_[number] += result.render_ms();
   for (const auto& frame : result.frames()) {
-    if (IsFinal(slots_[TASK_FRAME][frame.panel()].state)) continue;  // an accepted result stays
-    slots_[TASK_FRAME][frame.panel()].device = slot.device;
+    if (IsFinal(slots_[TASK_FRAME].state(frame.panel()))) continue;  // an accepted result stays
+    mutable_slot({TASK_FRAME, frame.panel()}).device = slot.device;
     FrameFinished(frame.panel(), frame, slot.node - 1);
   }
   Raise(nodes_[slot.node - 1].tasks_done);
@@ -239,11 +243,11 @@ void Job::IdentityFinished(uint32_t number, const farm::v1::IdentityResult& resu
 void Job::IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use) {
   pack_uses_[number] = use;
   // Nobody's result is wanted any more, not even a late one.
-  Slot& slot = slots_[TASK_IDENTITY][number];
+  Slot& slot = mutable_slot({TASK_IDENTITY, number});
   slot.token = Token();
   slot.node = 0;
   for (const auto& frame : result.frames()) {
-    if (!IsFinal(slots_[TASK_FRAME][frame.panel()].state)) KeepFrame(frame.panel(), frame);
+    if (!IsFinal(slots_[TASK_FRAME].state(frame.panel()))) KeepFrame(frame.panel(), frame);
   }
   IdentityDone(number, result.bank());
 }
@@ -251,15 +255,15 @@ void Job::IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result,
 void Job::IdentityReopened(uint32_t number) {
   pack_uses_.erase(number);
   banks_.erase(number);
-  Slot& slot = slots_[TASK_IDENTITY][number];
+  Slot& slot = mutable_slot({TASK_IDENTITY, number});
   slot.token = Token();  // the result that made the lost bank is not taken once more
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_READY);
-  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
-    const auto& identities = spec_.frame_sets(set).identities();
+  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
+    const auto& identities = spec_->frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
     ++identities_missing_[set];
-    for (uint32_t panel : spec_.frame_sets(set).panels()) {
-      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_READY)
+    for (uint32_t panel : spec_->frame_sets(set).panels()) {
+      if (slots_[TASK_FRAME].state(panel) == farm::v1::TASK_READY)
         SetState({TASK_FRAME, panel}, farm::v1::TASK_BLOCKED);
     }
   }
@@ -275,12 +279,12 @@ void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
   problems_.erase({TASK_IDENTITY, number});
   aborts_.erase({TASK_IDENTITY, number});
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_DONE);
-  for (int set = 0; set < spec_.frame_sets_size(); ++set) {
-    const auto& identities = spec_.frame_sets(set).identities();
+  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
+    const auto& identities = spec_->frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
     if (--identities_missing_[set] > 0) continue;
-    for (uint32_t panel : spec_.frame_sets(set).panels()) {
-      if (slots_[TASK_FRAME][panel].state == farm::v1::TASK_BLOCKED)
+    for (uint32_t panel : spec_->frame_sets(set).panels()) {
+      if (slots_[TASK_FRAME].state(panel) == farm::v1::TASK_BLOCKED)
         SetState({TASK_FRAME, panel}, farm::v1::TASK_READY);
     }
   }
@@ -330,7 +334,7 @@ void Job::Failed(const TaskKey& task, const farm::v1::Failure& why) {
   SetState(task, farm::v1::TASK_FAILED);
   if (task.first == TASK_IDENTITY) {
     for (const uint32_t panel : PanelsOf(task.second)) {
-      if (IsFinal(slots_[TASK_FRAME][panel].state)) continue;
+      if (IsFinal(slots_[TASK_FRAME].state(panel))) continue;
       problems_.erase({TASK_FRAME, panel});  // what it fails of is its identity
       SetState({TASK_FRAME, panel}, farm::v1::TASK_FAILED);
     }
@@ -342,13 +346,13 @@ void Job::Cancel() {
   // Pages first, so that the last panel does not make one ready in between.
   for (int kind : {TASK_PAGE, TASK_IDENTITY, TASK_FRAME}) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
-      if (!IsFinal(slots_[kind][i].state)) SetState({static_cast<TaskKind>(kind), i}, farm::v1::TASK_CANCELLED);
+      if (!IsFinal(slots_[kind].state(i))) SetState({static_cast<TaskKind>(kind), i}, farm::v1::TASK_CANCELLED);
     }
   }
 }
 
 std::optional<farm::v1::FrameResult> Job::FrameResultOf(uint32_t panel) const {
-  const uint32_t at = outcome_of_[panel];
+  const uint32_t at = slots_[TASK_FRAME][panel].outcome;
   if (at == 0) return std::nullopt;
   const FrameOutcome& outcome = outcomes_[at - 1];
   farm::v1::FrameResult result;
@@ -390,15 +394,15 @@ const farm::v1::PageResult* Job::PageResultOf(uint32_t page) const {
 
 std::string Job::ProblemOf(TaskKind kind, uint32_t number) const {
   if (const auto problem = problems_.find({kind, number}); problem != problems_.end()) return problem->second.message;
-  if (kind != TASK_FRAME || slots_[kind][number].state != farm::v1::TASK_FAILED) return "";
+  if (kind != TASK_FRAME || slots_[kind].state(number) != farm::v1::TASK_FAILED) return "";
   auto blame = [this](uint32_t identity) -> std::string {
-    const uint32_t character = spec_.identities(static_cast<int>(identity)).character();
-    return absl::StrCat("needs the identity of ", spec_.story().characters(static_cast<int>(character)).name(),
+    const uint32_t character = spec_->identities(static_cast<int>(identity)).character();
+    return absl::StrCat("needs the identity of ", spec_->story().characters(static_cast<int>(character)).name(),
                         ", which failed: ", ProblemOf(TASK_IDENTITY, identity));
   };
   if (owner_[number] < 0) return blame(static_cast<uint32_t>(-1 - owner_[number]));
-  for (uint32_t identity : spec_.frame_sets(owner_[number]).identities()) {
-    if (slots_[TASK_IDENTITY][identity].state == farm::v1::TASK_FAILED) return blame(identity);
+  for (uint32_t identity : spec_->frame_sets(owner_[number]).identities()) {
+    if (slots_[TASK_IDENTITY].state(identity) == farm::v1::TASK_FAILED) return blame(identity);
   }
   return "";
 }
@@ -409,9 +413,9 @@ const std::set<uint32_t>* Job::AbortsOf(const TaskKey& task) const {
 }
 
 std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
-  const auto& own = spec_.identities(static_cast<int>(identity)).panels();
+  const auto& own = spec_->identities(static_cast<int>(identity)).panels();
   std::vector<uint32_t> panels(own.begin(), own.end());
-  for (const auto& set : spec_.frame_sets()) {
+  for (const auto& set : spec_->frame_sets()) {
     if (std::find(set.identities().begin(), set.identities().end(), identity) == set.identities().end()) continue;
     panels.insert(panels.end(), set.panels().begin(), set.panels().end());
   }
@@ -421,13 +425,13 @@ std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
 plan::WorkInputs Job::InputsFor(TaskKind kind, const std::vector<uint32_t>& numbers) const {
   plan::WorkInputs inputs;
   if (kind == TASK_FRAME && !numbers.empty() && owner_[numbers.front()] >= 0) {
-    for (uint32_t identity : spec_.frame_sets(owner_[numbers.front()]).identities()) {
+    for (uint32_t identity : spec_->frame_sets(owner_[numbers.front()]).identities()) {
       if (const farm::v1::Bank* bank = BankOf(identity)) inputs.banks.push_back(*bank);
     }
   }
   if (kind == TASK_PAGE) {
     for (uint32_t number : numbers) {
-      for (uint32_t panel : spec_.pages(static_cast<int>(number)).panels()) {
+      for (uint32_t panel : spec_->pages(static_cast<int>(number)).panels()) {
         if (const auto frame = FrameResultOf(panel)) {
           inputs.images[panel] = frame->image();
         } else {

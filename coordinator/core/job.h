@@ -1,10 +1,12 @@
-// One live job inside State: its spec and how far each task has come, in compact arrays.
+// One live job inside State: its spec and how far each task has come, in compact arrays. A frame that was never granted
+// takes 10 bytes beside its spec, which all folds share (spec_shelf.h).
 #ifndef STORYFARM_COORDINATOR_CORE_JOB_H_
 #define STORYFARM_COORDINATOR_CORE_JOB_H_
 
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,25 +17,14 @@
 #include "coordinator/core/bitmap.h"
 #include "coordinator/core/bytes.h"
 #include "coordinator/core/limits.h"
+#include "coordinator/core/slots.h"
+#include "coordinator/core/spec_shelf.h"
 #include "coordinator/core/token.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/work.pb.h"
 #include "pipeline/plan/plan.h"
 
 namespace storyfarm::coordinator {
-
-// Where one task stands. 32 bytes; with the frame's two indices a pending frame takes 44.
-struct Slot {
-  Token token;                 // of the last grant
-  uint32_t node = 0;           // position in Job::nodes() + 1 of the last grant's node; 0: never granted
-  uint16_t attempts = 0;       // grants, saturating
-  uint8_t state = 0;           // farm::v1::TaskState
-  uint8_t own_tries = 0;       // faults that count against the task, saturating
-  uint8_t machine_faults = 0;  // OUT_OF_MEMORY, DISK_FULL and BLOB_UNAVAILABLE, saturating
-  uint8_t device = 0;          // of the last grant
-  bool alone = false;          // goes in a group of its own: its last group aborted an engine
-};
-static_assert(sizeof(Slot) == 32);
 
 // A node as the job knows it: kept with the job, so that State does not remember nodes for ever.
 struct JobNode {
@@ -67,14 +58,14 @@ class Job {
   static absl::Status Validate(const farm::v1::JobSpec& spec, const Limits& limits);
 
   // `spec` is valid. `ordinal` counts accepted jobs over the farm's life.
-  Job(farm::v1::JobSpec spec, uint64_t ordinal);
+  Job(std::shared_ptr<const farm::v1::JobSpec> spec, uint64_t ordinal);
 
-  const farm::v1::JobSpec& spec() const { return spec_; }
+  const farm::v1::JobSpec& spec() const { return *spec_; }
   uint64_t ordinal() const { return ordinal_; }
   const std::vector<JobNode>& nodes() const { return nodes_; }
-  // Of `kind`, number within range; null else.
+  // Of `kind`, number within range; null else. Valid until something of the job changes.
   const Slot* slot(farm::v1::TaskKind kind, uint32_t number) const;
-  uint32_t size(farm::v1::TaskKind kind) const { return static_cast<uint32_t>(slots_[kind].size()); }
+  uint32_t size(farm::v1::TaskKind kind) const { return slots_[kind].size(); }
   // How many tasks of a kind are in a state.
   uint32_t count(farm::v1::TaskKind kind, farm::v1::TaskState state) const { return counts_[kind][state]; }
   uint32_t pending() const { return pending_; }  // tasks not final
@@ -128,7 +119,10 @@ class Job {
   void Cancel();
 
   void Write(ByteWriter& out) const;
-  static std::optional<Job> Read(ByteReader& in);
+  // `shelf` may be null.
+  static std::optional<Job> Read(ByteReader& in, SpecShelf* shelf);
+  // The shelf's copy of a spec where it has one, else one that is made and put there.
+  static std::shared_ptr<const farm::v1::JobSpec> Shelve(const farm::v1::JobSpec& spec, SpecShelf* shelf);
 
  private:
   struct FrameOutcome {
@@ -141,7 +135,7 @@ class Job {
     uint64_t render_ms = 0;
   };
 
-  Slot& mutable_slot(const TaskKey& task) { return slots_[task.first][task.second]; }
+  Slot& mutable_slot(const TaskKey& task) { return slots_[task.first].Mutable(task.second); }
   void SetState(const TaskKey& task, farm::v1::TaskState state);
   void MarkReady(const TaskKey& task, bool ready);
   void KeepFrame(uint32_t panel, const farm::v1::FrameResult& result);
@@ -152,15 +146,15 @@ class Job {
   void FrameFinal(uint32_t panel);
   void UpdateBook();
   void Reindex();
+  bool ReadSlots(ByteReader& in);
   bool ReadIdentities(ByteReader& in);
   void LayOut();
 
-  farm::v1::JobSpec spec_;
+  std::shared_ptr<const farm::v1::JobSpec> spec_;
   uint64_t ordinal_ = 0;
-  std::array<std::vector<Slot>, 4> slots_;  // by TaskKind
+  std::array<Slots, 4> slots_;  // by TaskKind
   std::vector<JobNode> nodes_;
   std::vector<FrameOutcome> outcomes_;  // in order of finishing
-  std::vector<uint32_t> outcome_of_;    // by panel: position in outcomes_ + 1; 0: none
   std::map<uint32_t, std::vector<std::string>> frame_warnings_;
   std::map<uint32_t, farm::v1::Bank> banks_;
   std::map<uint32_t, farm::v1::PackUse> pack_uses_;  // by identity
@@ -185,7 +179,7 @@ class Job {
 
 template <typename Visit>
 void Job::VisitReady(uint32_t set, Visit visit) const {
-  const auto& panels = spec_.frame_sets(static_cast<int>(set)).panels();
+  const auto& panels = spec_->frame_sets(static_cast<int>(set)).panels();
   const auto size = static_cast<size_t>(panels.size());
   for (size_t i = ready_[set].Next(0); i < size; i = ready_[set].Next(i + 1)) {
     if (!visit(panels[static_cast<int>(i)])) return;

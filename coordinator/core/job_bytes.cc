@@ -48,7 +48,7 @@ Slot ReadSlot(ByteReader& in) {
 }  // namespace
 
 void Job::Write(ByteWriter& out) const {
-  out.String(spec_.SerializeAsString());
+  out.String(spec_->SerializeAsString());
   out.Number(ordinal_);
   out.Number(state);
   out.Number(finished_unix_ms);
@@ -63,7 +63,7 @@ void Job::Write(ByteWriter& out) const {
     out.Number(node.tasks_done);
   }
   for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
-    for (const Slot& slot : slots_[kind]) WriteSlot(out, slot);
+    for (uint32_t i = 0; i < slots_[kind].size(); ++i) WriteSlot(out, slots_[kind][i]);
   }
   out.Number(outcomes_.size());
   for (const FrameOutcome& outcome : outcomes_) {
@@ -75,7 +75,7 @@ void Job::Write(ByteWriter& out) const {
     out.Number(outcome.finished_unix_ms);
     out.Number(outcome.render_ms);
   }
-  for (uint32_t at : outcome_of_) out.Number(at);
+  for (uint32_t i = 0; i < slots_[TASK_FRAME].size(); ++i) out.Number(slots_[TASK_FRAME][i].outcome);
   out.Number(frame_warnings_.size());
   for (const auto& [panel, warnings] : frame_warnings_) {
     out.Number(panel);
@@ -116,6 +116,18 @@ void Job::Write(ByteWriter& out) const {
   }
 }
 
+bool Job::ReadSlots(ByteReader& in) {
+  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
+    for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
+      const Slot slot = ReadSlot(in);
+      if (slot.state < farm::v1::TASK_BLOCKED || slot.state > farm::v1::TASK_CANCELLED) return false;
+      if (slot.node > nodes_.size()) return false;
+      slots_[kind].Put(i, slot);
+    }
+  }
+  return true;
+}
+
 bool Job::ReadIdentities(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto identity = static_cast<uint32_t>(in.Number());
@@ -132,7 +144,7 @@ bool Job::ReadIdentities(ByteReader& in) {
   return in.ok();
 }
 
-std::optional<Job> Job::Read(ByteReader& in) {
+std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf) {
   farm::v1::JobSpec spec;
   if (!spec.ParseFromString(in.String()) || !in.ok()) return std::nullopt;
   Limits unbounded;
@@ -140,7 +152,7 @@ std::optional<Job> Job::Read(ByteReader& in) {
   unbounded.frames_a_job = SIZE_MAX;
   if (!Validate(spec, unbounded).ok()) return std::nullopt;
   const uint64_t ordinal = in.Number();
-  Job job(std::move(spec), ordinal);
+  Job job(Shelve(spec, shelf), ordinal);
   job.state = static_cast<farm::v1::JobState>(in.Number());
   job.finished_unix_ms = in.Number();
   job.paused = in.Number() != 0;
@@ -154,13 +166,7 @@ std::optional<Job> Job::Read(ByteReader& in) {
     node.tasks_done = static_cast<uint32_t>(in.Number());
     job.nodes_.push_back(std::move(node));
   }
-  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
-    for (Slot& slot : job.slots_[kind]) {
-      slot = ReadSlot(in);
-      if (slot.state < farm::v1::TASK_BLOCKED || slot.state > farm::v1::TASK_CANCELLED) return std::nullopt;
-      if (slot.node > job.nodes_.size()) return std::nullopt;
-    }
-  }
+  if (!job.ReadSlots(in)) return std::nullopt;
   for (uint64_t left = in.Count(); left > 0; --left) {
     FrameOutcome outcome;
     for (auto* digest : {&outcome.image, &outcome.latents}) {
@@ -175,9 +181,10 @@ std::optional<Job> Job::Read(ByteReader& in) {
     outcome.render_ms = in.Number();
     job.outcomes_.push_back(outcome);
   }
-  for (uint32_t& at : job.outcome_of_) {
-    at = static_cast<uint32_t>(in.Number());
+  for (uint32_t i = 0; i < job.slots_[TASK_FRAME].size(); ++i) {
+    const auto at = static_cast<uint32_t>(in.Number());
     if (at > job.outcomes_.size()) return std::nullopt;
+    if (at > 0) job.slots_[TASK_FRAME].Mutable(i).outcome = at;
   }
   for (uint64_t left = in.Count(); left > 0; --left) {
     auto& warnings = job.frame_warnings_[static_cast<uint32_t>(in.Number())];

@@ -74,6 +74,11 @@ struct Limits {
   uint64_t pack_budget_bytes = uint64_t{64} << 30;
   size_t packs = 2000;  // a manifest takes some 4 KB of the state
   size_t forgets_a_tick = 16;  // bounds the time of one Step
+
+  // Whether somebody outside is told of each job's end, and for how many ends that may be outstanding: about 100 bytes
+  // each. Beyond them the oldest is given up.
+  bool notices = false;
+  size_t notices_due = 10'000;
 };
 
 }  // namespace storyfarm::coordinator

@@ -24,11 +24,12 @@ struct PackUnderWay {
 };
 
 struct Farm::Parts {
-  Parts(const Planner* planner, const Limits& limits)
-      : planner(planner), limits(limits), state(limits), fleet(planner), pool(this) {}
+  Parts(const Planner* planner, const Limits& limits, SpecShelf* shelf)
+      : planner(planner), limits(limits), shelf(shelf), state(limits, shelf), fleet(planner), pool(this) {}
 
   const Planner* planner;
   const Limits limits;
+  SpecShelf* const shelf;
   State state;
   Fleet fleet;
   DevicePool pool;
@@ -47,7 +48,9 @@ struct Farm::Parts {
   std::set<uint64_t> changed_turns;  // ordinals: jobs that may get more than when they were asked last
   int64_t full_round_ms = 0;         // when all jobs were asked last
   std::set<std::string> archives_offered;
-  std::set<std::string> drops_offered;  // forgotten jobs whose archives are being removed
+  std::set<std::string> drops_offered;    // forgotten jobs whose archives are being removed
+  std::set<std::string> notices_offered;  // ended jobs whose end is being told
+  std::string dispatch_held;              // why nothing is granted; empty: it may be
 
   // ---- farm.cc
   // The only way a record comes to be: made durable later, applied now.
@@ -68,6 +71,7 @@ struct Farm::Parts {
   // ---- changes.cc
   void On(const ChangeJob& input);
   void On(const DrainNode& input);
+  void On(const HoldDispatch& input);
   // NOT_FOUND, or FAILED_PRECONDITION where it has ended.
   absl::StatusOr<const Job*> NeedLive(const std::string& job_id) const;
   absl::StatusOr<std::string> FindNode(const std::string& name_or_id) const;
@@ -111,12 +115,18 @@ struct Farm::Parts {
   // Removes packs beyond the budget.
   void TrimPacks();
   farm::v1::PackStatus StatusOf(const Pack& pack) const;
+  // ---- notices.cc
+  void On(const NoticeAnswered& input);
+  // Whether the end of a job that ends now is to be told; makes room for it.
+  bool NoticeWanted();
+  void SettleNotice(const std::string& job_id, bool delivered, uint32_t tries, const std::string& why);
+  void DropNotices(const std::string& why);
+  void OfferNotices();
 
   // ---- worker_inputs.cc
   void On(const WorkerConnected& input);
   void On(WorkerSaid& input);
   void On(const WorkerGone& input);
-  void On(const Tick& input);
   // ALREADY_EXISTS: another process of this node is alive.
   absl::Status CheckOnlyOne(const farm::v1::Hello& hello) const;
   void Welcome(Node& node, const farm::v1::Hello& hello);
@@ -125,10 +135,17 @@ struct Farm::Parts {
   void OnResult(Node& node, farm::v1::Result& result, const std::vector<std::string>& missing_digests);
   void OnTrimReply(Node& node, const farm::v1::TrimReply& reply);
   void OnLeaving(Node& node, const farm::v1::Leaving& leaving);
+
+  // ---- leases.cc
+  void On(const Tick& input);
   // True if the task is still this node's under this token: GRANTED, or READY and granted to nobody since, in which
   // case it is granted to it again under the same token.
   bool Keep(const Node& node, const farm::v1::FencingToken& token, const farm::v1::TaskId& task);
   void Renew(const Token& token);
+  // Of the node's grants, only those that it has just listed are renewed by whatever else it says.
+  void VouchForListed(const Node& node, const std::set<Token>& listed);
+  // Until when the lease holds by what its node said last; 0: nothing of that speaks for it.
+  int64_t VouchedUntil(const Token& token) const;
 
   // ---- faults.cc
   void OnFault(Node& node, const farm::v1::TaskFault& fault, const std::vector<std::string>& missing_digests);
@@ -165,6 +182,8 @@ struct Farm::Parts {
   void AddRefusals(const Job& job, farm::v1::JobStatus& status);
 };
 
+// A failure of that kind, which is no task's fault.
+farm::v1::Failure Lost(const std::string& message);
 farm::v1::TaskId MakeTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);
 
 }  // namespace storyfarm::coordinator

@@ -213,6 +213,7 @@ bool SchedulingRound::GrantOne(const Job& job) {
 void SchedulingRound::Run() {
   farm_.Settle();
   farm_.pool.Wake();
+  if (!farm_.dispatch_held.empty()) return;
   const bool opened = farm_.pool.TakeOpened();
   const bool all = opened || farm_.now.monotonic_ms - farm_.full_round_ms >= kTickMs;
   // Where no device got room, only jobs that changed can get more than they got before.

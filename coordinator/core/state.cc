@@ -98,17 +98,15 @@ absl::Status State::ApplyFact(const Record& record) {
     case Record::kBlobsDropped:
       return DropBlobs(record.blobs_dropped());
     case Record::kPackStored:
-      return packs_.Store(record.pack_stored().manifest());
     case Record::kPackUsed:
-      return UsePack(record.pack_used());
     case Record::kPackNamed:
-      return packs_.Name(record.pack_named().key(), record.pack_named().name());
     case Record::kPackRemoved:
-      return packs_.Remove(record.pack_removed().key());
     case Record::kPackLost:
-      return packs_.Lose(record.pack_lost().key());
     case Record::kIdentityReopened:
-      return Reopen(record.identity_reopened());
+      return ApplyPackFact(record);
+    case Record::kNoticeSettled:
+      if (notices_.erase(record.notice_settled().job_id()) > 0) return absl::OkStatus();
+      return Damaged(absl::StrCat("the end of job ", record.notice_settled().job_id(), " was told, but is not due"));
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }
@@ -127,7 +125,7 @@ absl::Status State::Accept(const farm::v1::JobAccepted& fact) {
   const uint64_t ordinal = next_ordinal_++;
   job_of_key_[fact.spec().idempotency_key()] = id;
   live_[ordinal] = id;
-  AddIdentities(jobs_.emplace(id, Job(fact.spec(), ordinal)).first->second);
+  AddIdentities(jobs_.emplace(id, Job(Job::Shelve(fact.spec(), shelf_), ordinal)).first->second);
   return absl::OkStatus();
 }
 
@@ -260,13 +258,23 @@ absl::Status State::Fail(const farm::v1::TaskFailed& fact) {
   return absl::OkStatus();
 }
 
-void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms) {
+void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms, bool notice_due) {
   job.state = state;
   job.finished_unix_ms = unix_ms;
   live_.erase(job.ordinal());
   RemoveIdentities(job);
   ended_.push_back(job.spec().job_id());
   finished_.emplace(unix_ms, job.spec().job_id());
+  if (!notice_due) return;
+  farm::v1::JobNotice& notice = notices_[job.spec().job_id()];
+  notice.set_job_id(job.spec().job_id());
+  notice.set_state(state);
+  notice.set_finished_unix_ms(unix_ms);
+  notice.set_frames_total(job.size(TASK_FRAME));
+  notice.set_frames_done(job.count(TASK_FRAME, farm::v1::TASK_DONE));
+  notice.set_frames_failed(job.count(TASK_FRAME, farm::v1::TASK_FAILED));
+  notice.set_pages_total(job.size(TASK_PAGE));
+  notice.set_pages_done(job.count(TASK_PAGE, farm::v1::TASK_DONE));
 }
 
 absl::Status State::Cancel(const farm::v1::JobCancelled& fact) {
@@ -279,7 +287,7 @@ absl::Status State::Cancel(const farm::v1::JobCancelled& fact) {
   }
   for (const auto& [token, number] : held) Release(*job, token, number);
   job->Cancel();
-  MarkEnded(*job, farm::v1::JOB_CANCELLED, fact.unix_ms());
+  MarkEnded(*job, farm::v1::JOB_CANCELLED, fact.unix_ms(), fact.notice_due());
   return absl::OkStatus();
 }
 
@@ -300,7 +308,7 @@ absl::Status State::End(const farm::v1::JobFinished& fact) {
   if (fact.state() != farm::v1::JOB_DONE && fact.state() != farm::v1::JOB_FAILED) {
     return Damaged(absl::StrCat("job ", fact.job_id(), " ends in a state that is none"));
   }
-  MarkEnded(*job, fact.state(), fact.unix_ms());
+  MarkEnded(*job, fact.state(), fact.unix_ms(), fact.notice_due());
   return absl::OkStatus();
 }
 

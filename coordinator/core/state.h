@@ -38,7 +38,8 @@ struct ArchivedJob {
 
 class State {
  public:
-  explicit State(const Limits& limits) : limits_(limits) {}
+  // `shelf` may be null; else it outlives the state.
+  explicit State(const Limits& limits, SpecShelf* shelf = nullptr) : limits_(limits), shelf_(shelf) {}
 
   // DATA_LOSS with a sentence if the record cannot follow those before it; then nothing changed.
   absl::Status Apply(const farm::v1::Record& record);
@@ -65,6 +66,8 @@ class State {
   const std::map<std::string, farm::v1::ModelManifest>& models() const { return models_; }
   // Nodes that a person took out of the farm, by id.
   const std::set<std::string>& drained() const { return drained_; }
+  // Ends of jobs that somebody outside is still to be told of, by job id.
+  const std::map<std::string, farm::v1::JobNotice>& notices() const { return notices_; }
   const std::map<Token, LiveGrant>& grants() const { return grants_; }
   // Tokens that a node may hold, oldest grant first; null: none.
   const std::set<Token>* GrantsOf(const std::string& node_id) const;
@@ -99,6 +102,7 @@ class State {
   void ForgetArchived(uint64_t ordinal);
 
   // state_packs.cc
+  absl::Status ApplyPackFact(const farm::v1::Record& record);
   absl::Status UsePack(const farm::v1::PackUsed& fact);
   absl::Status Reopen(const farm::v1::IdentityReopened& fact);
   void AddIdentities(const Job& job);
@@ -111,9 +115,10 @@ class State {
   void Release(Job& job, const Token& token, uint32_t number);
   void AddGrant(Job& job, const Token& token, LiveGrant grant);
   bool ReadGrants(ByteReader& in);
-  void MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms);
+  void MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms, bool notice_due);
 
   Limits limits_;
+  SpecShelf* shelf_;
   uint64_t record_count_ = 0;
   uint64_t incarnation_ = 0;
   uint64_t next_number_ = 1;
@@ -129,6 +134,7 @@ class State {
   std::map<std::string, std::string> job_of_key_;
   std::map<std::string, farm::v1::ModelManifest> models_;
   std::set<std::string> drained_;
+  std::map<std::string, farm::v1::JobNotice> notices_;
   std::map<Token, LiveGrant> grants_;
   std::map<std::string, std::set<Token>> grants_of_node_;
   std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;

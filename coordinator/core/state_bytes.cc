@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 4;
+constexpr uint64_t kStateVersion = 5;
 
 }  // namespace
 
@@ -42,6 +42,8 @@ void State::Write(ByteWriter& out) const {
   for (const std::string& digest : condemned_) out.String(digest);
   out.Number(drained_.size());
   for (const std::string& id : drained_) out.String(id);
+  out.Number(notices_.size());
+  for (const auto& [id, notice] : notices_) out.String(notice.SerializeAsString());
   packs_.Write(out);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
@@ -103,7 +105,7 @@ absl::Status State::Read(ByteReader& in) {
     need.needed_bytes = in.Number();
   }
   for (uint64_t left = in.Count(); left > 0; --left) {
-    std::optional<Job> job = Job::Read(in);
+    std::optional<Job> job = Job::Read(in, shelf_);
     if (!job.has_value()) return damaged;
     const std::string id = job->spec().job_id();
     live_[job->ordinal()] = id;
@@ -131,6 +133,11 @@ absl::Status State::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) forgotten_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) condemned_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    farm::v1::JobNotice notice;
+    if (!notice.ParseFromString(in.String())) return damaged;
+    notices_[notice.job_id()] = std::move(notice);
+  }
   if (!packs_.Read(in)) return damaged;
   for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
   if (!ReadGrants(in)) return damaged;

@@ -26,6 +26,25 @@ void State::RemoveIdentities(const Job& job) {
   }
 }
 
+absl::Status State::ApplyPackFact(const farm::v1::Record& record) {
+  switch (record.fact_case()) {
+    case farm::v1::Record::kPackStored:
+      return packs_.Store(record.pack_stored().manifest());
+    case farm::v1::Record::kPackUsed:
+      return UsePack(record.pack_used());
+    case farm::v1::Record::kPackNamed:
+      return packs_.Name(record.pack_named().key(), record.pack_named().name());
+    case farm::v1::Record::kPackRemoved:
+      return packs_.Remove(record.pack_removed().key());
+    case farm::v1::Record::kPackLost:
+      return packs_.Lose(record.pack_lost().key());
+    case farm::v1::Record::kIdentityReopened:
+      return Reopen(record.identity_reopened());
+    default:
+      return absl::DataLossError("a fact that is not of packs");
+  }
+}
+
 absl::Status State::UsePack(const farm::v1::PackUsed& fact) {
   Job* job = LiveJob(fact.job_id());
   const Slot* slot = job == nullptr ? nullptr : job->slot(farm::v1::TASK_IDENTITY, fact.number());

@@ -109,6 +109,10 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
   bool ready = false;
   for (const auto kind : {TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) ready |= job.count(kind, farm::v1::TASK_READY) > 0;
   if (!ready) return;
+  if (!dispatch_held.empty()) {
+    status.add_waiting()->set_reason(dispatch_held);
+    return;
+  }
   bool connected = false;
   std::string idle;  // why the devices that are there get nothing
   bool any_may = false;

@@ -14,13 +14,6 @@ constexpr size_t kNameBytes = 128;
 // A device's speed is ranked anew when it moved by this share: less does not change who is faster.
 constexpr double kSlownessGrain = 0.02;
 
-farm::v1::Failure Lost(const std::string& message) {
-  farm::v1::Failure failure;
-  failure.set_kind(farm::v1::LOST);
-  failure.set_message(message);
-  return failure;
-}
-
 bool IsBlob(const farm::v1::BlobRef& blob) { return blob.digest().size() == 32 && blob.size_bytes() > 0; }
 
 // Why a frame's result can't be what was asked for; empty: it can.
@@ -91,6 +84,19 @@ farm::v1::Record MakeFact(farm::v1::Result result, const std::string& node_id, u
   return record;
 }
 
+// What a task took tells of the device, and of the rest of its group. True where it moved enough to rank anew.
+bool LearnSlowness(const std::string& model_digest, uint64_t render_ms, Lease& lease, Device& device) {
+  // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
+  const double seen = std::clamp(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds, 0.001, 1e5);
+  const auto [known, first] = device.slowness.emplace(model_digest, Slowness{seen, 0});
+  Slowness& slowness = known->second;
+  if (!first) slowness.measured = 0.7 * slowness.measured + 0.3 * seen;
+  lease.task_seconds = lease.planned_task_seconds * slowness.measured;
+  if (std::abs(slowness.measured - slowness.told) <= kSlownessGrain * slowness.measured) return false;
+  slowness.told = slowness.measured;
+  return true;
+}
+
 absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
   if (hello.protocol_version() < kMinimumProtocolVersion || hello.protocol_version() > kProtocolVersion) {
     return absl::FailedPreconditionError(
@@ -124,37 +130,6 @@ absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
 }
 
 }  // namespace
-
-void Farm::Parts::Renew(const Token& token) {
-  if (state.grants().count(token) > 0) fleet.Renew(token, now.monotonic_ms + limits.lease_ms);
-}
-
-bool Farm::Parts::Keep(const Node& node, const farm::v1::FencingToken& message, const farm::v1::TaskId& task) {
-  const Token token = FromMessage(message);
-  const Job* job = state.FindJob(task.job_id());
-  const Slot* slot = job == nullptr ? nullptr : job->slot(task.kind(), task.number());
-  if (slot == nullptr || token.number == 0 || slot->token != token || slot->node == 0) return false;
-  if (job->nodes()[slot->node - 1].id != node.id || node.devices.count(slot->device) == 0) return false;
-  if (slot->state == farm::v1::TASK_READY) {
-    farm::v1::Record record;
-    farm::v1::Granted* granted = record.mutable_granted();
-    granted->set_job_id(task.job_id());
-    granted->set_kind(task.kind());
-    granted->add_numbers(task.number());
-    *granted->mutable_token() = message;
-    granted->set_node_id(node.id);
-    granted->set_node_name(node.name);
-    granted->set_device(slot->device);
-    Commit(std::move(record));
-    changed.insert(task.job_id());
-    Lease& lease = fleet.leases[token];
-    if (lease.last_event_ms == 0) lease.last_event_ms = now.monotonic_ms;
-  } else if (slot->state != farm::v1::TASK_GRANTED) {
-    return false;
-  }
-  Renew(token);
-  return true;
-}
 
 absl::Status Farm::Parts::CheckOnlyOne(const farm::v1::Hello& hello) const {
   const auto known = fleet.nodes.find(hello.node_id());
@@ -312,9 +287,11 @@ void Farm::Parts::OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat) 
     if (device->second.UpdatePlanKey()) device->second.version = ++fleet.last_version;
   }
   std::map<Token, farm::v1::CoordinatorMessage> revokes;
+  std::set<Token> listed;
   for (const auto& held : heartbeat.held()) {
     const Token token = FromMessage(held.token());
     if (Keep(node, held.token(), held.task())) {
+      listed.insert(token);
       if (held.started()) fleet.leases[token].started.insert(held.task().number());
       continue;
     }
@@ -322,6 +299,7 @@ void Farm::Parts::OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat) 
     *revoke.mutable_token() = held.token();
     *revoke.add_tasks() = held.task();
   }
+  VouchForListed(node, listed);
   for (auto& [token, message] : revokes) Send(node.session, std::move(message));
 }
 
@@ -399,6 +377,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   if (pack.has_value()) KeepPack(*std::move(pack));
   Renew(token);
   Lease& lease = fleet.leases[token];
+  lease.vouched = true;
   lease.last_event_ms = now.monotonic_ms;
   lease.setup_seconds = 0;
   if (Device* device = fleet.FindDevice(node.id, device_index)) {
@@ -406,17 +385,9 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     device->faults_in_a_row = 0;
     device->last_fault.clear();
     device->frames_done += frames;
-    if (render_ms > 0 && lease.planned_task_seconds > 0) {
-      // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
-      const double seen = std::clamp(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds, 0.001, 1e5);
-      const auto [known, first] = device->slowness.emplace(job->spec().model().digest(), Slowness{seen, 0});
-      Slowness& slowness = known->second;
-      if (!first) slowness.measured = 0.7 * slowness.measured + 0.3 * seen;
-      lease.task_seconds = lease.planned_task_seconds * slowness.measured;
-      if (std::abs(slowness.measured - slowness.told) > kSlownessGrain * slowness.measured) {
-        slowness.told = slowness.measured;
-        device->version = ++fleet.last_version;
-      }
+    if (render_ms > 0 && lease.planned_task_seconds > 0 &&
+        LearnSlowness(job->spec().model().digest(), render_ms, lease, *device)) {
+      device->version = ++fleet.last_version;
     }
   }
   for (uint32_t i = 0; i < frames; ++i) fleet.paces[task.job_id()].Add(now.monotonic_ms);
@@ -454,28 +425,6 @@ void Farm::Parts::OnLeaving(Node& node, const farm::v1::Leaving& leaving) {
       if (running.count(number) == 0) GiveBack(token, MakeTask(held.job_id, held.kind, number), why, false);
     }
   }
-  schedule = true;
-}
-
-void Farm::Parts::On(const Tick&) {
-  for (const Token& token : fleet.TakeExpired(now.monotonic_ms)) {
-    if (state.grants().count(token) == 0) {
-      fleet.EndLease(token);
-      continue;
-    }
-    const LiveGrant grant = state.grants().at(token);
-    const auto node = fleet.nodes.find(grant.node_id);
-    const std::string name = node == fleet.nodes.end() ? grant.node_id : node->second.name;
-    const std::string why = absl::StrCat("no news from ", name, " for ", limits.lease_ms / 1000, " s");
-    // A connected node whose engine hangs gets nothing more for a while.
-    if (node != fleet.nodes.end() && node->second.session != 0) DeviceFault(grant.node_id, grant.device, why);
-    for (uint32_t number : grant.numbers) {
-      GiveBack(token, MakeTask(grant.job_id, grant.kind, number), Lost(why), false);
-    }
-    fleet.EndLease(token);
-  }
-  ForgetOld();
-  TrimPacks();
   schedule = true;
 }
 

@@ -50,8 +50,9 @@ absl::StatusOr<std::vector<LostPack>> ClientServiceImpl::FindLostPacks(const far
   if (job.identities().empty()) return lost;
   std::vector<farm::v1::PackManifest> packs;
   std::promise<absl::Status> answered;
-  parts_.loop->Look(
-      [&](const Farm& farm, const Time&) {
+  // What follows from it leaves by the job's own input.
+  parts_.loop->Peek(
+      [&](const Farm& farm) {
         for (const farm::v1::IdentityTask& task : job.identities()) {
           if (const farm::v1::PackManifest* pack = farm.FindPack(task.pack_key())) packs.push_back(*pack);
         }

@@ -61,7 +61,13 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
   absl::StatusOr<Submission> submission = ReadSubmission(request);
   if (!submission.ok()) return call.Finish(submission.status());
   Known known;
-  absl::Status status = AskWhatIsKnown(request.idempotency_key(), submission->story, &known);
+  // The usual case, a new story of a known model, need not wait until that is durable: its own record comes after it.
+  // Whatever else is answered does.
+  const auto ask = [&](bool durable) {
+    return AskWhatIsKnown(request.idempotency_key(), submission->story, durable, &known);
+  };
+  absl::Status status = ask(false);
+  if (status.ok() && (known.job_id.has_value() || !known.model.has_value())) status = ask(true);
   if (!status.ok()) return call.Finish(status);
   // Told apart before planning: the same submission sent again is answered even where it could not be planned any more.
   if (known.job_id.has_value() && known.request_digest == submission->request_digest) {
@@ -73,7 +79,10 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
   CheckPacks(known.packs);
   absl::StatusOr<farm::v1::JobSpec> job =
       PlanSubmission(request, *known.model, known.packs, *parts_.blobs, *submission);
-  if (!job.ok()) return call.Finish(job.status());
+  if (!job.ok()) {
+    status = ask(true);
+    return call.Finish(status.ok() ? job.status() : status);
+  }
   absl::StatusOr<std::vector<LostPack>> lost = FindLostPacks(*job);
   if (!lost.ok()) return call.Finish(lost.status());
   job->set_job_id(JobIdFrom(parts_.random_bits()));
@@ -97,19 +106,25 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
       });
 }
 
-absl::Status ClientServiceImpl::AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, Known* known) {
+absl::Status ClientServiceImpl::AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, bool durable,
+                                               Known* known) {
   std::promise<absl::Status> answered;
-  parts_.loop->Look(
-      [&](const Farm& farm, const Time&) {
-        known->job_id = farm.FindKey(key, &known->request_digest);
-        known->packs = LookUpPacks(farm, story);
-        if (const farm::v1::ModelManifest* found = farm.FindModel(story.model())) {
-          known->model = *found;
-        } else {
-          for (const farm::v1::ModelManifest& each : farm.ListModels()) known->models.push_back(each.name());
-        }
-      },
-      [&answered](const absl::Status& status) { answered.set_value(status); });
+  const auto look = [&](const Farm& farm) {
+    *known = Known();
+    known->job_id = farm.FindKey(key, &known->request_digest);
+    known->packs = LookUpPacks(farm, story);
+    if (const farm::v1::ModelManifest* found = farm.FindModel(story.model())) {
+      known->model = *found;
+    } else {
+      for (const farm::v1::ModelManifest& each : farm.ListModels()) known->models.push_back(each.name());
+    }
+  };
+  const auto answer = [&answered](const absl::Status& status) { answered.set_value(status); };
+  if (durable) {
+    parts_.loop->Look([look](const Farm& farm, const Time&) { look(farm); }, answer);
+  } else {
+    parts_.loop->Peek(look, answer);
+  }
   return answered.get_future().get();
 }
 

@@ -82,8 +82,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
   struct Known;
 
   void SubmitOnPool(const Call& call, const farm::v1::SubmitRequest& request, farm::v1::SubmitResponse* response);
-  // Called from the pool; waits for the loop.
-  absl::Status AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, Known* known);
+  // Called from the pool; waits for the loop and, where `durable`, until all that it saw is.
+  absl::Status AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, bool durable, Known* known);
 
   // ---- client_packs.cc
   // The packs that a story names, as far as the farm has them.

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "coordinator/core/limits.h"
+#include "coordinator/rpc/disk_watch.h"
 #include "pipeline/base/log.h"
 
 namespace storyfarm::coordinator {
@@ -26,6 +27,10 @@ constexpr uint64_t kMostKeptDays = 36'500;
 // A pebibyte.
 constexpr uint64_t kMostQuotaGib = 1 << 20;
 
+// kLowDiskMib as text.
+constexpr char kLowDisk[] = "512";
+static_assert(kLowDiskMib == 512);
+
 struct Setting {
   const char* name;  // the flag without its dashes, and the key in the file
   std::string Config::*field;
@@ -34,7 +39,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 11> kSettings{{
+constexpr std::array<Setting, 13> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
     {"blobs", &Config::blobs, "DIR", "",
      "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
@@ -54,6 +59,11 @@ constexpr std::array<Setting, 11> kSettings{{
     {"pack-budget", &Config::pack_budget, "GIB", "",
      "Keep character packs without a name up to so many GiB, those used longest ago go first; none: 64, or half of "
      "--blob-quota where that is less"},
+    {"low-disk", &Config::low_disk, "MIB", kLowDisk,
+     "Hand nothing out while fewer MiB are free on the disk of the blobs, until a half more are; 0: never mind"},
+    {"webhook", &Config::webhook, "URL", "",
+     "Tell this address, http://HOST:PORT/PATH, of each job that ends: JSON with job, state and counts, sent until it "
+     "answers 2xx, at most 20 times in about an hour"},
     {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -134,6 +144,11 @@ absl::Status ReadRetention(Config& config) {
     config.pack_budget_bytes = Limits().pack_budget_bytes;
     if (gib > 0) config.pack_budget_bytes = std::min(config.pack_budget_bytes, (gib << 30) / 2);
   }
+  uint64_t low_mib = 0;
+  if (status.ok() && config.low_disk != "0") {
+    status = ReadCount("low-disk", config.low_disk, kMostQuotaGib << 10, &low_mib);
+  }
+  config.low_disk_bytes = low_mib << 20;
   config.keep_finished_ms = days * 24 * 3600 * 1000;
   config.keep_finished_jobs = static_cast<size_t>(jobs);
   config.blob_quota_bytes = gib << 30;

@@ -38,10 +38,13 @@ struct Config {
   std::string blob_quota;
   std::string pack_budget;
   uint64_t pack_budget_bytes = 0;  // what that says, or its default
-  // What the other three say; 0: no bound.
+  std::string low_disk;
+  std::string webhook;
+  // What the others say; 0: no bound.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;
   uint64_t blob_quota_bytes = 0;
+  uint64_t low_disk_bytes = 0;
 };
 
 struct ConfigOrText {

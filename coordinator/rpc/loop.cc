@@ -29,7 +29,7 @@ Reply Refused(const absl::Status& why) {
 }  // namespace
 
 Loop::Loop(const Options& options, const Parts& parts)
-    : options_(options), parts_(parts), farm_(&planner_, options.farm) {}
+    : options_(options), parts_(parts), farm_(&planner_, options.farm, &specs_) {}
 
 absl::StatusOr<std::unique_ptr<Loop>> Loop::Load(const Options& options, const Parts& parts) {
   std::unique_ptr<Loop> loop(new Loop(options, parts));
@@ -47,7 +47,7 @@ Loop::~Loop() { Stop(); }
 
 absl::Status Loop::Replay() {
   const int64_t began_ms = parts_.env->MonotonicMs();
-  second_farm_ = std::make_unique<Farm>(&planner_, options_.farm);
+  second_farm_ = std::make_unique<Farm>(&planner_, options_.farm, &specs_);
   size_t batches = 0;
   const auto end = parts_.store->Load(
       [this](const Snapshot& snapshot) {
@@ -114,47 +114,44 @@ absl::Status Loop::Refusal() const {
   if (end_.has_value() || draining_ || !running_) {
     return absl::UnavailableError("The coordinator is going down; ask again when it is back.");
   }
-  if (queued_by_clients_ >= options_.queued_inputs) {
-    return Busy(absl::StrCat("The coordinator is busy: ", queued_by_clients_,
+  if (asked_.size() >= options_.queued_inputs) {
+    return Busy(absl::StrCat("The coordinator is busy: ", asked_.size(),
                              " requests are waiting already. Ask again in a second."),
                 1000);
   }
   return absl::OkStatus();
 }
 
-void Loop::Ask(std::function<Input(uint64_t)> make, std::function<void(const Reply&)> answer) {
-  absl::Status refusal;
+absl::Status Loop::Enqueue(Item item) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    refusal = Refusal();
-    if (refusal.ok()) {
-      ++queued_by_clients_;
-      queue_.push_back(Asked{std::move(make), std::move(answer)});
-    }
+    if (absl::Status refusal = Refusal(); !refusal.ok()) return refusal;
+    asked_.push_back(std::move(item));
   }
-  if (!refusal.ok()) return answer(Refused(refusal));
   changed_.notify_all();
+  return absl::OkStatus();
+}
+
+void Loop::Ask(std::function<Input(uint64_t)> make, std::function<void(const Reply&)> answer) {
+  const absl::Status refusal = Enqueue(Asked{std::move(make), answer});
+  if (!refusal.ok()) answer(Refused(refusal));
 }
 
 void Loop::Look(std::function<void(const Farm&, const Time&)> look, std::function<void(const absl::Status&)> answer) {
-  absl::Status refusal;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    refusal = Refusal();
-    if (refusal.ok()) {
-      ++queued_by_clients_;
-      queue_.push_back(Looked{std::move(look), std::move(answer)});
-    }
-  }
-  if (!refusal.ok()) return answer(refusal);
-  changed_.notify_all();
+  const absl::Status refusal = Enqueue(Looked{std::move(look), answer});
+  if (!refusal.ok()) answer(refusal);
+}
+
+void Loop::Peek(std::function<void(const Farm&)> look, std::function<void(const absl::Status&)> done) {
+  const absl::Status refusal = Enqueue(Peeked{std::move(look), done});
+  if (!refusal.ok()) done(refusal);
 }
 
 void Loop::Tell(Input input, std::function<void()> taken) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (end_.has_value() || draining_ || !running_) return;
-    queue_.push_back(Told{std::move(input), std::move(taken)});
+    told_.push_back(Told{std::move(input), std::move(taken)});
   }
   changed_.notify_all();
 }
@@ -221,29 +218,26 @@ std::optional<absl::Status> Loop::Turn() {
       return Leads() && (durable_record_ != released_record_ ||
                          (!waiting_.empty() && waiting_.front().after_record <= released_record_));
     };
+    const auto idle = [this] { return asked_.empty() && told_.empty(); };
     const auto something = [&] {
-      return end_.has_value() || to_release() || (!stalled && !queue_.empty()) || (draining_ && queue_.empty());
+      return end_.has_value() || to_release() || (!stalled && !idle()) || (draining_ && idle());
     };
     const int64_t wait_ms = std::max<int64_t>(0, next_tick_ms_ - parts_.env->MonotonicMs());
     changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), something);
     if (end_.has_value()) return end_;
-    if (draining_ && queue_.empty() && waiting_.empty() && durable_record_ == farm_.last_record()) {
+    if (draining_ && idle() && waiting_.empty() && durable_record_ == farm_.last_record()) {
       end_ = absl::OkStatus();
       return end_;
     }
-    if (draining_ && queue_.empty() && !to_release()) {
+    if (draining_ && idle() && !to_release()) {
       changed_.wait(lock, [&] { return end_.has_value() || to_release(); });
       if (end_.has_value()) return end_;
     }
     if (Leads()) released_record_ = durable_record_;
     if (!stalled) {
-      while (!queue_.empty() && items.size() < kInputsATurn) {
-        if (!std::holds_alternative<Told>(queue_.front())) --queued_by_clients_;
-        items.push_back(std::move(queue_.front()));
-        queue_.pop_front();
-      }
+      items = TakeItems();
       // A heartbeat that waits in the queue is heard before the tick that would end its lease, but not for ever.
-      const int64_t due_ms = queue_.empty() ? next_tick_ms_ : next_tick_ms_ + kTickMs;
+      const int64_t due_ms = told_.empty() ? next_tick_ms_ : next_tick_ms_ + kTickMs;
       tick = !draining_ && parts_.env->MonotonicMs() >= due_ms;
     }
     if (stalled) next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
@@ -258,6 +252,16 @@ std::optional<absl::Status> Loop::Turn() {
   return std::nullopt;
 }
 
+std::deque<Loop::Item> Loop::TakeItems() {
+  std::deque<Item> items;
+  const auto take = [&items](std::deque<Item>& from, size_t most) {
+    for (; !from.empty() && items.size() < most; from.pop_front()) items.push_back(std::move(from.front()));
+  };
+  take(asked_, told_.empty() ? kInputsATurn : kInputsATurn / 2);
+  take(told_, kInputsATurn);
+  return items;
+}
+
 void Loop::Handle(Item item) {
   std::visit(Overloaded{
                  [this](Asked& asked) {
@@ -268,6 +272,10 @@ void Loop::Handle(Item item) {
                  [this](Looked& looked) {
                    looked.look(farm_, Now());
                    waiting_.push_back({farm_.last_record(), std::move(looked.answer)});
+                 },
+                 [this](Peeked& peeked) {
+                   peeked.look(farm_);
+                   peeked.done(absl::OkStatus());
                  },
                  [this](Told& told) {
                    Carry(farm_.Step(Now(), std::move(told.input)));
@@ -309,6 +317,12 @@ void Loop::Carry(Decisions decisions) {
     committer_->RemoveArchive(dropped.job_id, dropped.after_record,
                               [this, job_id = dropped.job_id] { Tell(ArchiveRemoved{job_id}, {}); });
   }
+  for (Notice& notice : decisions.notices) {
+    auto leave = [this, body = std::move(notice.body)](const absl::Status& status) {
+      if (status.ok()) outputs_.notice(body);
+    };
+    waiting_.push_back({notice.after_record, std::move(leave)});
+  }
   if (!decisions.changed_jobs.empty()) outputs_.changed(decisions.changed_jobs);
 }
 
@@ -337,7 +351,8 @@ void Loop::FailWaiting(const absl::Status& why) {
   std::deque<Item> items;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    items.swap(queue_);
+    items.swap(asked_);
+    told_.clear();
   }
   for (const Waiting& waiting : waiting_) waiting.leave(why);
   waiting_.clear();
@@ -346,6 +361,7 @@ void Loop::FailWaiting(const absl::Status& why) {
   for (const Item& item : items) {
     if (const auto* asked = std::get_if<Asked>(&item)) asked->answer(Refused(why));
     if (const auto* looked = std::get_if<Looked>(&item)) looked->answer(why);
+    if (const auto* peeked = std::get_if<Peeked>(&item)) peeked->done(why);
   }
 }
 

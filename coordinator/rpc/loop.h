@@ -2,12 +2,15 @@
 // that it depends on is durable. Behind server.h.
 //
 //   Ask, Look (clients: refused when the queue is full) ─┐
-//   Tell (workers: at most a few each)                   ├─> queue ─> Farm::Step ─┬─ records ─> Committer
+//   Tell (workers: at most a few each)                   ├─> queues ─> Farm::Step ─┬─ records ─> Committer
 //   clock ─────────────────────────────────── Tick ──────┘                        ├─ archives ─> Committer
 //                                                                                 └─ messages, closes, replies
 //                                                                                      │ wait, in order, for their
 //                                                                                      record
 //                                                   Committer: durable ────────────────┴─> Outputs, answers
+//
+// A turn takes clients' inputs before the workers', but at most half of them where both wait: people are few, and a
+// thousand workers with results to tell are a queue of a thousand.
 //
 // The farm runs ahead of the store by what one group commit gathers. When the store stalls, the loop stops taking
 // inputs once kUncommittedBytes wait for it; then the queue fills, clients are refused and workers' streams are not
@@ -40,6 +43,7 @@
 #include "coordinator/core/farm.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/rpc/committer.h"
+#include "coordinator/rpc/shared_specs.h"
 #include "coordinator/rpc/snapshot_fold.h"
 #include "coordinator/store/store.h"
 #include "pipeline/base/env.h"
@@ -76,6 +80,8 @@ class Loop {
     std::function<void(const std::vector<std::string>& job_ids)> changed;  // not waiting for any record
     // Nothing more is called; OK after Drain. The last call.
     std::function<void(const absl::Status& why)> ended;
+    // A job's end to be told outside (Decisions::notices), durable. Called only where Limits::notices asks for it.
+    std::function<void(const farm::v1::JobNotice& notice)> notice = {};
   };
 
   // Takes the store over and replays it. Errors as the store says; DATA_LOSS where the log makes no sense, ABORTED
@@ -97,6 +103,10 @@ class Loop {
   // and else with why not, as above; then `look` may not have been called.
   void Look(std::function<void(const Farm& farm, const Time& now)> look,
             std::function<void(const absl::Status&)> answer);
+
+  // A look whose `done` is called at once: what it saw may not be durable yet, so nothing that follows from it may
+  // leave this process but by a later input or look.
+  void Peek(std::function<void(const Farm& farm)> look, std::function<void(const absl::Status&)> done);
 
   // An input of a worker's session, never refused: the caller sees to it that few are waiting. `taken` (may be empty)
   // is called when the farm has seen it; not where the loop stops first.
@@ -130,11 +140,15 @@ class Loop {
     std::function<void(const Farm&, const Time&)> look;
     std::function<void(const absl::Status&)> answer;
   };
+  struct Peeked {
+    std::function<void(const Farm&)> look;
+    std::function<void(const absl::Status&)> done;
+  };
   struct Told {
     Input input;
     std::function<void()> taken;
   };
-  using Item = std::variant<Asked, Looked, Told>;
+  using Item = std::variant<Asked, Looked, Peeked, Told>;
   // Leaves when `after_record` is durable and everything before it has left. OK: now; else it never will.
   struct Waiting {
     uint64_t after_record = 0;
@@ -146,7 +160,10 @@ class Loop {
   void Main();
   // Empty where the loop shall go on; else why it ends (OK: drained).
   std::optional<absl::Status> Turn();
+  std::deque<Item> TakeItems();  // holds mutex_
   void Handle(Item item);
+  // A client's input joins the queue; else why not.
+  absl::Status Enqueue(Item item);
   void Carry(Decisions decisions);
   void ReleaseDurable();
   // Whether nobody else can have taken over yet.
@@ -160,6 +177,7 @@ class Loop {
   const Options options_;
   const Parts parts_;
   const PipelinePlanner planner_;
+  SharedSpecs specs_;
   Outputs outputs_;
 
   // The loop's thread only.
@@ -172,8 +190,8 @@ class Loop {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Item> queue_;
-  size_t queued_by_clients_ = 0;
+  std::deque<Item> asked_;  // by clients
+  std::deque<Item> told_;   // by workers and the store
   uint64_t durable_record_ = 0;
   int64_t led_ms_ = 0;  // when this process led for certain
   bool running_ = false;

@@ -16,9 +16,11 @@
 #include "coordinator/rpc/config.h"
 #include "coordinator/rpc/coordinator.h"
 #include "coordinator/rpc/listen.h"
+#include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
 #include "coordinator/store/redis_store.h"
+#include "coordinator/web/webhook.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/places.h"
@@ -55,6 +57,17 @@ int StartExitCode(const absl::Status& status) {
   if (absl::IsAlreadyExists(status)) return kExitAddress;
   return StoreExitCode(status);
 }
+
+// coordinator/web as the server wants it.
+class HttpSender : public WebhookSender {
+ public:
+  explicit HttpSender(std::unique_ptr<Webhook> webhook) : webhook_(std::move(webhook)) {}
+  absl::Status Post(const std::string& body) override { return webhook_->Post(body); }
+  void Interrupt() override { webhook_->Interrupt(); }
+
+ private:
+  const std::unique_ptr<Webhook> webhook_;
+};
 
 struct Standing {
   std::unique_ptr<PrivateRedis> redis;  // null: the user's own
@@ -107,12 +120,18 @@ absl::Status MakeAbsolute(std::string& folder) {
   return absl::OkStatus();
 }
 
+// Makes its paths absolute; INVALID_ARGUMENT where one can't be, or the webhook's address is none.
+absl::Status Prepare(Config& config) {
+  absl::Status status = MakeAbsolute(config.data);
+  if (status.ok() && !config.blobs.empty()) status = MakeAbsolute(config.blobs);
+  if (status.ok() && !config.webhook.empty()) status = Webhook::To(config.webhook).status();
+  return status;
+}
+
 int Serve(Config config, base::LogFormat format) {
   base::Env& env = base::Env::Real();
   base::Log log = base::Log::ToStderr(format);
-  absl::Status absolute = MakeAbsolute(config.data);
-  if (absolute.ok() && !config.blobs.empty()) absolute = MakeAbsolute(config.blobs);
-  if (!absolute.ok()) return Complain(absolute, kExitUsage);
+  if (const absl::Status status = Prepare(config); !status.ok()) return Complain(status, kExitUsage);
 
   const absl::StatusOr<std::unique_ptr<DataFolder>> folder = DataFolder::Open(&env, config.data);
   if (!folder.ok()) return Complain(folder.status(), kExitDataFolder);
@@ -135,6 +154,7 @@ int Serve(Config config, base::LogFormat format) {
   options.server.listen = config.listen;
   options.server.software_version = STORYFARM_VERSION;
   options.server.blob_quota_bytes = config.blob_quota_bytes;
+  options.server.low_disk_bytes = config.low_disk_bytes;
   options.server.farm.keep_finished_ms = config.keep_finished_ms;
   options.server.farm.keep_finished_jobs = config.keep_finished_jobs;
   options.server.farm.pack_budget_bytes = config.pack_budget_bytes;
@@ -150,6 +170,9 @@ int Serve(Config config, base::LogFormat format) {
     std::memcpy(&bits, env.RandomBytes(sizeof(bits)).data(), sizeof(bits));
     return bits;
   };
+  if (!config.webhook.empty()) {
+    parts.webhook = [url = config.webhook] { return std::make_unique<HttpSender>(*Webhook::To(url)); };
+  }
   bool announced = false;
   Coordinator::Events events;
   events.listens = [&](int port, bool leads) {

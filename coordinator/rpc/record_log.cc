@@ -170,6 +170,16 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kPackLost:
     case Record::kIdentityReopened:
       return LogPack(log, record);
+    case Record::kNoticeSettled: {
+      const farm::v1::NoticeSettled& settled = record.notice_settled();
+      if (settled.delivered()) {
+        log.Info("webhook told of the job's end", {{"job", settled.job_id()}, {"tries", settled.tries()}});
+      } else {
+        log.Error("webhook not told of the job's end: given up",
+                  {{"job", settled.job_id()}, {"tries", settled.tries()}, {"why", settled.why()}});
+      }
+      return;
+    }
     default:
       return LogTask(log, record);
   }

@@ -14,10 +14,12 @@
 #include "coordinator/rpc/blob_service.h"
 #include "coordinator/rpc/client_service.h"
 #include "coordinator/rpc/collector.h"
+#include "coordinator/rpc/disk_watch.h"
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/webhooks.h"
 #include "coordinator/rpc/work_pool.h"
 #include "coordinator/rpc/worker_service.h"
 
@@ -41,6 +43,9 @@ struct Server::Parts {
   std::unique_ptr<Listening> listening;
 
   std::unique_ptr<Collector> collector;
+  std::unique_ptr<DiskWatch> disk_watch;
+  std::unique_ptr<WebhookSender> webhook_sender;
+  std::unique_ptr<Webhooks> webhooks;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -49,6 +54,24 @@ struct Server::Parts {
   std::mutex closing;
   bool closed = false;
 
+  // Where the loop's decisions go. `version`: this program's, as workers are told.
+  Loop::Outputs LoopOutputs(const std::string& version) {
+    Loop::Outputs outputs;
+    outputs.deliver = [this, version](uint64_t session, farm::v1::CoordinatorMessage message) {
+      if (message.has_welcome()) message.mutable_welcome()->set_software_version(version);
+      workers->Deliver(session, std::move(message));
+    };
+    outputs.close = [this](uint64_t session, const absl::Status& why) { workers->Close(session, why); };
+    outputs.changed = [this](const std::vector<std::string>& job_ids) { watches->Changed(job_ids); };
+    outputs.notice = [this](const farm::v1::JobNotice& notice) { webhooks->Add(notice); };
+    outputs.ended = [this](const absl::Status& why) {
+      std::lock_guard<std::mutex> lock(mutex);
+      ended = why;
+      changed.notify_all();
+    };
+    return outputs;
+  }
+
   // Answers or refuses everything that is under way, then ends the streams and gRPC itself. Once.
   void Close(const absl::Status& why, std::chrono::milliseconds grace) {
     std::lock_guard<std::mutex> lock(closing);
@@ -56,6 +79,8 @@ struct Server::Parts {
     closed = true;
     loop->Stop();
     collector.reset();
+    disk_watch.reset();
+    if (webhooks != nullptr) webhooks->Stop();
     pool->Stop();
     watches->Stop(why);
     workers->Stop(why);
@@ -70,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   auto parts = std::make_unique<Parts>();
   Loop::Options loop_options;
   loop_options.farm = options.farm;
+  loop_options.farm.notices = static_cast<bool>(given.webhook);
   loop_options.queued_inputs = options.limits.queued_inputs;
   loop_options.leader_lease_ms = options.leader_lease_ms;
   loop_options.take_over_after = options.take_over_after;
@@ -84,12 +110,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   blob_options.quota_bytes = options.blob_quota_bytes;
   blob_options.condemned = parts->loop->CondemnedBlobs();
   if (options.blobs_shared) blob_options.writer = absl::StrCat(absl::Hex(given.random_bits(), absl::kZeroPad16));
-  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(
-      *given.env, options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder,
-      blob_options);
+  const std::string blob_folder =
+      options.blob_folder.empty() ? base::JoinPath(options.data_folder, "blobs") : options.blob_folder;
+  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(*given.env, blob_folder, blob_options);
   if (!blobs.ok()) return blobs.status();
   parts->blobs = *std::move(blobs);
-
   parts->reader = std::make_unique<JobReader>(parts->loop.get());
   parts->pool = std::make_unique<WorkPool>();
   parts->watches =
@@ -110,22 +135,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   parts->workers =
       std::make_unique<WorkerServiceImpl>(parts->loop.get(), parts->blobs.get(), given.log, session_limits);
   parts->blob_service = std::make_unique<BlobServiceImpl>(*parts->blobs);
+  if (given.webhook) {
+    parts->webhook_sender = given.webhook();
+    parts->webhooks = std::make_unique<Webhooks>(Webhooks::Parts{parts->loop.get(), parts->webhook_sender.get(),
+                                                                 given.env, given.log, given.random_bits});
+  }
 
   Parts* raw = parts.get();
   std::unique_ptr<Server> server(new Server(std::move(parts)));
-  Loop::Outputs outputs;
-  outputs.deliver = [raw, version = options.software_version](uint64_t session, farm::v1::CoordinatorMessage message) {
-    if (message.has_welcome()) message.mutable_welcome()->set_software_version(version);
-    raw->workers->Deliver(session, std::move(message));
-  };
-  outputs.close = [raw](uint64_t session, const absl::Status& why) { raw->workers->Close(session, why); };
-  outputs.changed = [raw](const std::vector<std::string>& job_ids) { raw->watches->Changed(job_ids); };
-  outputs.ended = [raw](const absl::Status& why) {
-    std::lock_guard<std::mutex> lock(raw->mutex);
-    raw->ended = why;
-    raw->changed.notify_all();
-  };
-  raw->loop->Run(std::move(outputs));
+  raw->loop->Run(raw->LoopOutputs(options.software_version));
+  if (options.low_disk_bytes > 0) {
+    raw->disk_watch = std::make_unique<DiskWatch>(
+        DiskWatch::Parts{raw->loop.get(), given.env, given.log, blob_folder, options.low_disk_bytes});
+  }
   raw->collector = std::make_unique<Collector>(Collector::Parts{raw->loop.get(), raw->blobs.get(), given.log});
   ListenOptions listen;
   listen.socket_path = options.socket_path;

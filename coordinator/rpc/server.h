@@ -44,11 +44,14 @@ struct ServerLimits {
   int64_t watch_ms = 250;  // between two messages of one WatchJob
 };
 
+class WebhookSender;  // webhooks.h
+
 struct ServerOptions {
   std::string data_folder;        // exists, 0700, locked by the caller
   std::string blob_folder;        // empty: "blobs" in the data folder
   bool blobs_shared = false;      // other coordinators of this farm write there, too
   uint64_t blob_quota_bytes = 0;  // blob_store.h
+  uint64_t low_disk_bytes = 0;    // disk_watch.h; 0: nothing is held back
   std::string socket_path;        // unix socket to listen on; empty: none
   std::string listen;  // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
   std::string software_version;
@@ -64,6 +67,8 @@ struct ServerParts {
   base::Log* log = nullptr;
   Store* store = nullptr;                 // used by one thread of the server at a time
   std::function<uint64_t()> random_bits;  // 64 unpredictable bits a call; called from any thread
+  // Whom to tell of each job's end; empty: nobody. Called once a server.
+  std::function<std::unique_ptr<WebhookSender>()> webhook = {};
 };
 
 class Server {

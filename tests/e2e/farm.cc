@@ -51,7 +51,7 @@ void ExpectSame(const Files& actual, const Files& expected) {
   EXPECT_EQ(actual.size(), expected.size());
 }
 
-Farm::Farm(FarmOptions options) : options_(options) {}
+Farm::Farm(FarmOptions options) : options_(std::move(options)) {}
 
 Farm::~Farm() {
   // Whatever was frozen must run again to end.
@@ -91,6 +91,8 @@ void Farm::BeginCoordinator(const std::string& name) {
   base::SubprocessOptions options;
   options.program = Program("storyfarm-coordinator");
   options.arguments = {"--data", File(name)};
+  options.arguments.insert(options.arguments.end(), options_.coordinator_arguments.begin(),
+                           options_.coordinator_arguments.end());
   if (options_.own_redis) {
     if (processes_.count("redis") == 0) {
       StartRedis();

@@ -116,7 +116,9 @@ TEST(WhenAWorkerIsFrozenPastItsLease, ItsPanelsGoToOthersAndWhatItFinishesLateCh
 }
 
 TEST(WhenTheDiskOfTheCoordinatorIsFull, NothingAcceptedIsLostAndItGoesOnOnceThereIsRoom) {
-  Farm farm(NullEngines(20));
+  FarmOptions options = NullEngines(20);
+  options.coordinator_arguments = {"--low-disk", "0"};  // it would be low from the start
+  Farm farm(options);
   std::filesystem::create_directory(farm.File("farm"));
   const auto disk = SmallDisk::Mount(farm.File("farm"), uint64_t{300} << 20);
   if (disk == nullptr) GTEST_SKIP() << "this machine does not let the test mount a small disk (it takes root)";

@@ -75,8 +75,8 @@ void Coordinator::Lead(uint64_t after_epoch) {
   ++world_.counts.coordinator_starts;
   world_.Trace([this] { return absl::StrCat("coordinator ", host_, " leads"); });
   world_.newest = host_;
-  farm_ = std::make_unique<Farm>(&world_.planner, world_.limits);
-  shadow_ = std::make_unique<Farm>(&world_.planner, world_.limits);
+  farm_ = std::make_unique<Farm>(&world_.planner, world_.limits, &world_.specs);
+  shadow_ = std::make_unique<Farm>(&world_.planner, world_.limits, &world_.specs);
   Load();
   belief_ = world_.judge.Begins(*farm_, Now().monotonic_ms);
   if (farm_->SerializeState() != world_.truth->SerializeState())
@@ -194,6 +194,10 @@ void Coordinator::Tick() {
   if (late) return After(0, [this] { Tick(); });
   tick_due_ms_ += coordinator::kTickMs;
   After(coordinator::kTickMs, [this] { Tick(); });
+  if (const bool low = world_.disk_low_ms > world_.time.now_ms(); low != belief_.held) {
+    belief_.held = low;
+    if (!world_.Is(Mutant::kLowDiskIgnored)) Step(coordinator::HoldDispatch{low ? "the disk is nearly full" : ""});
+  }
   Step(coordinator::Tick{});
   BeatIfDue();
   world_.judge.Queue("messages that wait for the store", waiting_.size(), kMostWaiting);
@@ -212,6 +216,16 @@ void Coordinator::Hear(uint64_t stream, uint32_t node, WorkerMessage message) {
     if (!greeted) node_of_[stream] = message.hello().node_id();
     const std::string node_id = node_of_[stream];
     world_.judge.Hears(belief_, Now().monotonic_ms, stream, node_id, message);
+    if (message.has_heartbeat() && world_.Is(Mutant::kWhatIsNotListedRenewed)) {
+      for (const auto& [token, grant] : belief_.ledger.live()) {
+        if (grant.node_id != node_id) continue;
+        farm::v1::HeldTask& held = *message.mutable_heartbeat()->add_held();
+        *held.mutable_token() = coordinator::ToMessage(token);
+        held.mutable_task()->set_job_id(grant.job_id);
+        held.mutable_task()->set_kind(grant.kind);
+        held.mutable_task()->set_number(*grant.numbers.begin());
+      }
+    }
     if (!greeted)
       return Step(coordinator::WorkerConnected{stream, std::move(*message.mutable_hello())}, stream, node_id);
     coordinator::WorkerSaid said;
@@ -311,9 +325,28 @@ void Coordinator::Carry(Decisions decisions) {
   for (coordinator::Archive& archive : decisions.archives) {
     Wait(archive.after_record, [this, id = archive.job_id, body = std::move(archive.body)] { PutArchive(id, body); });
   }
+  for (coordinator::Notice& notice : decisions.notices) {
+    auto leave = [this, body = std::move(notice.body)] { TellEnd(body); };
+    if (world_.Is(Mutant::kEndToldBeforeAppend)) {
+      leave();
+    } else {
+      Wait(notice.after_record, std::move(leave));
+    }
+  }
   if (!pending_.empty()) BeginAppend();
   // What depends on nothing new waits for nothing, but leaves outside of the Step.
   if (pending_.empty() && !in_flight_ && !waiting_.empty()) After(0, [this] { Release(); });
+}
+
+// As coordinator/rpc/webhooks.h: at once, and again where no answer comes.
+void Coordinator::TellEnd(const farm::v1::JobNotice& notice) {
+  if (!MaySpeak()) return After(kRetryMs, [this, notice] { TellEnd(notice); });
+  if (!world_.Is(Mutant::kEndNotTold)) world_.judge.Told(notice.job_id());
+  After(dice_.Between(1, 300), [this, notice, answered = dice_.Chance(70)] {
+    if (!answered) return After(kRetryMs, [this, notice] { TellEnd(notice); });
+    Step(coordinator::NoticeAnswered{notice.job_id(), true, 1, ""});
+    if (world_.Is(Mutant::kSettledEndToldAgain)) After(kRetryMs, [this, notice] { TellEnd(notice); });
+  });
 }
 
 void Coordinator::PutArchive(const std::string& job_id, const farm::v1::JobArchive& body) {

@@ -89,6 +89,7 @@ class Coordinator : public Process {
   void Release();
   void PutArchive(const std::string& job_id, const farm::v1::JobArchive& body);
   void SaveSnapshot();
+  void TellEnd(const farm::v1::JobNotice& notice);
   void Die(int64_t restart_ms);
 
   World& world_;

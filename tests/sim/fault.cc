@@ -57,6 +57,7 @@ constexpr std::array<KindInfo, kFaultKindCount> kKinds = {{
     {"lose-append-answer", 1, 4, 3},
     {"refuse-append", 1, 3, 2},
     {"slow-store", 100, 4000, 2},
+    {"low-disk", 500, 12'000, 2},
 }};
 
 constexpr uint32_t kFavoured = 40;

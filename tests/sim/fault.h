@@ -53,8 +53,9 @@ enum class FaultKind : uint8_t {
   kLoseAppendAnswer,
   kRefuseAppend,
   kSlowStore,  // takes `size` ms for the next one
+  kLowDisk,    // the disk of its blobs is nearly full for `size` ms
 };
-inline constexpr int kFaultKindCount = static_cast<int>(FaultKind::kSlowStore) + 1;
+inline constexpr int kFaultKindCount = static_cast<int>(FaultKind::kLowDisk) + 1;
 
 struct Fault {
   int64_t at_ms = 0;

@@ -1,5 +1,6 @@
 #include "tests/sim/judge.h"
 
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -50,16 +51,24 @@ void Judge::Knows(const Farm& farm) {
 
 void Judge::Hears(Belief& belief, int64_t now_ms, uint64_t session, const std::string& node_id,
                   const WorkerMessage& message) {
-  const auto news = [&](const FencingToken& token) { belief.news_ms[FromMessage(token)] = now_ms; };
+  std::map<Token, int64_t>& spoken_for = belief.spoken_for[node_id];
+  const auto name = [&spoken_for](const FencingToken& token) { spoken_for.try_emplace(FromMessage(token), 0); };
   if (message.has_hello()) {
     belief.before_hello = std::exchange(belief.newest[node_id], session);
-    for (const auto& held : message.hello().held()) news(held.token());
-    for (const auto& entry : message.hello().outbox()) news(entry.token());
+    for (const auto& held : message.hello().held()) name(held.token());
+    for (const auto& entry : message.hello().outbox()) name(entry.token());
   }
   if (belief.newest[node_id] != session) return;
-  for (const auto& held : message.heartbeat().held()) news(held.token());
-  if (message.has_progress()) news(message.progress().token());
-  if (message.has_result()) news(message.result().token());
+  if (message.has_heartbeat()) {
+    // What it does not list it does not hold, but for grants that may not have reached it when it wrote.
+    for (auto token = spoken_for.begin(); token != spoken_for.end();) {
+      token = token->second + lease_ms_ / 2 <= now_ms ? spoken_for.erase(token) : std::next(token);
+    }
+    for (const auto& held : message.heartbeat().held()) name(held.token());
+  }
+  if (message.has_progress()) name(message.progress().token());
+  if (message.has_result()) name(message.result().token());
+  for (const auto& [token, granted_ms] : spoken_for) belief.news_ms[token] = now_ms;
 }
 
 void Judge::Decides(Belief& belief, int64_t now_ms, const coordinator::Decisions& decisions, uint64_t session,
@@ -71,14 +80,20 @@ void Judge::Decides(Belief& belief, int64_t now_ms, const coordinator::Decisions
   if (session != 0 && belief.newest[node_id] != session && !decisions.records.empty())
     Complain(Rule::kStreamCurrent, absl::StrCat("a stream of ", node_id, " that was replaced made records"));
   for (const Record& record : decisions.records) {
-    CheckFact(belief.ledger, record);
+    CheckFact(belief, record);
     belief.ledger.Take(record, [this](Rule rule, const std::string& what) { Complain(rule, what); });
-    if (record.has_granted()) belief.news_ms[FromMessage(record.granted().token())] = now_ms;
+    if (!record.has_granted()) continue;
+    const Token token = FromMessage(record.granted().token());
+    belief.news_ms[token] = now_ms;
+    belief.spoken_for[record.granted().node_id()][token] = now_ms;
   }
   if (ticked) CheckLeases(belief, now_ms);
 }
 
-void Judge::CheckFact(const Ledger& before, const Record& record) {
+void Judge::CheckFact(const Belief& belief, const Record& record) {
+  const Ledger& before = belief.ledger;
+  if (record.has_granted() && belief.held && !before.Granted(FromMessage(record.granted().token())))
+    Complain(Rule::kHeldBack, absl::StrCat("a group of job ", record.granted().job_id(), " was granted meanwhile"));
   farm::v1::Result result;
   if (record.has_frame_finished()) *result.mutable_frame() = record.frame_finished().result();
   if (record.has_identity_finished()) *result.mutable_identity() = record.identity_finished().result();
@@ -134,6 +149,21 @@ void Judge::CheckVerdict(const farm::v1::ResultVerdict& verdict) {
   }
   if (verdict.verdict() == farm::v1::STALE && durable_.Open(token, verdict.task()))
     Complain(Rule::kOutboxKept, absl::StrCat("STALE for ", name, ", whose result is wanted"));
+}
+
+void Judge::Told(const std::string& job_id) {
+  const auto job = durable_.jobs().find(job_id);
+  if (job == durable_.jobs().end() || !job->second.ended)
+    return Complain(Rule::kDurableFirst, absl::StrCat("the end of job ", job_id, " was told before it was durable"));
+  if (job->second.settled) Complain(Rule::kEndTold, absl::StrCat("the end of job ", job_id, " was told once more"));
+  told_.insert(job_id);
+}
+
+void Judge::CheckTold() {
+  for (const auto& [id, job] : durable_.jobs()) {
+    if (job.ended && told_.count(id) == 0)
+      Complain(Rule::kEndTold, absl::StrCat("nobody outside was told of the end of job ", id));
+  }
 }
 
 void Judge::Releases(const farm::v1::CoordinatorMessage& message) {

@@ -25,8 +25,12 @@ namespace storyfarm::sim {
 struct Belief {
   Ledger ledger;                           // of what it has decided, durable or not
   std::map<Token, int64_t> news_ms;        // by live grant: when a current stream last told of it, on its own clock
+  // By node: what it listed last as held, and what it was granted or named since, with when it was granted. Every word
+  // of its current stream is news of these.
+  std::map<std::string, std::map<Token, int64_t>> spoken_for;
   std::map<std::string, uint64_t> newest;  // by node: session of the newest stream that was not refused
   uint64_t before_hello = 0;               // what it was before the Hello that is being heard
+  bool held = false;                       // the disk of its blobs is nearly full, and it knows
 };
 
 class Judge {
@@ -54,6 +58,10 @@ class Judge {
   void Knows(const coordinator::Farm& farm);
   void Releases(const farm::v1::CoordinatorMessage& message);
   void Replies(const std::string& key, const coordinator::Reply& reply);
+  // Somebody outside hears of a job's end.
+  void Told(const std::string& job_id);
+  // At the end: of each end that there was, somebody has heard.
+  void CheckTold();
 
   // ---- A worker.
   // `stored` and `started`: whether the result of a task lies on its disk, whether its engine has begun it.
@@ -72,7 +80,7 @@ class Judge {
   const std::set<std::string>& promised() const { return promised_; }
 
  private:
-  void CheckFact(const Ledger& before, const farm::v1::Record& record);
+  void CheckFact(const Belief& belief, const farm::v1::Record& record);
   void CheckVerdict(const farm::v1::ResultVerdict& verdict);
   void CheckLeases(const Belief& belief, int64_t now_ms);
 
@@ -83,6 +91,7 @@ class Judge {
   std::optional<Violation> violation_;  // the first
   Ledger durable_;
   std::set<std::string> promised_;
+  std::set<std::string> told_;
   std::map<std::string, std::string> job_of_key_;
   std::map<std::pair<std::string, uint32_t>, farm::v1::Backend> devices_;
 };

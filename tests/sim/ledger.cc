@@ -24,19 +24,8 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       if (!incarnations_.insert(record.taken_over().incarnation()).second)
         complain(Rule::kTokenFresh, "an incarnation was drawn twice");
       return;
-    case Record::kJobAccepted: {
-      const farm::v1::JobSpec& spec = record.job_accepted().spec();
-      if (!keys_.insert(spec.idempotency_key()).second)
-        complain(Rule::kOneJobAKey, absl::StrCat("the key ", spec.idempotency_key(), " made a second job"));
-      Job& job = jobs_[spec.job_id()];
-      job.key = spec.idempotency_key();
-      for (const auto& chapter : spec.story().chapters())
-        job.tasks[farm::v1::TASK_FRAME].resize(job.tasks[farm::v1::TASK_FRAME].size() + chapter.panels_size());
-      job.tasks[farm::v1::TASK_IDENTITY].resize(spec.identities_size());
-      job.tasks[farm::v1::TASK_PAGE].resize(spec.pages_size());
-      for (const auto& identity : spec.identities()) job.pack_keys.push_back(identity.pack_key());
-      return;
-    }
+    case Record::kJobAccepted:
+      return Accept(record.job_accepted().spec(), complain);
     case Record::kGranted:
       return TakeGrant(record.granted(), complain);
     case Record::kFrameFinished: {
@@ -67,9 +56,17 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       return;
     }
     case Record::kJobCancelled:
-      return End(record.job_cancelled().job_id(), complain);
+      return End(record.job_cancelled().job_id(), record.job_cancelled().notice_due(), complain);
     case Record::kJobFinished:
-      return End(record.job_finished().job_id(), complain);
+      return End(record.job_finished().job_id(), record.job_finished().notice_due(), complain);
+    case Record::kNoticeSettled: {
+      const auto job = jobs_.find(record.notice_settled().job_id());
+      if (job == jobs_.end() || !job->second.notice_due)
+        return complain(Rule::kEndTold, "an end was settled that was not due, or twice");
+      job->second.notice_due = false;
+      job->second.settled = true;
+      return;
+    }
     case Record::kNeedLearned:
       needs_[record.need_learned().backend()] = {record.need_learned().planned_bytes(),
                                                  record.need_learned().needed_bytes()};
@@ -84,6 +81,18 @@ void Ledger::Take(const Record& record, const Complain& complain) {
     default:
       return TakePackFact(record, complain);
   }
+}
+
+void Ledger::Accept(const farm::v1::JobSpec& spec, const Complain& complain) {
+  if (!keys_.insert(spec.idempotency_key()).second)
+    complain(Rule::kOneJobAKey, absl::StrCat("the key ", spec.idempotency_key(), " made a second job"));
+  Job& job = jobs_[spec.job_id()];
+  job.key = spec.idempotency_key();
+  for (const auto& chapter : spec.story().chapters())
+    job.tasks[farm::v1::TASK_FRAME].resize(job.tasks[farm::v1::TASK_FRAME].size() + chapter.panels_size());
+  job.tasks[farm::v1::TASK_IDENTITY].resize(spec.identities_size());
+  job.tasks[farm::v1::TASK_PAGE].resize(spec.pages_size());
+  for (const auto& identity : spec.identities()) job.pack_keys.push_back(identity.pack_key());
 }
 
 void Ledger::TakePackFact(const Record& record, const Complain& complain) {
@@ -172,11 +181,12 @@ void Ledger::Finish(const std::string& job_id, TaskKind kind, uint32_t number, c
   Release(token, number);
 }
 
-void Ledger::End(const std::string& job_id, const Complain& complain) {
+void Ledger::End(const std::string& job_id, bool notice_due, const Complain& complain) {
   const auto job = jobs_.find(job_id);
   if (job == jobs_.end()) return complain(Rule::kJobKept, absl::StrCat("job ", job_id, " ended and nobody knows it"));
   if (job->second.ended) complain(Rule::kResultOnce, absl::StrCat("job ", job_id, " ended twice"));
   job->second.ended = true;
+  job->second.notice_due = notice_due;
   for (auto grant = live_.begin(); grant != live_.end();) {
     const auto here = grant++;
     if (here->second.job_id == job_id) Drop(here);

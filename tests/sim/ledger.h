@@ -36,6 +36,8 @@ class Ledger {
     std::vector<std::string> pack_keys;  // of its identities
     bool ended = false;
     bool archived = false;
+    bool notice_due = false;  // somebody outside is to be told of its end, and that is not settled
+    bool settled = false;
     std::array<std::vector<Task>, 4> tasks;  // by TaskKind
   };
   struct Grant {
@@ -61,12 +63,13 @@ class Ledger {
   double NeedOf(farm::v1::Backend backend) const;
 
  private:
+  void Accept(const farm::v1::JobSpec& spec, const Complain& complain);
   void TakePackFact(const farm::v1::Record& record, const Complain& complain);
   void TakePack(const farm::v1::PackUsed& fact, const Complain& complain);
   void TakeGrant(const farm::v1::Granted& fact, const Complain& complain);
   void Finish(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number, const Token& token,
               const std::string& digest, const Complain& complain);
-  void End(const std::string& job_id, const Complain& complain);
+  void End(const std::string& job_id, bool notice_due, const Complain& complain);
   void Release(const Token& token, uint32_t number);
   void Drop(std::map<Token, Grant>::iterator grant);
   Task* FindTask(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number);

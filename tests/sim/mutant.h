@@ -24,13 +24,18 @@ enum class Mutant : uint8_t {
   kUnknownAppendSentAsNew,
   kDeposedSpeaks,
   kArchiveNotStored,
+  kEndToldBeforeAppend,
+  kEndNotTold,
+  kSettledEndToldAgain,
   kSnapshotOfTheUnwritten,
   // What it believes.
   kAttemptNotChecked,
   kStaleStreamBelieved,
+  kWhatIsNotListedRenewed,
   kBlobsNotChecked,
   kLeasesNeverEnd,
   kKeyNotCompared,
+  kLowDiskIgnored,
   // What it writes and replays.
   kResultAltered,
   kTokensRepeat,

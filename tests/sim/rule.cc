@@ -36,6 +36,10 @@ const char* SentenceOf(Rule rule) {
       return "what running out of memory taught is true, and every later plan counts it in";
     case Rule::kQueuesBounded:
       return "every queue stays within its limit";
+    case Rule::kEndTold:
+      return "each end of a job is told outside, and no more once that is settled";
+    case Rule::kHeldBack:
+      return "nothing is granted while the disk of the blobs is nearly full";
     case Rule::kReplaySame:
       return "replaying the log gives the same bytes of state";
     case Rule::kFinishes:

@@ -24,6 +24,8 @@ enum class Rule : uint8_t {
   kMemoryWithinPlan,    // no device holds more than its plan allows, and no plan more than the device has free
   kNeedKept,            // what running out of memory taught is true, and every later plan counts it in
   kQueuesBounded,       // every queue stays within its limit
+  kEndTold,             // each end of a job is told outside, and no more once that is settled
+  kHeldBack,            // nothing is granted while the disk of the blobs is nearly full
   kReplaySame,          // replaying the log gives the same bytes of state
   kFinishes,            // once faults end, all finishes within the stated bound
 };

@@ -236,6 +236,9 @@ bool Simulation::ApplyToStore(const Fault& fault) {
     case FaultKind::kSlowStore:
       world_.trouble.slow_ms = fault.size;
       return true;
+    case FaultKind::kLowDisk:
+      world_.disk_low_ms = std::max(world_.disk_low_ms, world_.time.now_ms() + fault.size);
+      return true;
     default:
       return false;
   }
@@ -295,6 +298,7 @@ void Simulation::Calm() {
     host->Thaw();
   }
   world_.store_cut_ms = {};
+  world_.disk_low_ms = 0;
   for (uint32_t i = 0; i < kHosts; ++i) Restart(i, 0);
   for (const auto& node : nodes_) {
     node->Calm();
@@ -319,7 +323,7 @@ int64_t Simulation::BoundMs() const {
 bool Simulation::Finished() {
   if (!submitter_.Done() || !active().leads() || !active().Level()) return false;
   for (const auto& [id, job] : world_.judge.durable().jobs()) {
-    if (!job.ended) return false;
+    if (!job.ended || job.notice_due) return false;
   }
   return std::all_of(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->up() && node->Idle(); });
 }
@@ -358,6 +362,7 @@ Outcome Simulation::Run(const std::vector<Fault>& faults) {
     if (Finished()) {
       active().CheckReplay();
       CheckResults();
+      world_.judge.CheckTold();
       break;
     }
     if (outcome.quiet_ms > outcome.bound_ms)

@@ -12,6 +12,7 @@ coordinator::Limits FarmLimits(Mutant mutant) {
   coordinator::Limits limits;
   limits.heartbeat_ms = 700;
   limits.lease_ms = 5000;
+  limits.notices = true;
   limits.live_jobs = 3;  // so that submitters are refused and try again
   limits.frames_a_group = 16;
   limits.prefetch_seconds = 4;

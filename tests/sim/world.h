@@ -13,6 +13,7 @@
 
 #include "coordinator/core/farm.h"
 #include "coordinator/core/limits.h"
+#include "coordinator/rpc/shared_specs.h"
 #include "coordinator/store/memory_store.h"
 #include "tests/sim/dice.h"
 #include "tests/sim/judge.h"
@@ -53,11 +54,13 @@ struct World {
   Network network;
   StoreTrouble trouble;
   std::shared_ptr<coordinator::MemoryDisk> disk = std::make_shared<coordinator::MemoryDisk>();
+  coordinator::SharedSpecs specs;  // of the coordinators' folds; the truth keeps its own
   // Everything that the store ever took, folded without a snapshot.
   std::unique_ptr<coordinator::Farm> truth;
   uint64_t head = 0;                           // last batch in the store
   std::array<bool, kHosts> serving{};          // whether a coordinator that leads answers at this address
   std::array<int64_t, kHosts> store_cut_ms{};  // until when it can't reach the store
+  int64_t disk_low_ms = 0;                     // until when the disk of the blobs is nearly full
   uint32_t newest = 0;                         // host whose coordinator took the store over last
   Counts counts;
   std::vector<std::string> trace;

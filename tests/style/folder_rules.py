@@ -25,6 +25,7 @@ PACKAGES = {
     "cairo": r"^(cairo|pango|fontconfig|ft2build|freetype|glib|hb)",
     "png": r"^(png|zlib)\.h$",
     "cli": r"^CLI/",
+    "http": r"^httplib\.h$",
     "ncurses": r"^(n?curses(w)?(/.*)?)\.h$",
 }
 
@@ -46,6 +47,9 @@ RULES = {
     "coordinator/blob": ("proto absl", "coordinator/core pipeline/base"),
     "coordinator/rpc": ("grpc proto absl json cli yaml",
                         "coordinator/core coordinator/store coordinator/blob pipeline/base pipeline/story pipeline/plan pipeline/model"),
+    "coordinator/web": ("http proto absl json", "coordinator/core pipeline/base"),
+    # The program, which puts the parts together.
+    "coordinator/rpc/main": ("absl", "coordinator/rpc coordinator/store coordinator/web pipeline/base"),
     "worker/core": ("proto absl", "pipeline/plan"),
     "worker/agent": ("grpc proto absl cli yaml json",
                      "worker/core pipeline/base pipeline/plan pipeline/model worker/engine/client.h"),

@@ -35,6 +35,10 @@ struct Limits {
   int64_t upload_first_ms = 1000;
   int64_t upload_most_ms = int64_t{30} * 1000;
 
+  // Results sent and not answered: a heartbeat waits behind so many at most, also when hours of work are delivered after
+  // the coordinator was away. Far more than a device finishes within a round trip.
+  size_t unanswered_results = 16;
+
   // A result without an answer is sent again on the same stream, as nothing else would tell that it or its answer got
   // lost behind the stream's other end. A coordinator whose disk is slow answers well within this.
   int64_t answer_ms = int64_t{30} * 1000;

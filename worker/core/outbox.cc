@@ -119,8 +119,13 @@ void Outbox::Pump(int64_t now_ms, Actions* actions) {
     blob.state = BlobState::kUploading;
     actions->push_back(Upload{blob.blob});
   }
+  const auto waits = [now_ms](const Entry& entry) { return entry.sent && now_ms < entry.send_again_ms; };
+  auto unanswered = static_cast<size_t>(
+      std::count_if(entries_.begin(), entries_.end(), [&waits](const auto& each) { return waits(each.second); }));
   for (auto& [key, entry] : entries_) {
-    if (!entry.persisted || (entry.sent && now_ms < entry.send_again_ms) || !AllSettled(entry)) continue;
+    if (unanswered >= limits_.unanswered_results) break;
+    if (!entry.persisted || waits(entry) || !AllSettled(entry)) continue;
+    ++unanswered;
     entry.sent = true;
     entry.send_again_ms = now_ms + limits_.answer_ms;
     farm::v1::WorkerMessage message;

@@ -43,7 +43,8 @@ class Outbox {
   // Nothing sent counts as sent any more.
   void Offline();
 
-  // Sends and uploads what can be, now that the session is welcomed.
+  // Sends and uploads what can be, now that the session is welcomed. Of results, at most Limits::unanswered_results wait
+  // for their answer at a time.
   void Pump(int64_t now_ms, Actions* actions);
 
   size_t size() const { return entries_.size(); }

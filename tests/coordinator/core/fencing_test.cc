@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "tests/coordinator/core/harness.h"
 
 namespace storyfarm::coordinator {
@@ -56,6 +59,35 @@ TEST(Fencing, AnotherProcessWithTheSameNodeIdIsRefusedWhileTheFirstOneIsAlive) {
   hello.set_process(3);
   const uint64_t restarted = h.ConnectWith(hello);
   EXPECT_EQ(h.closed.count(restarted), 0u);
+  h.CheckReplay();
+}
+
+TEST(Fencing, EveryWordOfANodeRenewsWhatItListedLastAndWhatItWasGrantedSince) {
+  Harness h;
+  h.Connect("a", 1000);
+  h.Submit(Story("j-1", 40));
+  ASSERT_EQ(h.holds["a"].size(), 2u);  // one group runs, one waits
+  const auto came_back = [&h] {
+    return std::count_if(h.records.begin(), h.records.end(),
+                         [](const farm::v1::Record& record) { return record.has_task_returned(); });
+  };
+  // Only results of the first group are heard: its heartbeats wait behind them.
+  for (int i = 0; i < 4; ++i) {
+    h.Advance(10000);
+    h.FinishOne("a");
+    ASSERT_EQ(h.verdicts["a"].back().verdict(), farm::v1::ACCEPTED) << i;
+  }
+  EXPECT_EQ(came_back(), 0);
+  // A list that lacks the second group ends that.
+  const auto waiting = static_cast<ptrdiff_t>(h.holds["a"].back().left.size());
+  farm::v1::WorkerMessage lacks;
+  farm::v1::HeldTask& held = *lacks.mutable_heartbeat()->add_held();
+  std::tie(*held.mutable_token(), *held.mutable_task()) = h.First("a");
+  for (int i = 0; i < 4; ++i) {
+    h.Say("a", lacks);
+    h.Advance(5000);
+  }
+  EXPECT_EQ(came_back(), waiting);
   h.CheckReplay();
 }
 

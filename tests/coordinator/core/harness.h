@@ -106,6 +106,10 @@ struct Held {
 class Harness {
  public:
   explicit Harness(Limits limits = Limits()) : limits_(limits) { Restart(); }
+  void Restart(const Limits& limits) {
+    limits_ = limits;
+    Restart();
+  }
 
   // The coordinator dies and comes back from its records.
   void Restart() {
@@ -125,6 +129,10 @@ class Harness {
       // What a message says must be in the records by the time it may leave.
       EXPECT_LE(message.after_record, records.size());
       Deliver(message);
+    }
+    for (const auto& notice : out.notices) {
+      EXPECT_LE(notice.after_record, records.size());
+      notices[notice.body.job_id()].push_back(notice.body);
     }
     for (const auto& close : out.closes) closed[close.session] = close.status;
     last = out;
@@ -306,6 +314,7 @@ class Harness {
   std::map<std::string, std::vector<farm::v1::ResultVerdict>> verdicts;  // by node
   std::map<std::string, std::vector<farm::v1::Revoke>> revokes;          // by node
   std::map<std::string, std::vector<farm::v1::Trim>> trims;              // by node, not answered
+  std::map<std::string, std::vector<farm::v1::JobNotice>> notices;       // by job: how often its end was offered
   Decisions last;
 
  private:

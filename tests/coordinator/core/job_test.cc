@@ -175,5 +175,62 @@ TEST(Job, AnArchiveThatWasNotStoredIsOfferedAgainAfterARestart) {
 
 TEST(Job, APendingFrameTakesLittleMemory) { EXPECT_LE(sizeof(Slot) + 3 * sizeof(uint32_t), 128u); }
 
+// Remembers all that it was given.
+class Shelf : public SpecShelf {
+ public:
+  std::shared_ptr<const farm::v1::JobSpec> Find(const farm::v1::JobSpec& like) override {
+    const auto known = specs.find(like.SerializeAsString());
+    return known == specs.end() ? nullptr : known->second;
+  }
+  void Add(const std::shared_ptr<const farm::v1::JobSpec>& spec) override { specs[spec->SerializeAsString()] = spec; }
+  std::map<std::string, std::shared_ptr<const farm::v1::JobSpec>> specs;
+};
+
+TEST(Job, FoldsOfOneLogShareTheSpecAndSerializeToTheSameBytes) {
+  Harness h;
+  h.Connect("a");
+  h.Submit(Story("j-1", 70, 2));
+  h.FinishOne("a");
+  h.FinishOne("a");
+  Shelf shelf;
+  Farm first(&h.planner, Limits(), &shelf);
+  Farm second(&h.planner, Limits(), &shelf);
+  for (const auto& record : h.records) {
+    ASSERT_TRUE(first.Apply(record).ok());
+    ASSERT_TRUE(second.Apply(record).ok());
+  }
+  EXPECT_EQ(first.FindSpec("j-1"), second.FindSpec("j-1"));
+  EXPECT_EQ(first.FindSpec("j-1")->SerializeAsString(), h.specs["j-1"].SerializeAsString());
+  Farm loaded(&h.planner, Limits(), &shelf);
+  ASSERT_TRUE(loaded.LoadState(h.farm().SerializeState()).ok());
+  EXPECT_EQ(loaded.FindSpec("j-1"), first.FindSpec("j-1"));
+  EXPECT_TRUE(first.SerializeState() == h.farm().SerializeState());
+  EXPECT_TRUE(loaded.SerializeState() == h.farm().SerializeState());
+  EXPECT_EQ(shelf.specs.size(), 1u);
+}
+
+TEST(Slots, TasksThatWereNeverGrantedTakeAByteAndReadLikeAnyOther) {
+  Slots slots;
+  slots.Resize(130, farm::v1::TASK_BLOCKED);
+  slots.set_state(3, farm::v1::TASK_READY);
+  EXPECT_EQ(slots[3].state, farm::v1::TASK_READY);
+  EXPECT_EQ(slots[129].state, farm::v1::TASK_BLOCKED);
+  const Slot* shared = &slots[129];
+  EXPECT_EQ(shared, &slots[128]);
+  slots.Mutable(128).attempts = 1;  // its neighbours keep what they were
+  EXPECT_EQ(slots[129].state, farm::v1::TASK_BLOCKED);
+  EXPECT_EQ(slots[129].attempts, 0);
+  EXPECT_EQ(slots[128].attempts, 1);
+  EXPECT_NE(&slots[129], &slots[128]);
+  slots.set_state(128, farm::v1::TASK_GRANTED);
+  EXPECT_EQ(slots[128].state, farm::v1::TASK_GRANTED);
+  EXPECT_EQ(slots.state(128), farm::v1::TASK_GRANTED);
+  Slots read;
+  read.Resize(130, farm::v1::TASK_READY);
+  for (uint32_t i = 0; i < 130; ++i) read.Put(i, slots[i]);
+  for (uint32_t i = 0; i < 130; ++i) EXPECT_EQ(read[i], slots[i]) << i;
+  EXPECT_EQ(&read[4], &slots[4]);  // nothing of its own
+}
+
 }  // namespace
 }  // namespace storyfarm::coordinator

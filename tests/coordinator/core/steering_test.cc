@@ -271,5 +271,33 @@ TEST(Explain, UnknownTasksAreNotFound) {
   EXPECT_THAT(Why(h, "j-2", TASK_FRAME, 2), HasSubstr("there is no job j-2"));
 }
 
+TEST(HeldDispatch, GrantsNothingAndSaysWhyUntilItGoesOn) {
+  Harness h;
+  h.Connect("a", 1000);
+  h.Submit(Story("j-1", 40));
+  const size_t held = h.HeldTasks("a");
+  ASSERT_LT(held, 40u);
+  h.Step(HoldDispatch{"the disk is nearly full"});
+  EXPECT_THAT(h.last.changed_jobs, ::testing::ElementsAre("j-1"));
+  h.Connect("b");
+  while (h.HeldTasks("a") > 0) h.FinishOne("a");  // what was granted goes on, and its results are taken
+  h.Heartbeat("b");
+  h.Advance(5000);
+  EXPECT_EQ(h.HeldTasks("a") + h.HeldTasks("b"), 0u);
+  EXPECT_EQ(h.Status("j-1").frames_done(), held);
+  ASSERT_EQ(h.Status("j-1").waiting_size(), 1);
+  EXPECT_EQ(h.Status("j-1").waiting(0).reason(), "the disk is nearly full");
+  const auto why = h.farm().Explain({h.now_ms, 0}, Task("j-1", farm::v1::TASK_FRAME, 39));
+  ASSERT_TRUE(why.ok());
+  EXPECT_EQ(why->sentences(0), "Nothing is handed out just now: the disk is nearly full.");
+  h.Submit(Story("j-2", 1));
+  EXPECT_TRUE(h.Cancel("j-2").status.ok());
+  h.Step(HoldDispatch{});
+  EXPECT_GT(h.HeldTasks("a") + h.HeldTasks("b"), 0u);
+  h.RunAll();
+  EXPECT_EQ(h.Status("j-1").state(), farm::v1::JOB_DONE);
+  h.CheckReplay();
+}
+
 }  // namespace
 }  // namespace storyfarm::coordinator

@@ -68,6 +68,13 @@ TEST_F(ConfigTest, WhatIsKeptIsSaidInDaysAndJobs) {
   }
 }
 
+TEST_F(ConfigTest, TheLowDiskMarkIsSaidInMebibytesAndMayBeSwitchedOff) {
+  EXPECT_EQ(Read({})->config.low_disk_bytes, uint64_t{512} << 20);
+  EXPECT_EQ(Read({"--low-disk", "2048"})->config.low_disk_bytes, uint64_t{2048} << 20);
+  EXPECT_EQ(Read({"--low-disk", "0"})->config.low_disk_bytes, 0u);
+  EXPECT_THAT(std::string(Read({"--low-disk", "much"}).status().message()), HasSubstr("--low-disk"));
+}
+
 TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
   const auto unknown = Read({"--config", File("data: /x\nlissen: 127.0.0.1:1\n")});
   EXPECT_THAT(std::string(unknown.status().message()), testing::AllOf(HasSubstr("config.yaml:2"), HasSubstr("lissen")));

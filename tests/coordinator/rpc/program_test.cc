@@ -98,6 +98,8 @@ TEST_F(ProgramTest, StartsAgainAfterItWasKilled) {
 TEST_F(ProgramTest, EveryRefusalToStartIsASentenceAndACode) {
   EXPECT_EQ(Run({"--listen", "0.0.0.0:7777", "--data", Data("d")}, "a").first, kExitUsage);
   EXPECT_EQ(Run({"--frobnicate"}, "b").first, kExitUsage);
+  EXPECT_EQ(Run({"--webhook", "https://example.org", "--data", Data("d")}, "webhook").first, kExitUsage);
+  EXPECT_THAT(OutputOf("webhook"), HasSubstr("https is not spoken"));
   EXPECT_EQ(Run({"--data", Data("d"), "--redis", "unix://" + Data("none.sock")}, "c").first, kExitStore);
   ASSERT_TRUE(base::Env::Real().CreateFolders(Data("new")).ok());
   ASSERT_TRUE(base::Env::Real().WriteFileDurably(Data("new") + "/version", "1000\n").ok());

@@ -21,6 +21,7 @@ absl::Status TestFarm::Start(ServerOptions options, std::unique_ptr<Store> store
     std::memcpy(&bits, base::Env::Real().RandomBytes(sizeof(bits)).data(), sizeof(bits));
     return bits;
   };
+  parts.webhook = webhook;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, parts);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);

@@ -4,11 +4,13 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "coordinator/rpc/server.h"
+#include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/memory_store.h"
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
@@ -97,6 +99,8 @@ class TestFarm {
     server_.reset();
     store_.reset();
   }
+
+  std::function<std::unique_ptr<WebhookSender>()> webhook;  // of the servers that are started from now on
 
   Server& server() { return *server_; }
   MemoryDisk& disk() { return *disk_; }

@@ -1,16 +1,19 @@
 // What one decision of the core costs: processor time of a Step that takes a result and grants what follows, against
 // the number of nodes and of pending frames. It must not grow faster than their logarithm.
 //
-//   decision_cost
+//   decision_cost               prints a table
+//   decision_cost --svg FILE    also draws it (deploy/docs/images/decision-cost.svg)
 #include <chrono>
 #include <cstdio>
 #include <deque>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/farm.h"
+#include "tests/sim/schedule/cost_plot.h"
 #include "tests/sim/schedule/scenario.h"
 #include "tests/sim/schedule/sim_planner.h"
 
@@ -109,13 +112,28 @@ class Bench {
 }  // namespace
 }  // namespace storyfarm::schedule
 
-int main() {
+int main(int argc, char** argv) {
   using storyfarm::schedule::Bench;
+  using storyfarm::schedule::Cost;
+  const bool draw = argc == 3 && std::string(argv[1]) == "--svg";
+  if (argc != 1 && !draw) {
+    std::fprintf(stderr, "usage: decision_cost [--svg FILE]\n");
+    return 2;
+  }
+  std::vector<Cost> costs;
   std::printf("%10s %10s %16s\n", "nodes", "frames", "us a decision");
   for (const uint32_t nodes : {10u, 30u, 100u, 300u, 1000u}) {
-    for (const uint32_t frames : {30000u, 100000u, 1000000u}) {
-      std::printf("%10u %10u %16.1f\n", nodes, frames, Bench(nodes, frames).Run());
+    for (const uint32_t frames : {30'000u, 100'000u, 300'000u, 1'000'000u}) {
+      costs.push_back({nodes, frames, Bench(nodes, frames).Run()});
+      std::printf("%10u %10u %16.1f\n", nodes, frames, costs.back().microseconds);
       std::fflush(stdout);
     }
   }
+  if (!draw) return 0;
+  std::ofstream out(argv[2], std::ios::binary);
+  out << storyfarm::schedule::DrawCosts(costs);
+  out.close();
+  if (out.good()) return 0;
+  std::fprintf(stderr, "decision_cost: %s could not be written\n", argv[2]);
+  return 1;
 }

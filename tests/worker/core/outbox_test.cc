@@ -1,6 +1,10 @@
 // A finished result's way: disk, blobs, coordinator, answer.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "tests/worker/core/bench.h"
 
 namespace storyfarm::worker {
@@ -41,6 +45,22 @@ TEST(Outbox, SendsAResultOnlyWhenItIsOnDiskAndItsBlobsAreUp) {
   bench.Do(Persisted{Token(1), FrameTask(4)});
   ASSERT_EQ(bench.All(WorkerMessage::kResult).size(), 1U);
   EXPECT_EQ(bench.All(WorkerMessage::kResult)[0].result().frame().panel(), 4U);
+}
+
+TEST(Outbox, SendsSoManyResultsAtATimeThatAHeartbeatNeverWaitsBehindHoursOfWork) {
+  std::vector<farm::v1::Result> restored;
+  for (uint32_t panel = 0; panel < 40; ++panel) restored.push_back(StoredResult(panel));
+  Bench bench(1, restored);
+  bench.Start();
+  for (uint32_t panel = 0; panel < 40; ++panel) UploadAll(&bench, panel);
+  const size_t most = Limits().unanswered_results;
+  ASSERT_LT(most, 40U);
+  EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), most);
+  for (uint32_t panel = 0; panel < 40; ++panel) {
+    EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), std::min<size_t>(40, most + panel));
+    bench.Hear(Verdict(1, FrameTask(panel), farm::v1::ACCEPTED));
+  }
+  EXPECT_EQ(bench.session.outbox_size(), 0U);
 }
 
 TEST(Outbox, ClearsForAcceptedAndForStaleAndForNothingElse) {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <thread>
 
@@ -49,13 +50,18 @@ absl::Status FillUp(const FarmProcess& farm, const LoadOptions& options, Measure
   const Usage redis = farm.Redis();
   Latencies took;
   const double began = NowSeconds();
-  if (absl::Status status = SubmitStories(farm, options.frames, &took); !status.ok()) return status;
+  const int later = options.frames / 2;
+  if (absl::Status status = SubmitStories(farm, "first", options.frames - later, &took); !status.ok()) return status;
+  const Usage halfway = farm.Coordinator();
+  if (absl::Status status = SubmitStories(farm, "later", later, &took); !status.ok()) return status;
   measured->submit_frames_a_second = options.frames / (NowSeconds() - began);
-  const auto a_frame = [&](uint64_t before, uint64_t after) {
-    return (static_cast<double>(after) - static_cast<double>(before)) / options.frames;
+  const auto a_frame = [](uint64_t before, uint64_t after, int frames) {
+    return (static_cast<double>(after) - static_cast<double>(before)) / std::max(1, frames);
   };
-  measured->coordinator_bytes_a_frame = a_frame(coordinator.resident_bytes, farm.Coordinator().resident_bytes);
-  measured->redis_bytes_a_frame = a_frame(redis.resident_bytes, farm.Redis().resident_bytes);
+  const uint64_t full = farm.Coordinator().resident_bytes;
+  measured->coordinator_bytes_a_frame = a_frame(coordinator.resident_bytes, full, options.frames);
+  measured->coordinator_bytes_a_later_frame = a_frame(halfway.resident_bytes, full, later);
+  measured->redis_bytes_a_frame = a_frame(redis.resident_bytes, farm.Redis().resident_bytes, options.frames);
   return absl::OkStatus();
 }
 

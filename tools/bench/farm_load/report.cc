@@ -85,6 +85,7 @@ std::string Table(const LoadOptions& options, const Measured& measured) {
                "goal 1000");
   table += Row("coordinator's resident bytes a pending frame", Number(measured.coordinator_bytes_a_frame),
                "goal 128; with the story's text");
+  table += Row("  of the second half of them", Number(measured.coordinator_bytes_a_later_frame), "");
   table += Row("  Redis's", Number(measured.redis_bytes_a_frame), "");
   table += Row("frames submitted a second", Number(measured.submit_frames_a_second), "");
   table +=
@@ -123,6 +124,7 @@ std::string Json(const LoadOptions& options, const Measured& measured) {
       {"connected", measured.connected},
       {"connect_seconds", measured.connect_seconds},
       {"coordinator_bytes_a_frame", measured.coordinator_bytes_a_frame},
+      {"coordinator_bytes_a_later_frame", measured.coordinator_bytes_a_later_frame},
       {"redis_bytes_a_frame", measured.redis_bytes_a_frame},
       {"submit_frames_a_second", measured.submit_frames_a_second},
       {"p99_ms",

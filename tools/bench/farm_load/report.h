@@ -12,6 +12,7 @@ namespace storyfarm::bench {
 struct Measured {
   double submit_frames_a_second = 0;  // of the pending stories
   double coordinator_bytes_a_frame = 0;
+  double coordinator_bytes_a_later_frame = 0;  // of the second half: what submitting itself takes is there already
   double redis_bytes_a_frame = 0;
   double connect_seconds = 0;
   int connected = 0;

@@ -64,11 +64,11 @@ absl::Status AddModel(const FarmProcess& farm) {
   return absl::InternalError(absl::StrCat("The model ", folder, " was not accepted: ", status.error_message()));
 }
 
-absl::Status SubmitStories(const FarmProcess& farm, int frames, Latencies* took) {
+absl::Status SubmitStories(const FarmProcess& farm, const std::string& key, int frames, Latencies* took) {
   const auto stub = farm::v1::ClientService::NewStub(farm.Connect());
   for (int number = 0; frames > 0; ++number) {
     const int panels = std::min(frames, kMostPanels);
-    const farm::v1::SubmitRequest request = StoryOf(absl::StrCat("pending-", number), panels);
+    const farm::v1::SubmitRequest request = StoryOf(absl::StrCat(key, "-", number), panels);
     grpc::ClientContext context;
     farm::v1::SubmitResponse response;
     const double began = NowSeconds();

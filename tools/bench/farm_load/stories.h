@@ -19,8 +19,8 @@ farm::v1::SubmitRequest StoryOf(const std::string& key, int panels);
 // Registers the tests' tiny model, which the stories name.
 absl::Status AddModel(const FarmProcess& farm);
 
-// Jobs with `frames` frames in all; `took` gets how long each Submit took.
-absl::Status SubmitStories(const FarmProcess& farm, int frames, Latencies* took);
+// Jobs with `frames` frames in all, under keys that begin with `key`; `took` gets how long each Submit took.
+absl::Status SubmitStories(const FarmProcess& farm, const std::string& key, int frames, Latencies* took);
 
 }  // namespace storyfarm::bench
 

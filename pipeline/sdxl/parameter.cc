@@ -6,38 +6,57 @@ namespace storyfarm::sdxl {
 namespace {
 
 constexpr double kLargest = 127;
-// A channel of zeros: any scale will do but none.
+// A group of zeros: any scale will do but none.
 constexpr double kLeastScale = 1e-12;
+// Weights that share a scale, at most: a scale in fp16 adds a thirtieth to them.
+constexpr int64_t kGroup = 64;
 // Elements rounded at a time, in float32: 16 MiB.
 constexpr int64_t kElementsAtATime = int64_t{1} << 22;
+
+// Equal groups of a channel's weights.
+int64_t GroupOf(int64_t weights) {
+  int64_t group = std::max<int64_t>(1, std::min(kGroup, weights));
+  while (weights % group != 0) --group;
+  return group;
+}
 
 }  // namespace
 
 at::Tensor Parameter::Get() const {
-  if (!slot_->scale.defined()) return slot_->values;
+  const Slot& slot = *slot_;
+  if (!slot.scale.defined()) return slot.values;
   // On a GPU one kernel converts and multiplies; the CPU would convert to a copy first, and multiply to another.
-  if (slot_->values.is_cuda()) return at::mul(slot_->values, slot_->scale);
-  return slot_->values.to(slot_->scale.scalar_type()).mul_(slot_->scale);
+  const at::Tensor y = slot.values.is_cuda() ? at::mul(slot.values, slot.scale)
+                                             : slot.values.to(slot.scale.scalar_type()).mul_(slot.scale);
+  const std::vector<int64_t>& shape = slot.shape;
+  return slot.channels_last ? y.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2}) : y.view(shape);
+}
+
+uint64_t Int8Bytes(const at::Tensor& values, at::ScalarType computing) {
+  const int64_t weights = values.numel() / std::max<int64_t>(1, values.size(0));
+  const auto scales = static_cast<uint64_t>(values.numel() / GroupOf(weights));
+  return static_cast<uint64_t>(values.numel()) + scales * c10::elementSize(computing);
 }
 
 Parameter::Slot ToInt8(const at::Tensor& values, at::ScalarType computing) {
   Parameter::Slot slot;
-  slot.values = at::empty_like(values, values.options().dtype(at::kChar));
-  std::vector<int64_t> per_channel(static_cast<size_t>(values.dim()), 1);
-  per_channel[0] = values.size(0);
-  slot.scale = at::empty(per_channel, values.options().dtype(computing));
-  std::vector<int64_t> inner;
-  for (int64_t d = 1; d < values.dim(); ++d) inner.push_back(d);
-  const int64_t rows = std::max<int64_t>(1, kElementsAtATime / std::max<int64_t>(1, values.numel() / values.size(0)));
-  for (int64_t row = 0; row < values.size(0); row += rows) {
-    const int64_t count = std::min(rows, values.size(0) - row);
-    at::Tensor part = values.narrow(0, row, count).to(at::kFloat);
+  slot.shape = values.sizes().vec();
+  slot.channels_last = values.dim() == 4 && !values.is_contiguous() &&
+                       values.is_contiguous(at::MemoryFormat::ChannelsLast);
+  const int64_t channels = values.size(0), weights = values.numel() / std::max<int64_t>(1, channels);
+  const int64_t group = GroupOf(weights);
+  const at::Tensor rows = (slot.channels_last ? values.permute({0, 2, 3, 1}) : values).reshape({channels, -1, group});
+  slot.values = at::empty(rows.sizes(), values.options().dtype(at::kChar));
+  slot.scale = at::empty({channels, rows.size(1), 1}, values.options().dtype(computing));
+  const int64_t at_a_time = std::max<int64_t>(1, kElementsAtATime / weights);
+  for (int64_t first = 0; first < channels; first += at_a_time) {
+    const int64_t count = std::min(at_a_time, channels - first);
+    const at::Tensor part = rows.narrow(0, first, count).to(at::kFloat);
     // Rounded to what Get multiplies with before it divides here.
-    const at::Tensor scale =
-        part.abs().amax(inner, /*keepdim=*/true).div_(kLargest).clamp_min_(kLeastScale).to(computing);
-    slot.scale.narrow(0, row, count).copy_(scale);
-    part = part.div(scale.to(at::kFloat).clamp_min(kLeastScale));
-    slot.values.narrow(0, row, count).copy_(part.round_().clamp_(-kLargest, kLargest));
+    const at::Tensor scale = part.abs().amax(2, /*keepdim=*/true).div_(kLargest).to(computing);
+    slot.scale.narrow(0, first, count).copy_(scale);
+    const at::Tensor steps = part / scale.to(at::kFloat).clamp_min(kLeastScale);
+    slot.values.narrow(0, first, count).copy_(steps.round().clamp(-kLargest, kLargest));
   }
   return slot;
 }

@@ -21,7 +21,7 @@ struct Placement {
   // Convolution weights in NHWC order, which tensor cores read without a transposition.
   bool channels_last = false;
   // The next two count for networks built in blocks (the UNet) alone. Matrices and kernels of resident blocks in int8,
-  // with a scale an output channel (parameter.h).
+  // with a scale for every few weights of an output channel (parameter.h).
   bool int8 = false;
   std::optional<StreamOptions> stream;  // absent: every block stays
 };

@@ -46,8 +46,7 @@ void WeightStream::Add(size_t block, StoredTensor stored, std::shared_ptr<Parame
   const auto elements = static_cast<uint64_t>(stored.tensor.numel());
   const uint64_t element_bytes = c10::elementSize(placement_.dtype);
   to.bytes += Aligned(elements * element_bytes);
-  to.kept += placement_.int8 ? elements + static_cast<uint64_t>(stored.tensor.size(0)) * element_bytes
-                             : elements * element_bytes;
+  to.kept += placement_.int8 ? Int8Bytes(stored.tensor, placement_.dtype) : elements * element_bytes;
   to.pieces.push_back({std::move(stored), std::move(slot), offset});
 }
 

@@ -16,13 +16,15 @@ std::vector<float> ToVector(const at::Tensor& tensor) {
   return {contiguous.const_data_ptr<float>(), contiguous.const_data_ptr<float>() + contiguous.numel()};
 }
 
-// Rounded as IEEE 754 says, whatever the processor: torch's own square root of a tensor is off by a bit on some, and
-// where noise ends at zero SNR a bit of a sigma shows in the latents.
+// Square roots are the standard library's, rounded as IEEE 754 says whatever the processor: torch's own of a tensor are
+// off by a bit on some, and where noise ends at zero SNR a bit of a sigma shows in the latents.
 at::Tensor SquareRoot(const at::Tensor& tensor) {
   std::vector<float> values = ToVector(tensor);
   for (float& value : values) value = std::sqrt(value);
   return at::tensor(values);
 }
+
+float SigmaOf(float alpha_cumprod) { return std::sqrt((1 - alpha_cumprod) / alpha_cumprod); }
 
 at::Tensor Betas(const SchedulerOptions& options) {
   const int64_t count = options.num_train_timesteps;
@@ -130,7 +132,7 @@ Schedule Finish(const SchedulerOptions& options, const std::vector<float>& alpha
   Schedule schedule;
   schedule.timesteps = std::move(timesteps);
   for (const double sigma : sigmas) schedule.sigmas.push_back(static_cast<float>(sigma));
-  schedule.sigmas.push_back(options.final_sigma_zero ? 0.0f : std::sqrt((1 - alphas_cumprod[0]) / alphas_cumprod[0]));
+  schedule.sigmas.push_back(options.final_sigma_zero ? 0.0f : SigmaOf(alphas_cumprod[0]));
   return schedule;
 }
 
@@ -145,8 +147,9 @@ std::vector<float> AlphasCumprod(const SchedulerOptions& options, bool keep_last
 }
 
 std::vector<float> SigmasOf(const std::vector<float>& alphas_cumprod) {
-  const at::Tensor alphas = at::tensor(alphas_cumprod);
-  return ToVector(SquareRoot((1 - alphas) / alphas));
+  std::vector<float> sigmas;
+  for (const float alpha_cumprod : alphas_cumprod) sigmas.push_back(SigmaOf(alpha_cumprod));
+  return sigmas;
 }
 
 std::vector<double> DdimTimesteps(const SchedulerOptions& options, int steps) {

@@ -26,7 +26,7 @@ from cast import FRAMES, PEOPLE, Cast
 from checkpoint import TRAINED, load_modules, load_vae, modules, save_half
 from consistent import Sight
 from train_vae import latents_of
-from training import FlatParameters, Run, pictures_of_stories
+from training import END_SECONDS, FlatParameters, Run, pictures_of_stories
 
 SEED = 303
 UNCONDITIONAL = 0.10       # of the groups: half of them zeros, half the empty prompt, as a guided sampler uses either
@@ -42,7 +42,6 @@ MIN_SNR = 5.0
 CHUNK = 4096               # pictures drawn, encoded and described at a time
 PROMPTS = 2                # different sentences for each picture
 CLOCK_STEPS = 20           # the processes agree on the time left every so many steps
-END_SECONDS = 12           # for saving
 
 
 def with_other_looks(cast, seed):

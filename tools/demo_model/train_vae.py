@@ -17,11 +17,10 @@ import torch.nn.functional as F
 import architecture
 import world
 from checkpoint import load_vae, save_half
-from training import FlatParameters, Run, pictures_of_stories
+from training import END_SECONDS, FlatParameters, Run, pictures_of_stories
 
 KL = 1e-4
 SEED = 101
-END_SECONDS = 12  # for measuring and saving
 
 
 def reconstruction_loss(made, wanted):

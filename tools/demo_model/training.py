@@ -7,6 +7,8 @@ import torch.distributed as distributed
 
 from cast import FRAMES, KINDS, PEOPLE, random_cast, random_pictures
 
+END_SECONDS = 12  # of a run's time, for measuring and saving what it made
+
 
 class Run:
     """One process of a training run: its device, its rank among the processes, its time."""

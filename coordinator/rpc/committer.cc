@@ -64,13 +64,13 @@ void Committer::AddChore(Chore chore) {
   if (chore.abandoned) chore.abandoned();
 }
 
-void Committer::PutArchive(std::string job_id, JobArchive body, uint64_t after_record, std::function<void()> stored) {
+void Committer::PutArchive(Archive archive, std::function<void()> stored) {
   Chore chore;
-  chore.after_record = after_record;
-  chore.run = [this, job_id = std::move(job_id), body = std::move(body), stored = std::move(stored)] {
-    const absl::Status status = store_->PutArchive(job_id, body);
+  chore.after_record = archive.after_record;
+  chore.run = [this, archive = std::move(archive), stored = std::move(stored)] {
+    const absl::Status status = store_->PutArchive(archive.job_id, archive.Body());
     if (status.ok()) stored();
-    return Judge(status, "a finished job could not be archived, tried again", job_id);
+    return Judge(status, "a finished job could not be archived, tried again", archive.job_id);
   };
   AddChore(std::move(chore));
 }

@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/core/farm.h"
 #include "coordinator/store/store.h"
 #include "farm/v1/record.pb.h"
 #include "pipeline/base/env.h"
@@ -68,8 +69,8 @@ class Committer {
 
   // All of these: any thread, return at once.
   void Append(std::vector<farm::v1::Record> records);
-  // Stored once all records up to `after_record` are durable, tried again until it is; then `stored` is called.
-  void PutArchive(std::string job_id, farm::v1::JobArchive body, uint64_t after_record, std::function<void()> stored);
+  // Stored once all records up to its own are durable, tried again until it is; then `stored` is called.
+  void PutArchive(Archive archive, std::function<void()> stored);
   // Likewise; then `removed` is called.
   void RemoveArchive(std::string job_id, uint64_t after_record, std::function<void()> removed);
   void GetArchive(std::string job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);

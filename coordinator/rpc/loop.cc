@@ -310,8 +310,7 @@ void Loop::Carry(Decisions decisions) {
   }
   for (Archive& archive : decisions.archives) {
     const std::string job_id = archive.job_id;
-    committer_->PutArchive(job_id, std::move(archive.body), archive.after_record,
-                           [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
+    committer_->PutArchive(std::move(archive), [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
   }
   for (const DroppedArchive& dropped : decisions.dropped_archives) {
     committer_->RemoveArchive(dropped.job_id, dropped.after_record,

@@ -112,6 +112,9 @@ class Loop {
   // is called when the farm has seen it; not where the loop stops first.
   void Tell(Input input, std::function<void()> taken);
 
+  // Packs a story before it is asked to be accepted: while the result is held, the loop need not do it. Any thread.
+  std::shared_ptr<const PackedSpec> Pack(const farm::v1::JobSpec& spec) { return specs_.Keep(spec); }
+
   // A finished job from the store's archive; `done` is called on the store's thread. NOT_FOUND where there is none.
   void ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
   // The same, waited for: not on the loop's thread, nor on the store's.

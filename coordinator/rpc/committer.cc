@@ -41,12 +41,13 @@ void Committer::Stop() {
 
 void Committer::Append(std::vector<Record> records) {
   if (records.empty()) return;
+  std::vector<size_t> sizes;
+  for (const Record& record : records) sizes.push_back(record.ByteSizeLong());
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (Record& record : records) {
-      const size_t bytes = record.ByteSizeLong();
-      pending_bytes_ += bytes;
-      pending_.emplace_back(std::move(record), bytes);
+    for (size_t i = 0; i < records.size(); ++i) {
+      pending_bytes_ += sizes[i];
+      pending_.emplace_back(std::move(records[i]), sizes[i]);
     }
   }
   changed_.notify_all();
@@ -159,30 +160,30 @@ void Committer::Main() {
       }
     }
     size_t bytes = 0;
-    const RecordBatch batch = TakeBatch(&bytes);
-    if (batch.records_size() > 0) {
-      if (!Commit(batch)) return;
+    std::shared_ptr<const RecordBatch> batch = TakeBatch(&bytes);
+    if (batch->records_size() > 0) {
+      if (!Commit(*batch)) return;
       {
         std::lock_guard<std::mutex> lock(mutex_);
         pending_bytes_ -= bytes;
       }
-      sequence_ = batch.sequence();
-      last_record_ += static_cast<uint64_t>(batch.records_size());
-      events_.durable(batch, last_record_);
+      sequence_ = batch->sequence();
+      last_record_ += static_cast<uint64_t>(batch->records_size());
+      events_.durable(std::move(batch), last_record_);
     }
     RunOneChore();
   }
 }
 
-RecordBatch Committer::TakeBatch(size_t* bytes) {
-  RecordBatch batch;
-  batch.set_sequence(sequence_ + 1);
+std::shared_ptr<const RecordBatch> Committer::TakeBatch(size_t* bytes) {
+  const auto batch = std::make_shared<RecordBatch>();
+  batch->set_sequence(sequence_ + 1);
   std::lock_guard<std::mutex> lock(mutex_);
-  while (!pending_.empty() && batch.records_size() < static_cast<int>(kBatchRecords)) {
+  while (!pending_.empty() && batch->records_size() < static_cast<int>(kBatchRecords)) {
     const size_t next = pending_.front().second;
-    if (batch.records_size() > 0 && *bytes + next > kBatchBytes) break;
+    if (batch->records_size() > 0 && *bytes + next > kBatchBytes) break;
     *bytes += next;
-    *batch.add_records() = std::move(pending_.front().first);
+    *batch->add_records() = std::move(pending_.front().first);
     pending_.pop_front();
   }
   return batch;

@@ -15,6 +15,7 @@
 #include <deque>
 #include <functional>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -50,7 +51,7 @@ class Committer {
   // Called on the store's thread.
   struct Events {
     // These records are durable, and everything before them. `last_record` is the last one's number.
-    std::function<void(const farm::v1::RecordBatch& batch, uint64_t last_record)> durable;
+    std::function<void(std::shared_ptr<const farm::v1::RecordBatch> batch, uint64_t last_record)> durable;
     // At this moment of the monotonic clock, and until somebody's next take-over, this process led. May be empty.
     std::function<void(int64_t at_ms)> led;
     // The store can't be used any more; nothing else is called after this. ABORTED: another coordinator took it over.
@@ -90,7 +91,7 @@ class Committer {
 
   void Main();
   // The next batch, or an empty one.
-  farm::v1::RecordBatch TakeBatch(size_t* bytes);
+  std::shared_ptr<const farm::v1::RecordBatch> TakeBatch(size_t* bytes);
   // Until it is durable (true) or the committer ends (false).
   bool Commit(const farm::v1::RecordBatch& batch);
   void RunOneChore();

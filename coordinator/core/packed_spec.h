@@ -18,8 +18,8 @@ namespace storyfarm::coordinator {
 
 class PackedSpec {
  public:
-  // Twice as many as a group has frames at most: about 20 KB, of which deflating finds all but a tenth of what it finds
-  // in a whole story, and which is there again in 0.1 ms.
+  // Twice as many as a group has frames at most: about 20 KB, unpacked in 0.1 ms. Blocks of twice that would be 7 %
+  // smaller.
   static constexpr uint32_t kPanelsABlock = 128;
 
   explicit PackedSpec(const farm::v1::JobSpec& spec);

@@ -17,7 +17,7 @@ namespace storyfarm::coordinator {
 
 class PanelCache {
  public:
-  // About 70 KB each. More live jobs than that take turns, and each turn of one costs it a block.
+  // About 50 KB each. Where more jobs than that take turns, each turn of one unpacks a block.
   static constexpr size_t kBlocks = 64;
 
   // Valid until the next call. `ordinal`: the job's.

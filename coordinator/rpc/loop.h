@@ -172,12 +172,12 @@ class Loop {
   // Lets things come until the next turn is due.
   void Gather(std::unique_lock<std::mutex>& lock);
   std::deque<Item> TakeItems();  // holds mutex_
-  // An input joins its queue.
-  void Queue(Item item);  // holds mutex_
+  void Queue(Item item);         // holds mutex_; in the queue that it belongs to
   void Handle(Item item);
   // A client's input joins the queue; else why not.
   absl::Status Enqueue(Item item);
   void Carry(Decisions decisions);
+  // Hands the turn's records to the store's thread.
   void Commit();
   void ReleaseDurable();
   // Whether nobody else can have taken over yet.
@@ -197,7 +197,7 @@ class Loop {
   // The loop's thread only.
   Farm farm_;
   int64_t next_tick_ms_ = 0;
-  int64_t next_turn_ms_ = 0;  // not before
+  int64_t next_turn_ms_ = 0;               // not before
   std::vector<farm::v1::Record> records_;  // of this turn
   uint64_t next_request_ = 1;
   std::map<uint64_t, std::function<void(const Reply&)>> answers_;
@@ -206,10 +206,10 @@ class Loop {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool gathering_ = false;    // what comes need not wake the loop: it looks soon
-  std::deque<Item> heard_;    // heartbeats
-  std::deque<Item> asked_;    // by clients
-  std::deque<Item> told_;     // by workers and the store
+  bool gathering_ = false;  // what comes need not wake the loop: it looks soon
+  std::deque<Item> heard_;  // heartbeats
+  std::deque<Item> asked_;  // by clients
+  std::deque<Item> told_;   // by workers and the store
   uint64_t durable_record_ = 0;
   int64_t led_ms_ = 0;  // when this process led for certain
   bool running_ = false;

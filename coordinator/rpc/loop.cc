@@ -255,7 +255,7 @@ std::optional<absl::Status> Loop::Turn() {
     if (!stalled) {
       items = TakeItems();
       // What is left over has waited already.
-      next_turn_ms_ = idle() ? parts_.env->MonotonicMs() + kGatherMs : 0;
+      next_turn_ms_ = idle() && items.size() < kManyInputs ? parts_.env->MonotonicMs() + kGatherMs : 0;
       // What a worker said and what waits in the queue is heard before the tick that would end its lease, but the tick
       // does not wait for ever.
       const int64_t due_ms = told_.empty() ? next_tick_ms_ : next_tick_ms_ + kTickMs;

@@ -11,9 +11,9 @@
 //
 // A turn takes what came since the last one: heartbeats first, as leases hang on them and they cost next to nothing; then
 // clients' inputs before the workers', but at most half of them where both wait: people are few, and a thousand workers
-// with results to tell are a queue of a thousand. Its records make one batch. Turns follow each other after kGatherMs at
-// the earliest, so that what a turn costs by itself (waking this thread, the store's, its Redis, the fold's) is shared by
-// all that came meanwhile.
+// with results to tell are a queue of a thousand. Its records make one batch. A turn that found little is
+// followed by the next one after kGatherMs, so that what a turn costs by itself (waking this thread, the store's, its
+// Redis, the fold's) is shared by all that came meanwhile.
 //
 // The farm runs ahead of the store by what one group commit gathers. When the store stalls, the loop stops taking
 // inputs once kUncommittedBytes wait for it; then the queue fills, clients are refused and workers' streams are not
@@ -61,6 +61,8 @@ inline constexpr size_t kUncommittedBytes = size_t{64} << 20;
 inline constexpr size_t kInputsATurn = 256;
 // Nobody notices so much on a way that ends with an fsync; a farm on which less is going on waits for nothing.
 inline constexpr int64_t kGatherMs = 2;
+// Shared by so many, what a turn costs by itself is next to nothing: the next one begins at once.
+inline constexpr size_t kManyInputs = 32;
 
 class Loop {
  public:

@@ -201,6 +201,7 @@ void Job::KeepFrame(uint32_t panel, const farm::v1::FrameResult& result) {
   outcome.image_bytes = result.image().size_bytes();
   outcome.latents_bytes = result.latents().size_bytes();
   outcome.peak_bytes = result.peak_bytes();
+  outcome.predicted_peak_bytes = result.predicted_peak_bytes();
   outcome.finished_unix_ms = result.finished_unix_ms();
   outcome.render_ms = result.render_ms();
   outcomes_.push_back(outcome);
@@ -356,6 +357,7 @@ std::optional<farm::v1::FrameResult> Job::FrameResultOf(uint32_t panel) const {
   }
   result.set_render_ms(outcome.render_ms);
   result.set_peak_bytes(outcome.peak_bytes);
+  result.set_predicted_peak_bytes(outcome.predicted_peak_bytes);
   result.set_finished_unix_ms(outcome.finished_unix_ms);
   if (const auto warnings = frame_warnings_.find(panel); warnings != frame_warnings_.end()) {
     for (const std::string& warning : warnings->second) result.add_warnings(warning);

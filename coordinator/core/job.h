@@ -134,6 +134,7 @@ class Job {
     uint64_t image_bytes = 0;
     uint64_t latents_bytes = 0;  // 0: none were kept
     uint64_t peak_bytes = 0;
+    uint64_t predicted_peak_bytes = 0;
     uint64_t finished_unix_ms = 0;
     uint64_t render_ms = 0;
   };

@@ -72,6 +72,7 @@ void Job::Write(ByteWriter& out) const {
     out.Number(outcome.image_bytes);
     out.Number(outcome.latents_bytes);
     out.Number(outcome.peak_bytes);
+    out.Number(outcome.predicted_peak_bytes);
     out.Number(outcome.finished_unix_ms);
     out.Number(outcome.render_ms);
   }
@@ -178,6 +179,7 @@ std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf, PanelCache* cache
     outcome.image_bytes = in.Number();
     outcome.latents_bytes = in.Number();
     outcome.peak_bytes = in.Number();
+    outcome.predicted_peak_bytes = in.Number();
     outcome.finished_unix_ms = in.Number();
     outcome.render_ms = in.Number();
     job.outcomes_.push_back(outcome);

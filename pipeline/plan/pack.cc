@@ -75,6 +75,7 @@ void AddSettings(const RenderSettings& settings, Definition* definition) {
   definition->Number("height", settings.height());
   definition->Text("dtype", DtypeName(settings.dtype()));
   definition->Number("reproducible", settings.reproducible() ? 1 : 0);
+  if (settings.int8_weights() && !settings.reproducible()) definition->Number("int8_weights", 1);
 }
 
 bool SameFreeU(const RenderSettings& a, const RenderSettings& b) {

@@ -202,6 +202,7 @@ GroupShape BareShape(const RenderSettings& settings) {
   *shape.mutable_token_rate() = settings.token_rate();
   shape.set_dtype(settings.dtype());
   shape.set_reproducible(settings.reproducible());
+  shape.set_int8_weights(settings.int8_weights() && !settings.reproducible());
   return shape;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pipeline/base/env.h"
+#include "pipeline/model/profile.h"
 #include "pipeline/sdxl/sdxl.h"
 
 namespace storyfarm::sdxl {
@@ -104,6 +105,21 @@ TEST_P(StreamedWeights, StreamAgainAfterTheBufferWasGivenBack) {
     EXPECT_TRUE(streamed->Forward(input).equal(expected));
     streamed->Park();
   }
+}
+
+TEST_P(StreamedWeights, TakeWhatTheModelsProfileCountsOfItsHeaders) {
+  const auto folder =
+      model::ModelFolder::Open(base::Env::Real(), std::string(STORYFARM_SOURCE_DIR "/") + GetParam().folder);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  const auto profile = model::ProfileModel(*folder);
+  ASSERT_TRUE(profile.ok()) << profile.status();
+  EXPECT_EQ(Load(GetParam(), {})->block_bytes().resident, profile->unet_block_parameters * 4);
+  EXPECT_EQ(Load(GetParam(), Int8())->block_bytes().resident,
+            profile->unet_block_parameters + profile->unet_block_scales * 4);
+  const BlockBytes streamed = Load(GetParam(), Streamed(0))->block_bytes();
+  EXPECT_EQ(streamed.resident, 0u);
+  EXPECT_GE(streamed.buffer, profile->largest_block_parameters * 4);
+  EXPECT_LT(streamed.buffer, profile->largest_block_parameters * 4 + 1024) << "but for alignment";
 }
 
 TEST_P(StreamedWeights, AllFitWhereTheyAreGivenRoom) {

@@ -126,6 +126,7 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   }
   choices.tiles = Tiles(model, shape);
   choices.phases = {false, true};
+  if (shape.text_from_file()) choices.phases = {false};
   if (shape.identity_frames() == 0) {
     choices.banks = {{farm::v1::BANK_NONE, 0}};
   } else if (shape.identity_pass()) {
@@ -194,6 +195,22 @@ std::string NameOf(const DeviceReport& device) {
   return device.name().empty() ? std::string("this device") : device.name();
 }
 
+// How prompts are encoded: with UNet and VAE beside the encoders, or without them.
+PlanOrRefusal PlanTexts(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, MemoryPlan plan,
+                        double ratio, uint64_t budget) {
+  for (const bool phases : {false, true}) {
+    plan.set_text_encoders_in_phases(phases);
+    CountTexts(model, device, shape, &plan);
+    plan.set_predicted_peak_bytes(static_cast<uint64_t>(static_cast<double>(plan.predicted_peak_bytes()) * ratio));
+    if (plan.predicted_peak_bytes() <= budget) return plan;
+  }
+  return Refuse(absl::StrFormat("%s offers %s of memory; the text encoders, which some device of the farm has to load "
+                                "for the story's prompts, need at least %s in %s",
+                                NameOf(device), Gigabytes(budget), Gigabytes(plan.predicted_peak_bytes()),
+                                DtypeName(plan.dtype())),
+                plan.predicted_peak_bytes(), budget);
+}
+
 Refusal TooSmall(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
                  const MemoryPlan& least, uint64_t budget) {
   const uint64_t weights = model.unet_parameters() * DtypeBytes(least.dtype());
@@ -233,6 +250,7 @@ PlanOrRefusal PlanGroup(const ModelProfile& model, const DeviceReport& device, c
                   0, budget);
   }
   const double ratio = LearnedRatio(learned);
+  if (shape.texts() > 0) return PlanTexts(model, device, shape, base, ratio, budget);
   std::optional<MemoryPlan> best;
   std::optional<MemoryPlan> least;
   for (MemoryPlan& plan : Candidates(base, ChoicesFor(model, device, shape))) {

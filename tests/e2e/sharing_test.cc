@@ -121,7 +121,7 @@ TEST_F(FarmSharingTest, AFileOfAWorkersOwnCacheThatIsDamagedIsDroppedFetchedAgai
 }
 
 TEST_F(FarmSharingTest, AFrameIsDrawnBesideTheIdentityThatItReadsAndIsTheSamePicture) {
-  const std::string story = Story(4, 60, 9);
+  const std::string story = Story(3, 24, 9);
   const auto alone = Start();
   alone->StartWorker("one");
   const std::string undisturbed = Submit(*alone, story);
@@ -132,11 +132,11 @@ TEST_F(FarmSharingTest, AFrameIsDrawnBesideTheIdentityThatItReadsAndIsTheSamePic
   const auto farm = Start();
   farm->StartWorker("one");
   farm->StartWorker("two");
-  farm->WaitForEnd(Submit(*farm, Story(6, 6)));  // both have the model
+  farm->WaitForEnd(Submit(*farm, Story(4, 3)));  // both have the model
   const std::string job = Submit(*farm, story);
   farm->WaitForEnd(job);
   EXPECT_NE(farm->Log("farm").find("ahead=1"), std::string::npos) << "no frame followed its identity";
-  EXPECT_EQ(farm->Status(job)["frames_attempted"], 4);
+  EXPECT_EQ(farm->Status(job)["frames_attempted"], 3);
   ExpectSame(farm->Fetch(job), expected);
 }
 

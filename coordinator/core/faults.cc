@@ -72,6 +72,12 @@ void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault,
 
 void Farm::Parts::GiveBack(const Token& token, const farm::v1::TaskId& task, const farm::v1::Failure& why,
                            bool counts) {
+  const Job& job = *state.FindJob(task.job_id());
+  // It may have come back already, with the writer that it followed.
+  if (const Slot& held = *job.slot(task.kind(), task.number());
+      held.state != farm::v1::TASK_GRANTED || held.token != token) {
+    return;
+  }
   if (task.kind() == farm::v1::TASK_IDENTITY) CallBack(task.job_id(), task.number());
   farm::v1::Record record;
   farm::v1::TaskReturned& fact = *record.mutable_task_returned();
@@ -79,7 +85,6 @@ void Farm::Parts::GiveBack(const Token& token, const farm::v1::TaskId& task, con
   *fact.mutable_token() = ToMessage(token);
   *fact.mutable_why() = why;
   fact.set_counts(counts);
-  const Job& job = *state.FindJob(task.job_id());
   const Slot& slot = *job.slot(task.kind(), task.number());
   if (slot.node > 0) fact.set_node_id(job.nodes()[slot.node - 1].id);
   Commit(std::move(record));

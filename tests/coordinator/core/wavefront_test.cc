@@ -125,6 +125,29 @@ TEST(Wavefront, AWriterWhoseLeaseEndsTakesItsReadersAlong) {
   h.CheckReplay();
 }
 
+TEST(Wavefront, AMachineThatComesBackWithoutWriterAndReaderLosesEachOnce) {
+  Harness h;
+  farm::v1::JobSpec spec = Story("j-1", 6, 2);
+  spec.mutable_story()->mutable_settings()->set_steps(50);
+  h.Submit(spec);
+  farm::v1::Hello hello = h.HelloOf("both", 10);
+  *hello.add_devices() = Harness::Gpu(10);
+  hello.mutable_devices(1)->set_index(1);
+  h.ConnectWith(hello);
+  ASSERT_EQ(h.First("both").second.kind(), TASK_IDENTITY);
+  farm::v1::WorkerMessage step;
+  *step.mutable_bank_step()->mutable_token() = h.First("both").first;
+  *step.mutable_bank_step()->mutable_task() = h.First("both").second;
+  h.Say("both", step);
+  h.Advance(kTickMs);
+  ASSERT_THAT(h.holds["both"], SizeIs(2));
+  h.holds["both"].clear();
+  h.ConnectWith(hello);
+  h.CheckReplay();
+  h.RunAll();
+  EXPECT_EQ(h.Status("j-1").state(), farm::v1::JOB_DONE);
+}
+
 TEST(Wavefront, AfterARestartTheWriterTellsItsStepsAgainAndTheReaderHearsThem) {
   Wave h;
   h.SayStepsUntilReaderHolds();

@@ -251,13 +251,13 @@ class TorchRenderer final : public Renderer {
       const auto steps = static_cast<int>(request.texts.size());
       if (const auto status = observer.OnStep({}, static_cast<int>(i) + 1, steps); !status.ok()) return status;
     }
-    const uint64_t peak_bytes = device_->MemoryNow().peak_bytes;
+    const device::Memory memory = device_->MemoryNow();
     model_->ReleaseTextEncoders();
     device_->EmptyCache();
     if (const auto status = WriteTextFile(env_, request.output_path, request.encoders, embeddings); !status.ok()) {
       return absl::IsResourceExhausted(status) ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
     }
-    return RunStats{MillisecondsSince(start), model_->TakeLoadMs(), peak_bytes};
+    return RunStats{MillisecondsSince(start), model_->TakeLoadMs(), memory.peak_bytes, memory.overhead_bytes};
   }
 
   static absl::Status TellStored(identity::BankWriter& writer, bool wait, Observer& observer) {

@@ -103,14 +103,15 @@ absl::StatusOr<farm::v1::RunDone> RunText(const farm::v1::RunRequest& run, base:
                                           const Tell& tell) {
   auto request = ToTextRequest(run);
   if (!request.ok()) return request.status();
+  const farm::v1::MemoryPlan& plan = run.work().text().plan();
   const RecipeBase no_recipe;
-  Reporter reporter(run, no_recipe, env, tell);
+  Reporter reporter(run, plan, no_recipe, env, tell);
   auto stats = renderer.EncodeTexts(*request, reporter);
   if (!stats.ok()) return stats.status();
   farm::v1::EngineEvent event;
   event.mutable_text()->set_path(request->output_path);
   if (absl::Status told = tell(std::move(event)); !told.ok()) return told;
-  return ToMessage(*stats);
+  return ToMessage(*stats, plan);
 }
 
 absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base::Env& env, const Tell& tell) {

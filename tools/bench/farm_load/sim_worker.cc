@@ -148,6 +148,7 @@ void SimWorker::Take(worker::StartRun& run) {
   const int64_t frame_ms = fleet_->FrameMs();
   if (frame_ms == 0 || frames == 0) {
     if (run.work.has_page()) StorePages(run);
+    if (run.work.has_text()) events_.push_back(worker::TextStored{run.run, fleet_->shared_});
     for (int i = 0; i < frames; ++i) StoreFrame(run, i);
     return EndRun(run);
   }
@@ -217,7 +218,7 @@ void SimWorker::Take(worker::Clear& action) {
   if (action.task.kind() == farm::v1::TASK_FRAME) {
     ++fleet_->tally_.frames;
     fleet_->tally_.finished_to_cleared.Add((NowSeconds() - found->second) * 1000);
-  } else {
+  } else if (action.task.kind() == farm::v1::TASK_PAGE) {
     ++fleet_->tally_.pages;
   }
   finished_.erase(found);

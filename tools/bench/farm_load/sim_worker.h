@@ -42,6 +42,7 @@ class SimWorker : public grpc::ClientBidiReactor<farm::v1::WorkerMessage, farm::
   // Carried out with mutex_ held; what follows at once goes to events_.
   void Take(worker::Send& action);
   void Take(worker::Prepare& action) { events_.push_back(worker::Prepared{action.token}); }
+  void Take(worker::Follow&) {}
   void Take(worker::Release&) {}
   void Take(worker::Measure& action);
   void Take(worker::StartRun& action);

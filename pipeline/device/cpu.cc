@@ -30,7 +30,7 @@ class Cpu final : public Device {
     const HostMemory host = ReadHostMemory();
     const ProcessMemory process = ReadProcessMemory();
     return {process.resident_bytes, process.resident_bytes, process.peak_bytes, host.free_bytes,
-            host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes};
+            host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes, ReadMemoryPressure()};
   }
 
   void ResetPeak() override { ResetProcessPeak(); }

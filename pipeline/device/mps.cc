@@ -40,7 +40,7 @@ class Mps final : public Device {
     while (peak < reserved && !peak_bytes_.compare_exchange_weak(peak, reserved)) {
     }
     return {Hooks().getCurrentAllocatedMemory(), reserved, std::max(peak, reserved),
-            FreeBytes(host, Hooks().getRecommendedMaxMemory()), host.total_bytes};
+            FreeBytes(host, Hooks().getRecommendedMaxMemory()), host.total_bytes, ReadMemoryPressure()};
   }
 
   void ResetPeak() override { peak_bytes_ = Hooks().getDriverAllocatedMemory(); }

@@ -4,9 +4,11 @@
 //   coordinator <──control stream──> ControlLink ──┐            ┌── DeviceEngine (a thread each) <──socket──> engine
 //                                                  ├─EventQueue─┤        outputs go into the blob cache
 //   coordinator <──blobs── transfers (threads) ────┤   Session  ├── outbox on disk (a thread, in order)
-//   clock ─────────────────────────────────────────┘            └── blob cache: FileStore with a budget
+//   clock ─────────────────────────────────────────┤            └── blob cache: FileStore with a budget
+//   the owner: hours, power, use ── OwnerWatch ────┘
 //
-// The data folder:  lock  version  node-id  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at start)
+// The data folder:  lock  version  node-id  speeds  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at
+// start)
 //
 // For the program storyfarm-worker and for tests, which run it in their own process with an engine program of their
 // own.
@@ -24,6 +26,9 @@
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
 #include "worker/agent/control_link.h"
+#include "worker/agent/machine.h"
+#include "worker/agent/owner_rules.h"
+#include "worker/agent/owner_watch.h"
 #include "worker/core/limits.h"
 
 namespace storyfarm::worker {
@@ -31,13 +36,15 @@ namespace storyfarm::worker {
 struct AgentOptions {
   std::string data_folder;
   std::string node_name;             // for people
-  std::vector<std::string> devices;  // as ParseDevices gives them; empty: the machine's accelerators, or else its CPU
+  std::vector<std::string> devices;  // as ParseDevices gives them; empty: as ChooseDevices does
   int threads = 0;                   // CPU threads of each engine; 0: as many as the process may use
   uint64_t cache_bytes = uint64_t{50} << 30;
   uint64_t memory_limit_bytes = 0;  // what the farm may take of each device; 0: all
   std::string engine_program;
   std::string software_version;
-  bool measure_speed = true;  // takes about a second a device
+  OwnerRules owner;
+  int64_t owner_every_ms = kOwnerEveryMs;
+  bool measure_speed = true;  // takes about a second a device, and one for the disk
   LinkOptions link;
   Limits limits;
 };
@@ -47,6 +54,8 @@ struct AgentParts {
   base::Env* env = nullptr;
   base::Log* log = nullptr;
   std::function<uint64_t()> random_bits;  // called from several threads
+  Machine* machine = nullptr;             // what OwnerRules ask
+  std::function<int()> minute_of_week = LocalMinuteOfWeek;
 };
 
 class Agent {

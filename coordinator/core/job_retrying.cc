@@ -53,7 +53,7 @@ std::vector<uint32_t> Job::PagesWith(const std::vector<TaskKey>& tasks) const {
     if (kind == TASK_PAGE) pages.insert(number);
     if (kind == TASK_FRAME && page_of_[number] < size(TASK_PAGE)) pages.insert(page_of_[number]);
   }
-  if (size(TASK_PAGE) > 0 && spec_->pages(spec_->pages_size() - 1).book()) pages.insert(size(TASK_PAGE) - 1);
+  if (size(TASK_PAGE) > 0 && head().pages(head().pages_size() - 1).book()) pages.insert(size(TASK_PAGE) - 1);
   return {pages.begin(), pages.end()};
 }
 
@@ -81,7 +81,7 @@ void Job::Retried(const std::vector<TaskKey>& tasks) {
     Reopen(task, own ? farm::v1::TASK_BLOCKED : WaitingState(task));
   }
   for (const uint32_t page : PagesWith(tasks)) {
-    const bool book = spec_->pages(static_cast<int>(page)).book();
+    const bool book = head().pages(static_cast<int>(page)).book();
     if (!book && panels_missing_[page] == 0) SetState({TASK_PAGE, page}, farm::v1::TASK_READY);
   }
   UpdateBook();

@@ -130,9 +130,10 @@ void Job::SetState(const TaskKey& task, TaskState state) {
   if (!IsFinal(before) && IsFinal(state)) --pending_;
   if (IsFinal(before) && !IsFinal(state)) ++pending_;
   if (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY) MarkReady(task, state == farm::v1::TASK_READY);
-  if (IsFinal(before) || !IsFinal(state)) return;
-  DropUnneededText(TextOf(task));
-  if (task.first == TASK_FRAME) FrameFinal(task.second);
+  if (IsFinal(before) == IsFinal(state)) return;
+  if (IsFinal(state)) DropUnneededText(TextOf(task));
+  if (task.first != TASK_FRAME) return;
+  IsFinal(state) ? FrameFinal(task.second) : FrameReopened(task.second);
 }
 
 void Job::MarkReady(const TaskKey& task, bool ready) {

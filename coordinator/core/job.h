@@ -115,6 +115,11 @@ class Job {
   // All tasks that fail with this one: panels that an identity task renders and those that read its bank; whatever reads
   // a text task's embeddings, with its own dependents. Some of them twice.
   std::vector<TaskKey> DependentsOf(const TaskKey& task) const;
+  // Failed tasks: all of them, or the given one with what it can't be made without and all that failed of that. Empty:
+  // none such failed.
+  std::vector<TaskKey> Retriable(const std::optional<TaskKey>& only) const;
+  // Pages on which one of these tasks stands, the book among them.
+  std::vector<uint32_t> PagesWith(const std::vector<TaskKey>& tasks) const;
   // Whether a frame that waits could follow its identities while they are computed: each that is missing is granted, and
   // it waits for nothing else.
   bool CanGoAhead(uint32_t panel) const;
@@ -144,6 +149,8 @@ class Job {
   void PageFinished(uint32_t number, const farm::v1::PageResult& result);
   void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
   void Failed(const TaskKey& task, const farm::v1::Failure& why);
+  // `tasks` as Retriable gives them. No page with one of them is GRANTED any more in State.
+  void Retried(const std::vector<TaskKey>& tasks);
   void Cancel();
 
   void Write(ByteWriter& out) const;
@@ -175,6 +182,8 @@ class Job {
   // Its bank is there: what waited for it alone is ready.
   void IdentityDone(uint32_t number, const farm::v1::Bank& bank);
   void FrameFinal(uint32_t panel);
+  void FrameReopened(uint32_t panel);
+  void Reopen(const TaskKey& task, farm::v1::TaskState state);
   void UpdateBook();
   void Reindex();
   bool ReadSlots(ByteReader& in);

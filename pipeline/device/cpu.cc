@@ -44,7 +44,8 @@ class Cpu final : public Device {
             .peak_bytes = process.peak_bytes,
             .overhead_bytes = std::min(process.peak_bytes, own_bytes_at_open_ + process.file_bytes),
             .free_bytes = host.free_bytes,
-            .total_bytes = host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes};
+            .total_bytes = host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes,
+            .pressure = ReadMemoryPressure()};
   }
 
   void ResetPeak() override { ResetProcessPeak(); }

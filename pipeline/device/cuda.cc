@@ -89,8 +89,9 @@ class Cuda final : public Device {
     report.dtypes = {"fp32"};
     if (major >= 7) report.dtypes.push_back("fp16");  // tensor cores from Volta on
     if (major >= 8) report.dtypes.push_back("bf16");  // from Ampere on
-    report.driver =
-        absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10, ", compute capability ", major, ".", minor);
+    const std::string driver = NvidiaDriverVersion();
+    report.driver = absl::StrCat(driver.empty() ? "" : absl::StrCat("driver ", driver, ", "), "CUDA ", version / 1000,
+                                 ".", version % 1000 / 10, ", compute capability ", major, ".", minor);
     if (measure) {
       report.speed_tflops = MeasureMatmul(*this, major >= 7 ? at::kHalf : at::kFloat, 4096);
       report.host_to_device_bytes_per_s = MeasureCopy(*this);

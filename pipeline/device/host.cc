@@ -98,6 +98,32 @@ uint64_t ParseCgroupLimit(const std::string& text) {
   return limit;
 }
 
+Pressure ParsePressure(const std::string& text) {
+  constexpr double kStalledPercent = 10;
+  Pressure pressure = Pressure::kUnknown;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    const size_t at = line.find("avg10=");
+    double percent = 0;
+    if (at == std::string::npos || !(std::istringstream(line.substr(at + 6)) >> percent)) continue;
+    Pressure told = Pressure::kNormal;
+    if (percent >= kStalledPercent) told = line.rfind("full", 0) == 0 ? Pressure::kCritical : Pressure::kWarning;
+    pressure = std::max(pressure, told);
+  }
+  return pressure;
+}
+
+std::string ParseDriverVersion(const std::string& text) {
+  std::istringstream in(text.substr(0, text.find('\n')));
+  for (std::string word; in >> word;) {
+    if (word.find('.') == std::string::npos) continue;
+    if (word.find_first_not_of("0123456789.") == std::string::npos) return word;
+  }
+  return "";
+}
+
+std::string NvidiaDriverVersion() { return ParseDriverVersion(ReadText("/proc/driver/nvidia/version")); }
+
 int ParseCgroupCpus(const std::string& text) {
   double quota = 0, period = 0;
   std::istringstream in(text);
@@ -118,6 +144,14 @@ HostMemory ReadHostMemory() {
         std::min(memory.free_bytes, cgroup.limit_bytes - std::min(cgroup.limit_bytes, cgroup.used_bytes));
   }
   return memory;
+}
+
+Pressure ReadMemoryPressure() {
+  Pressure pressure = ParsePressure(ReadText("/proc/pressure/memory"));
+  if (const std::string folder = CgroupFolder(); !folder.empty()) {
+    pressure = std::max(pressure, ParsePressure(ReadText(folder + "/memory.pressure")));
+  }
+  return pressure;
 }
 
 ProcessMemory ReadProcessMemory() {
@@ -165,6 +199,15 @@ HostMemory ReadHostMemory() {
                         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   }
   return memory;
+}
+
+Pressure ReadMemoryPressure() {
+  // DISPATCH_MEMORYPRESSURE_NORMAL, _WARN and _CRITICAL.
+  int level = 0;
+  size_t size = sizeof(level);
+  if (sysctlbyname("kern.memorystatus_vm_pressure_level", &level, &size, nullptr, 0) != 0) return Pressure::kUnknown;
+  if (level >= 4) return Pressure::kCritical;
+  return level >= 2 ? Pressure::kWarning : Pressure::kNormal;
 }
 
 ProcessMemory ReadProcessMemory() {

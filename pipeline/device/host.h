@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "pipeline/device/report.h"
+
 namespace storyfarm::device {
 
 struct HostMemory {
@@ -14,6 +16,9 @@ struct HostMemory {
   uint64_t limit_bytes = 0;  // the cgroup's; 0: none
 };
 HostMemory ReadHostMemory();
+
+// Of the whole machine and of this process's cgroup, whichever is worse.
+Pressure ReadMemoryPressure();
 
 struct ProcessMemory {
   uint64_t resident_bytes = 0;
@@ -26,6 +31,15 @@ void ResetProcessPeak();
 std::string ProcessorName();
 // Of the operating system, for people: "Linux 6.1.0", "macOS 14.5".
 std::string SystemName();
+
+// Linux's pressure stall information (Documentation/accounting/psi.rst): a warning where some programs spent 10 % of
+// the last ten seconds waiting for memory, critical where all did. Unknown where the text is something else.
+Pressure ParsePressure(const std::string& text);
+// "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat ..." (/proc/driver/nvidia/version) -> "535.104.05";
+// empty where there is no version in it.
+std::string ParseDriverVersion(const std::string& text);
+// Of the NVIDIA driver's kernel module; empty where the system does not tell.
+std::string NvidiaDriverVersion();
 
 // A control group's limit file as bytes, given its text: "max" and numbers at or over 2^60 mean none (0).
 uint64_t ParseCgroupLimit(const std::string& text);

@@ -43,7 +43,8 @@ class Mps final : public Device {
             .reserved_bytes = reserved,
             .peak_bytes = std::max(peak, reserved),
             .free_bytes = FreeBytes(host, Hooks().getRecommendedMaxMemory()),
-            .total_bytes = host.total_bytes};
+            .total_bytes = host.total_bytes,
+            .pressure = ReadMemoryPressure()};
   }
 
   void ResetPeak() override { peak_bytes_ = Hooks().getDriverAllocatedMemory(); }

@@ -10,6 +10,14 @@ namespace storyfarm::device {
 
 enum class Backend { kCpu, kCuda, kMps };
 
+// How hard the system presses for memory, on everybody.
+enum class Pressure {
+  kUnknown,  // it does not tell, as of a graphics card's own memory
+  kNormal,
+  kWarning,   // programs wait for memory, or are asked for some back
+  kCritical,  // it swaps, or is about to end programs
+};
+
 struct Report {
   Backend backend = Backend::kCpu;
   int ordinal = 0;   // among the machine's devices of this backend: cuda:1 has 1
@@ -33,6 +41,7 @@ struct Memory {
   uint64_t overhead_bytes = 0;   // of those: libraries and their tables, whatever is rendered; a CUDA context is not
   uint64_t free_bytes = 0;       // of the device, for anybody
   uint64_t total_bytes = 0;
+  Pressure pressure = Pressure::kUnknown;
 };
 
 }  // namespace storyfarm::device

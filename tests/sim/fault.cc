@@ -26,6 +26,7 @@ constexpr std::array<KindInfo, kFaultKindCount> kKinds = {{
     {"suspend-node", 500, 15'000, 3},
     {"drain-node", 0, 0, 2},
     {"jump-node-clock", 1000, 60'000, 2},
+    {"use-machine", 200, 15'000, 3},
     {"abort-engine", 0, 0, 4},
     {"hang-engine", 0, 0, 2},
     {"starve-engine", 0, 0, 3},

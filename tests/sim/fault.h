@@ -17,6 +17,7 @@ enum class FaultKind : uint8_t {
   kSuspendNode,    // stops, its clock as well (a closed lid)
   kDrainNode,      // told to leave; comes back after it left
   kJumpNodeClock,  // its monotonic clock leaps ahead by `size` ms
+  kUseMachine,     // its owner wants it for `size` ms
   // Its engines.
   kAbortEngine,   // the next run ends with the engine
   kHangEngine,    // the next run says nothing any more

@@ -96,6 +96,14 @@ void Node::Drain() {
   });
 }
 
+void Node::UseMachine(int64_t ms) {
+  Deliver([this, ms] {
+    if (session_ == nullptr) return;
+    Do(worker::OwnerSays{"somebody uses it"});
+    After(ms, [this] { Do(worker::OwnerSays{}); });
+  });
+}
+
 void Node::Take(worker::Drained&) {
   // Outside of the Step that said so.
   After(0, [this] {
@@ -302,6 +310,7 @@ void Node::Take(worker::Clear& action) {
 
 void Node::Calm() {
   full_writes_ = broken_uploads_ = 0;
+  if (up()) Deliver([this] { Do(worker::OwnerSays{}); });
   for (SimDevice& device : devices_) {
     device.fate = RunFate::kEnds;
     device.others_bytes = 0;

@@ -41,6 +41,8 @@ class Node : public Process {
   void Doom(uint32_t device, RunFate fate);
   void KillEngine(uint32_t device);
   void TakeMemory(uint32_t device, int64_t ms);
+  // Its owner wants it for so long.
+  void UseMachine(int64_t ms);
   void FillDisk(uint32_t writes) { full_writes_ += writes; }
   void CorruptBlob(uint64_t pick);
   void BreakUploads(uint32_t uploads) { broken_uploads_ += uploads; }
@@ -90,6 +92,7 @@ class Node : public Process {
   void Take(worker::Persist& action);
   void Take(worker::Clear& action);
   void Take(worker::Upload& action);
+  void Take(worker::KeepSpeeds&) {}  // one life of a node is long enough to learn them anew
   void Take(worker::Drained& action);
   void Take(worker::Note& action);
 

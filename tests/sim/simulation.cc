@@ -154,6 +154,9 @@ bool Simulation::ApplyToNode(const Fault& fault) {
     case FaultKind::kJumpNodeClock:
       nodes_[fault.target % nodes_.size()]->JumpClock(fault.size);
       return true;
+    case FaultKind::kUseMachine:
+      if (node != nullptr) node->UseMachine(fault.size);
+      return true;
     case FaultKind::kFillDisk:
       nodes_[fault.target % nodes_.size()]->FillDisk(static_cast<uint32_t>(fault.size));
       return true;

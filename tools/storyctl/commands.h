@@ -51,6 +51,8 @@ struct JobsOptions {
   uint32_t limit = 20;
 };
 Outcome Jobs(const Context& context, const JobsOptions& options);
+// Jobs with work left, with their chapters, in the order in which the farm serves them.
+Outcome Queue(const Context& context);
 struct StatusOptions {
   std::string job;
   bool tasks = false;
@@ -66,6 +68,8 @@ struct ChangeJobOptions {
   std::optional<uint32_t> priority;
 };
 Outcome ChangeJob(const Context& context, const ChangeJobOptions& options);
+// Asks once more for what failed of a job, or for one task.
+Outcome Retry(const Context& context, const std::string& job_or_task);
 struct DrainNodeOptions {
   std::string node;  // name or id
   bool drained = true;
@@ -75,6 +79,14 @@ Outcome DrainNode(const Context& context, const DrainNodeOptions& options);
 // `task` as `status --tasks` prints it.
 Outcome Explain(const Context& context, const std::string& task);
 Outcome Nodes(const Context& context);
+struct LogsOptions {
+  std::string what;     // a job, a task or a node; empty: everything
+  uint32_t lines = 100;  // at most, of what is there already
+  bool follow = false;   // then what comes, until it is interrupted
+};
+Outcome Logs(const Context& context, const LogsOptions& options);
+// The farm on the whole screen, until somebody leaves it.
+Outcome Top(const Context& context);
 
 struct FetchOptions {
   std::string job;

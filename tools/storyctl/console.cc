@@ -10,16 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/storyctl/text_columns.h"
 
 namespace storyfarm::storyctl {
 namespace {
 
 constexpr int kDefaultColumns = 80;
-
-int CodePoints(const std::string& text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
 
 const char* Escape(Colour colour) {
   switch (colour) {
@@ -107,30 +103,18 @@ std::string FormatBytes(uint64_t bytes) {
   return absl::StrFormat("%.1f GB", value * 1e-9);
 }
 
-std::string Fit(const std::string& text, int columns) {
-  if (CodePoints(text) <= columns || columns < 2) return text;
-  std::string cut;
-  int points = 0;
-  for (const char c : text) {
-    const bool starts = (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-    if (starts && ++points == columns) break;
-    cut += c;
-  }
-  return cut + "…";
-}
-
 std::string Table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<int> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()), 0);
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], CodePoints(row[i]));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Columns(row[i]));
   }
   std::string table;
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
       absl::StrAppend(&table, row[i]);
       const bool last = i + 1 == row.size();
-      table += last ? std::string("\n") : std::string(static_cast<size_t>(widths[i] - CodePoints(row[i]) + 2), ' ');
+      table += last ? std::string("\n") : std::string(static_cast<size_t>(widths[i] - Columns(row[i]) + 2), ' ');
     }
   }
   return table;

@@ -22,6 +22,7 @@ class Console {
   std::ostream& out() const { return out_; }
   std::ostream& err() const { return err_; }
   bool live() const { return live_; }
+  bool colour() const { return colour_; }
   int columns() const { return columns_; }
 
   // `text` in a colour, or as it is.
@@ -60,9 +61,6 @@ std::string Bar(uint64_t done, uint64_t total, int width);
 std::string FormatSeconds(double seconds);
 // "812 B", "3.4 MB", "5.8 GB": decimal.
 std::string FormatBytes(uint64_t bytes);
-// Cut to `columns`, counted in code points; the end becomes "…".
-std::string Fit(const std::string& text, int columns);
-
 // Columns of text, aligned; the first row is the heading.
 std::string Table(const std::vector<std::vector<std::string>>& rows);
 

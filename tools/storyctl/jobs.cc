@@ -145,9 +145,10 @@ Outcome Nodes(const Context& context) {
   std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "DEVICE", "MEMORY", "SPEED", "NOW", "DONE"}};
   std::vector<std::string> notes;  // sentences, which would push the columns apart
   for (const auto& node : response->nodes()) {
-    std::string state = node.connected() ? (node.drained()   ? "drained"
-                                            : node.leaving() ? "leaving"
-                                                             : "connected")
+    std::string state = node.connected() ? (node.drained()              ? "drained"
+                                            : node.leaving()            ? "leaving"
+                                            : !node.resting().empty() ? "rests"
+                                                                        : "connected")
                                          : "away";
     if (!node.note().empty()) notes.push_back(absl::StrCat(node.name(), ": ", node.note()));
     if (node.devices().empty()) rows.push_back({node.name(), state});

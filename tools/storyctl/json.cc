@@ -7,6 +7,14 @@
 namespace storyfarm::storyctl {
 namespace {
 
+// "normal", "warning", "critical"; nothing where the system does not tell.
+nlohmann::json PressureName(farm::v1::MemoryPressure pressure) {
+  if (pressure == farm::v1::PRESSURE_NORMAL) return "normal";
+  if (pressure == farm::v1::PRESSURE_WARNING) return "warning";
+  if (pressure == farm::v1::PRESSURE_CRITICAL) return "critical";
+  return nullptr;
+}
+
 const char* BankName(farm::v1::BankPlacement bank) {
   if (bank == farm::v1::BANK_DEVICE) return "device";
   return bank == farm::v1::BANK_STREAMED ? "streamed" : "none";
@@ -15,6 +23,13 @@ const char* BankName(farm::v1::BankPlacement bank) {
 }  // namespace
 
 using nlohmann::json;
+
+json ToJson(const farm::v1::LogLine& line) {
+  json document = {
+      {"number", line.number()}, {"unix_ms", line.unix_ms()}, {"level", line.level()}, {"event", line.event()}};
+  for (const auto& field : line.fields()) document["fields"][field.name()] = field.value();
+  return document;
+}
 
 json ToJson(const farm::v1::PackUse& pack) {
   return {{"key", absl::BytesToHexString(pack.key())},
@@ -129,8 +144,19 @@ json ToJson(const farm::v1::NodeStatus& node) {
                        {"total_bytes", report.total_bytes()},
                        {"free_bytes", device.has_memory() ? device.memory().free_bytes() : report.free_bytes()},
                        {"farm_bytes", device.memory().farm_bytes()},
+                       {"tensor_bytes", device.memory().tensor_bytes()},
+                       {"others_bytes", device.memory().others_bytes()},
+                       {"planned_bytes", device.planned_bytes()},
+                       {"recommended_max_bytes", report.recommended_max_bytes()},
+                       {"pressure", PressureName(device.memory().pressure())},
                        {"unified", report.unified()},
                        {"speed_tflops", report.speed_tflops()},
+                       {"frames_per_minute", device.frames_per_minute()},
+                       {"disk_read_bytes_per_s", report.disk_read_bytes_per_s()},
+                       {"disk_write_bytes_per_s", report.disk_write_bytes_per_s()},
+                       {"host_to_device_bytes_per_s", report.host_to_device_bytes_per_s()},
+                       {"network_bytes_per_s", report.network_bytes_per_s()},
+                       {"threads", report.threads()},
                        {"task", device.task()},
                        {"step", device.step()},
                        {"steps", device.steps()},
@@ -142,6 +168,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
           {"connected", node.connected()},
           {"leaving", node.leaving()},
           {"drained", node.drained()},
+          {"resting", node.resting()},
           {"software_version", node.software_version()},
           {"last_heard_ms", node.last_heard_ms()},
           {"note", node.note()},

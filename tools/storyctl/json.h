@@ -13,6 +13,7 @@ namespace storyfarm::storyctl {
 
 nlohmann::json ToJson(const farm::v1::JobStatus& status);
 nlohmann::json ToJson(const farm::v1::NodeStatus& node);
+nlohmann::json ToJson(const farm::v1::LogLine& line);
 nlohmann::json ToJson(const farm::v1::PackUse& pack);
 // In full: with settings, plan, and the digests of steps and frames.
 nlohmann::json ToJson(const farm::v1::PackStatus& pack, bool in_full);

@@ -9,6 +9,7 @@
 #include "tools/storyctl/console.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/json.h"
+#include "tools/storyctl/text_columns.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -19,13 +20,9 @@ constexpr int kMostBarColumns = 40;
 constexpr int kMostChapters = 12;
 
 std::string ChapterLine(const farm::v1::ChapterProgress& chapter, int number, int columns) {
-  const std::string title =
-      Fit(chapter.title().empty() ? absl::StrCat("Chapter ", number) : chapter.title(), kTitleColumns);
+  const std::string title = chapter.title().empty() ? absl::StrCat("Chapter ", number) : chapter.title();
   const int bar = std::clamp(columns - kTitleColumns - 24, 8, kMostBarColumns);
-  std::string line = absl::StrCat(title);
-  int width = 0;
-  for (const char c : title) width += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
-  line.append(static_cast<size_t>(std::max(0, kTitleColumns - width) + 1), ' ');
+  std::string line = absl::StrCat(Pad(title, kTitleColumns), " ");
   absl::StrAppend(&line, Bar(chapter.frames_done(), chapter.frames_total(), bar), " ", chapter.frames_done(), "/",
                   chapter.frames_total());
   if (chapter.frames_failed() > 0) absl::StrAppend(&line, ", ", chapter.frames_failed(), " failed");

@@ -1,9 +1,9 @@
-// rm, pause, resume, priority, drain, undrain and explain: how a person steers the farm, and asks why it does what it
-// does.
+// rm, pause, resume, priority, retry, drain, undrain and explain: how a person steers the farm, and asks why it does
+// what it does.
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "pipeline/plan/names.h"
 #include "tools/storyctl/commands.h"
+#include "tools/storyctl/explanation.h"
 #include "tools/storyctl/farm_client.h"
 #include "tools/storyctl/json.h"
 #include "tools/storyctl/progress.h"
@@ -12,33 +12,6 @@ namespace storyfarm::storyctl {
 namespace {
 
 using Client = farm::v1::ClientService::StubInterface;
-
-// Devices shown of a farm with many.
-constexpr int kShownCandidates = 20;
-
-std::string Seconds(double seconds) { return absl::StrFormat("%.1f s", seconds); }
-
-void PrintExplanation(const Context& context, const farm::v1::Explanation& explanation) {
-  context.console.out() << plan::TaskName(explanation.task()) << " " << plan::StateName(explanation.state()) << "\n";
-  for (const std::string& sentence : explanation.sentences()) context.console.out() << sentence << "\n";
-  if (explanation.candidates().empty()) return;
-  std::vector<std::vector<std::string>> rows = {{"DEVICE", "FREE IN", "FETCH, LOAD", "TASK", "DONE IN", "REFUSED"}};
-  for (const farm::v1::Candidate& candidate : explanation.candidates()) {
-    if (rows.size() > kShownCandidates) break;
-    const std::string name = absl::StrCat(candidate.node(), " ", candidate.device());
-    if (candidate.task_s() <= 0) {
-      rows.push_back({name, "", "", "", "", candidate.refusal()});
-    } else {
-      rows.push_back({name, Seconds(candidate.free_s()), Seconds(candidate.setup_s()), Seconds(candidate.task_s()),
-                      Seconds(candidate.finish_s()), candidate.refusal()});
-    }
-  }
-  context.console.out() << "\n" << Table(rows);
-  const int shown = static_cast<int>(rows.size()) - 1;
-  if (static_cast<int>(explanation.devices()) > shown) {
-    context.console.out() << absl::StrCat("and ", static_cast<int>(explanation.devices()) - shown, " more devices\n");
-  }
-}
 
 nlohmann::json ToJson(const farm::v1::Explanation& explanation) {
   nlohmann::json candidates = nlohmann::json::array();
@@ -97,6 +70,28 @@ Outcome ChangeJob(const Context& context, const ChangeJobOptions& options) {
   return ExitCode::kOk;
 }
 
+Outcome Retry(const Context& context, const std::string& job_or_task) {
+  farm::v1::RetryJobRequest request;
+  if (job_or_task.find('/') == std::string::npos) {
+    request.set_job_id(job_or_task);
+  } else {
+    const auto task = plan::ParseTaskName(job_or_task);
+    if (!task.ok()) return task.status();
+    *request.mutable_task() = *task;
+  }
+  const auto target = FarmTarget(context);
+  if (!target.ok()) return target.status();
+  FarmClient farm(*target);
+  const auto status = farm.Call(&Client::RetryJob, request);
+  if (!status.ok()) return status.status();
+  if (context.json) {
+    context.console.out() << Print(ToJson(*status)) << std::endl;
+  } else {
+    context.console.out() << absl::StrCat(status->job_id(), " ", Summary(*status)) << std::endl;
+  }
+  return ExitCode::kOk;
+}
+
 Outcome DrainNode(const Context& context, const DrainNodeOptions& options) {
   const auto target = FarmTarget(context);
   if (!target.ok()) return target.status();
@@ -129,8 +124,7 @@ Outcome Explain(const Context& context, const std::string& task) {
   if (context.json) {
     context.console.out() << Print(ToJson(*explanation)) << std::endl;
   } else {
-    PrintExplanation(context, *explanation);
-    context.console.out() << std::flush;
+    context.console.out() << ExplanationText(*explanation) << std::flush;
   }
   return ExitCode::kOk;
 }

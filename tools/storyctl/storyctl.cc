@@ -36,6 +36,7 @@ struct CommandLine {
   uint32_t priority = 50;
   DrainNodeOptions drain;
   std::string explain_task;
+  LogsOptions logs;
   std::string backup_folder;
   RestoreOptions restore;
   AddModelOptions add_model;
@@ -98,6 +99,20 @@ void CommandLine::AddFarmCommands() {
   c = Command(&app, "cancel", "Stop a job", [this](const Context& context) { return Cancel(context, cancel_job); });
   c->add_option("job", cancel_job, "Job")->required();
 
+  Command(&app, "queue", "List jobs with work left, by chapter, in the order in which they are served",
+          [](const Context& context) { return Queue(context); });
+
+  Command(&app, "top", "Show queue and machines on the whole screen; keys pause, drain, explain and retry",
+          [](const Context& context) { return Top(context); });
+
+  c = Command(&app, "logs", "Show what the coordinator has logged of a job, a task or a machine",
+              [this](const Context& context) { return Logs(context, logs); });
+  c->add_option("what", logs.what, "Job, task (j-0123456789/frame/12) or node; everything otherwise");
+  c->add_flag("-f,--follow", logs.follow, "Go on with what comes, until it is interrupted");
+  c->add_option("--lines", logs.lines, "Most lines of what is there already")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
 
   c = Command(&app, "backup", "Copy all that the farm knows, while it works, into a folder",
@@ -130,6 +145,10 @@ void CommandLine::AddSteering() {
   c->add_option("priority", priority, "1 to 100: jobs of a higher one go first, those of one share the farm")
       ->required()
       ->check(CLI::Range(1, 100));
+
+  c = Command(&app, "retry", "Try once more what failed of a job, also of one that has ended",
+              [this](const Context& context) { return Retry(context, steered_job); });
+  c->add_option("job", steered_job, "Job, or one task of it, such as j-0123456789/frame/12")->required();
 
   c = Command(&app, "drain", "Take a machine out of the farm; what is being drawn there is finished",
               [this](const Context& context) { return DrainNode(context, drain); });

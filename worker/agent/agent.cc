@@ -20,10 +20,12 @@
 #include "worker/agent/data_folder.h"
 #include "worker/agent/device_engine.h"
 #include "worker/agent/devices.h"
+#include "worker/agent/disk_speed.h"
 #include "worker/agent/event_queue.h"
 #include "worker/agent/inputs.h"
 #include "worker/agent/outbox_files.h"
 #include "worker/agent/pins.h"
+#include "worker/agent/speed_file.h"
 #include "worker/agent/task_threads.h"
 #include "worker/core/keys.h"
 #include "worker/core/session.h"
@@ -53,7 +55,8 @@ struct Agent::State {
         parts(std::move(parts_in)),
         folder(std::move(folder_in)),
         cache(std::move(cache_in)),
-        outbox(parts.env, parts.log, base::JoinPath(folder.path, "outbox")) {}
+        outbox(parts.env, parts.log, base::JoinPath(folder.path, "outbox")),
+        speeds(parts.env, parts.log, base::JoinPath(folder.path, "speeds")) {}
 
   AgentOptions options;
   AgentParts parts;
@@ -62,6 +65,7 @@ struct Agent::State {
   Pins pins;
   EventQueue events;
   OutboxFiles outbox;  // the disk thread's, after Run has loaded it
+  SpeedFile speeds;    // likewise
   std::unique_ptr<farm::v1::BlobService::Stub> blobs;
   std::unique_ptr<BlobSources> sources;
   std::unique_ptr<BlobServer> server;  // null: other workers read nothing here
@@ -90,7 +94,8 @@ struct Agent::State {
   bool drained = false;
   std::vector<farm::v1::DeviceReport> reports;
 
-  std::unique_ptr<DeviceEngine> MakeEngine(const std::string& device);
+  std::unique_ptr<DeviceEngine> MakeEngine(const std::string& device, int threads);
+  void MeasureCache();
   absl::Status ProbeDevices();
   std::vector<std::string> CachedDigests();
   absl::Status Refused() {
@@ -110,17 +115,18 @@ struct Agent::State {
   void Take(Persist& action);
   void Take(Clear& action);
   void Take(Upload& action);
+  void Take(KeepSpeeds& action);
   void Take(Drained&) { drained = true; }
   void Take(Note& action);
 };
 
 // ---- Devices ------------------------------------------------------------------------------------------------------
 
-std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device) {
+std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device, int threads) {
   DeviceEngineOptions engine;
   engine.engine.program = options.engine_program;
   engine.engine.device = device;
-  engine.engine.threads = options.threads;
+  engine.engine.threads = threads;
   engine.runs_folder = base::JoinPath(folder.path, "runs");
   engine.memory_every_ms = options.limits.heartbeat_ms;
   engine.memory_limit_bytes = options.memory_limit_bytes;
@@ -131,20 +137,23 @@ std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device
 
 absl::Status Agent::State::ProbeDevices() {
   std::vector<std::string> names = options.devices;
+  int cpu_threads = options.threads;
   if (names.empty()) {
-    const absl::StatusOr<std::vector<farm::v1::DeviceReport>> all = MakeEngine("cpu")->Probe(/*measure_speed=*/false);
+    const absl::StatusOr<std::vector<farm::v1::DeviceReport>> all =
+        MakeEngine("cpu", options.threads)->ProbeAll();
     if (!all.ok())
       return absl::Status(all.status().code(),
                           absl::StrCat("The engine could not list this machine's devices: ", all.status().message()));
     names = ChooseDevices(*all);
+    if (cpu_threads == 0) cpu_threads = CpuThreadsBeside(names.size() - 1, *all);
   }
   for (const std::string& name : names) {
-    std::unique_ptr<DeviceEngine> engine = MakeEngine(name);
-    absl::StatusOr<std::vector<farm::v1::DeviceReport>> probed = engine->Probe(options.measure_speed);
+    std::unique_ptr<DeviceEngine> engine = MakeEngine(name, name == "cpu" ? cpu_threads : options.threads);
+    absl::StatusOr<farm::v1::DeviceReport> probed = engine->Probe(options.measure_speed);
     if (!probed.ok())
       return absl::Status(probed.status().code(),
                           absl::StrCat("The engine for ", name, " does not work: ", probed.status().message()));
-    farm::v1::DeviceReport report = std::move(probed->front());
+    farm::v1::DeviceReport report = *std::move(probed);
     report.set_index(static_cast<uint32_t>(reports.size()));
     plan::LimitMemory(options.memory_limit_bytes, &report);
     parts.log->Info("device", {{"device", report.index()},
@@ -155,7 +164,23 @@ absl::Status Agent::State::ProbeDevices() {
     reports.push_back(std::move(report));
     engines.push_back(std::move(engine));
   }
+  speeds.Recall(reports);
+  if (options.measure_speed) MeasureCache();
   return absl::OkStatus();
+}
+
+void Agent::State::MeasureCache() {
+  const absl::StatusOr<DiskSpeed> disk = MeasureDisk(folder.path);
+  if (!disk.ok()) {
+    parts.log->Warning("the cache's disk could not be measured", {{"why", std::string(disk.status().message())}});
+    return;
+  }
+  parts.log->Info("cache disk", {{"read_mb_s", disk->read_bytes_per_s / 1'000'000},
+                                 {"write_mb_s", disk->write_bytes_per_s / 1'000'000}});
+  for (farm::v1::DeviceReport& report : reports) {
+    report.set_disk_read_bytes_per_s(disk->read_bytes_per_s);
+    report.set_disk_write_bytes_per_s(disk->write_bytes_per_s);
+  }
 }
 
 std::vector<std::string> Agent::State::CachedDigests() {
@@ -332,6 +357,16 @@ void Agent::State::Take(Upload& action) {
   });
 }
 
+void Agent::State::Take(KeepSpeeds& action) {
+  reports[action.device].mutable_speeds()->Assign(action.speeds.begin(), action.speeds.end());
+  disk.Post([this, reports = reports] {
+    const absl::Status kept = speeds.Keep(reports);
+    // The next start begins from an older guess.
+    if (!kept.ok())
+      parts.log->Warning("the devices' speeds could not be kept", {{"why", std::string(kept.message())}});
+  });
+}
+
 void Agent::State::Take(Note& action) {
   base::LogFields fields;
   if (!action.task.job_id().empty()) {
@@ -423,6 +458,9 @@ absl::Status Agent::Run() {
     state.refused = why;
   };
   state.link = std::make_unique<ControlLink>(state.options.link, std::move(link));
+  const OwnerWatch owner(state.options.owner, {state.parts.machine, state.parts.minute_of_week, &state.events,
+                                              state.options.owner_every_ms});
+  state.Do(state.session->Step(state.parts.env->MonotonicMs(), OwnerSays{owner.first()}));
   for (size_t i = 0; i < state.engines.size(); ++i) state.engines[i]->Attach(static_cast<uint32_t>(i));
   state.link->Start();
 

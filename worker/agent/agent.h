@@ -5,11 +5,11 @@
 //                                                  ├─EventQueue─┤        outputs go into the blob cache
 //   coordinator <──blobs── transfers (threads) ────┤   Session  ├── outbox on disk (a thread, in order)
 //   other workers <──blobs─┘                       │            │
-//   clock ─────────────────────────────────────────┘            └── blob cache: FileStore with a budget, which
-//                                                                   other workers read (BlobServer)
+//   clock ─────────────────────────────────────────┤            └── blob cache: FileStore with a budget, which
+//   the owner: hours, power, use ── OwnerWatch ────┘                other workers read (BlobServer)
 //
-// The data folder:  lock  version  node-id  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at start)
-//                   peers/ (the socket that other workers read from)
+// The data folder:  lock  version  node-id  speeds  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at
+//                   start)  peers/ (the socket that other workers read from)
 //
 // For the program storyfarm-worker and for tests, which run it in their own process with an engine program of their
 // own.
@@ -27,6 +27,9 @@
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
 #include "worker/agent/control_link.h"
+#include "worker/agent/machine.h"
+#include "worker/agent/owner_rules.h"
+#include "worker/agent/owner_watch.h"
 #include "worker/core/limits.h"
 
 namespace storyfarm::worker {
@@ -34,13 +37,15 @@ namespace storyfarm::worker {
 struct AgentOptions {
   std::string data_folder;
   std::string node_name;             // for people
-  std::vector<std::string> devices;  // as ParseDevices gives them; empty: the machine's accelerators, or else its CPU
+  std::vector<std::string> devices;  // as ParseDevices gives them; empty: as ChooseDevices does
   int threads = 0;                   // CPU threads of each engine; 0: as many as the process may use
   uint64_t cache_bytes = uint64_t{50} << 30;
   uint64_t memory_limit_bytes = 0;  // what the farm may take of each device; 0: all
   std::string engine_program;
   std::string software_version;
-  bool measure_speed = true;  // takes about a second a device
+  OwnerRules owner;
+  int64_t owner_every_ms = kOwnerEveryMs;
+  bool measure_speed = true;  // takes about a second a device, and one for the disk
   LinkOptions link;
   Limits limits;
 };
@@ -50,6 +55,8 @@ struct AgentParts {
   base::Env* env = nullptr;
   base::Log* log = nullptr;
   std::function<uint64_t()> random_bits;  // called from several threads
+  Machine* machine = nullptr;             // what OwnerRules ask
+  std::function<int()> minute_of_week = LocalMinuteOfWeek;
 };
 
 class Agent {

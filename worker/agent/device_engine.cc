@@ -94,6 +94,9 @@ struct DeviceEngine::State {
     process = std::move(fresh);
   }
 
+  // Starts the engine and asks it.
+  absl::StatusOr<std::vector<farm::v1::DeviceReport>> Ask(const farm::v1::ProbeRequest& probe);
+
   void Main() {
     while (true) {
       pollfd fds[2] = {{wake_read.get(), POLLIN, 0}, {process == nullptr ? -1 : process->event_fd(), POLLIN, 0}};
@@ -275,19 +278,30 @@ DeviceEngine::~DeviceEngine() {
   state_->CloseRun();
 }
 
-absl::StatusOr<std::vector<farm::v1::DeviceReport>> DeviceEngine::Probe(bool measure_speed) {
-  absl::StatusOr<std::unique_ptr<engine::EngineProcess>> started = engine::EngineProcess::Start(state_->options.engine);
+absl::StatusOr<farm::v1::DeviceReport> DeviceEngine::Probe(bool measure_speed) {
+  farm::v1::ProbeRequest request;
+  request.set_measure_speed(measure_speed);
+  request.set_own_only(true);
+  absl::StatusOr<std::vector<farm::v1::DeviceReport>> devices = state_->Ask(request);
+  if (!devices.ok()) return devices.status();
+  return std::move(devices->front());
+}
+
+absl::StatusOr<std::vector<farm::v1::DeviceReport>> DeviceEngine::ProbeAll() { return state_->Ask({}); }
+
+absl::StatusOr<std::vector<farm::v1::DeviceReport>> DeviceEngine::State::Ask(const farm::v1::ProbeRequest& probe) {
+  absl::StatusOr<std::unique_ptr<engine::EngineProcess>> started = engine::EngineProcess::Start(options.engine);
   if (!started.ok()) return started.status();
   const std::shared_ptr<engine::EngineProcess> process = *std::move(started);
   farm::v1::EngineRequest request;
-  request.mutable_probe()->set_measure_speed(measure_speed);
+  *request.mutable_probe() = probe;
   absl::Status sent = process->Send(request);
   absl::StatusOr<farm::v1::EngineEvent> event = sent.ok() ? process->NextEvent(kProbeWithinMs) : sent;
   if (absl::IsUnavailable(event.status())) return absl::UnavailableError(process->Ending().message());
   if (!event.ok()) return event.status();
   if (event->has_failed()) return absl::InternalError(event->failed().failure().message());
   if (event->probed().devices_size() == 0) return absl::InternalError("the engine answered the probe without a device");
-  state_->SetProcess(process);
+  SetProcess(process);
   return std::vector<farm::v1::DeviceReport>(event->probed().devices().begin(), event->probed().devices().end());
 }
 

@@ -50,8 +50,10 @@ class DeviceEngine {
   DeviceEngine(const DeviceEngine&) = delete;
   DeviceEngine& operator=(const DeviceEngine&) = delete;
 
-  // Before Attach: starts the engine and asks it for its report, its own device first. Blocks.
-  absl::StatusOr<std::vector<farm::v1::DeviceReport>> Probe(bool measure_speed);
+  // Before Attach: starts the engine and asks it for its device's report. Blocks.
+  absl::StatusOr<farm::v1::DeviceReport> Probe(bool measure_speed);
+  // The same for every device of the machine, its own first.
+  absl::StatusOr<std::vector<farm::v1::DeviceReport>> ProbeAll();
 
   // From here on events carry this number. Pushes EngineReady at once where the engine of Probe lives.
   void Attach(uint32_t device);

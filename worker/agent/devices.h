@@ -16,8 +16,12 @@ inline constexpr size_t kMaxDevices = 64;  // as many as a coordinator takes of 
 // "auto" or nothing -> empty.
 absl::StatusOr<std::vector<std::string>> ParseDevices(const std::string& text);
 
-// From everything that a machine has: its accelerators, or else its CPU.
+// From everything that a machine has: its accelerators, and its CPU, last, where the accelerators have memory of their
+// own. Where they share the CPU's (MPS) it would only take from them.
 std::vector<std::string> ChooseDevices(const std::vector<farm::v1::DeviceReport>& reports);
+
+// CPU threads of the CPU's own engine beside so many accelerators: each keeps one thread, which feeds it.
+int CpuThreadsBeside(size_t accelerators, const std::vector<farm::v1::DeviceReport>& reports);
 
 }  // namespace storyfarm::worker
 

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,7 +39,9 @@ int Work(ProgramOptions options) {
   if (!engine.ok()) return Complain(engine.status(), kExitEngine);
   options.agent.engine_program = *std::move(engine);
   options.agent.software_version = STORYFARM_VERSION;
+  const std::unique_ptr<Machine> machine = Machine::OfSystem();
   AgentParts parts;
+  parts.machine = machine.get();
   parts.env = &env;
   parts.log = &log;
   parts.random_bits = [&env] {

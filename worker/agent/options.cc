@@ -30,17 +30,23 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 8> kSettings{{
+constexpr std::array<Setting, 11> kSettings{{
     {"data", "STORYFARM_WORKER_DATA", "DIR", nullptr, "Folder of this worker: its name, blob cache and outbox"},
     {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr,
      "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads"},
     {"name", "STORYFARM_NAME", "NAME", nullptr, "Name of this node, for people"},
     {"devices", "STORYFARM_DEVICES", "LIST", "auto",
-     "Devices to render on, such as cpu or mps or cuda:0,cuda:1; auto: the machine's accelerators, or else its CPU"},
+     "Devices to render on, such as cpu or mps or cuda:0,cuda:1; auto: all, but on a Mac the GPU alone"},
     {"threads", "STORYFARM_THREADS", "N", "0", "CPU threads of each engine; 0: as many as this process may use"},
     {"cache-gb", "STORYFARM_CACHE_GB", "GB", "50", "Room for models and results on disk, in GB of 10^9 bytes"},
     {"limit-memory-gb", "STORYFARM_LIMIT_MEMORY_GB", "GB", "0",
      "What the farm may take of each device's memory, in GB of 10^9 bytes; 0: all of it"},
+    {"hours", "STORYFARM_HOURS", "TIMES", "any",
+     "When the farm may work here, by the local clock, as in \"mon-fri 20:00-08:00, sat, sun\"; any: always"},
+    {"power", "STORYFARM_POWER", "POWER", "any",
+     "On which power the farm may work here: any, or mains: not on a battery"},
+    {"idle-minutes", "STORYFARM_IDLE_MINUTES", "N", "0",
+     "Work only when nobody has used the machine for so many minutes; 0: also while somebody does"},
     {"log-format", "STORYFARM_LOG_FORMAT", "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -82,6 +88,8 @@ std::string Footer() {
   absl::StrAppend(
       &text,
       "or by a line of the --config file (\"devices: cpu\"). Flags go before variables, variables before the file.\n\n"
+      "Where --hours, --power or --idle-minutes forbid it, what runs is stopped within seconds and goes to other\n"
+      "machines; its memory is given back, and the worker waits.\n\n"
       "A coordinator that can't be reached is waited for. SIGTERM or Ctrl-C finishes what runs, gives the rest back "
       "and\n"
       "leaves; a second one leaves at once. Finished work that was not delivered is delivered at the next start.\n\n"
@@ -98,6 +106,24 @@ absl::StatusOr<uint64_t> Gigabytes(const std::string& flag, const std::string& t
     return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be a number of GB, not \"", text, "\"."));
   }
   return static_cast<uint64_t>(value * 1e9);
+}
+
+absl::Status ConvertOwner(const Values& values, OwnerRules& owner) {
+  absl::StatusOr<std::vector<WeekSpan>> hours = ParseHours(values.at("hours"));
+  if (!hours.ok()) return absl::InvalidArgumentError(absl::StrCat("--hours: ", hours.status().message()));
+  owner.hours = *std::move(hours);
+  owner.hours_text = values.at("hours");
+  const std::string& power = values.at("power");
+  if (power != "any" && power != "mains") {
+    return absl::InvalidArgumentError(absl::StrCat("--power must be any or mains, not \"", power, "\"."));
+  }
+  owner.mains_only = power == "mains";
+  const std::string& idle = values.at("idle-minutes");
+  if (!absl::SimpleAtoi(idle, &owner.idle_minutes) || owner.idle_minutes < 0 || owner.idle_minutes > kMinutesADay) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--idle-minutes must be a number from 0 to ", kMinutesADay, ", not \"", idle, "\"."));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ProgramOptions> Convert(const Values& values) {
@@ -128,6 +154,7 @@ absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   const absl::StatusOr<uint64_t> limit = Gigabytes("limit-memory-gb", values.at("limit-memory-gb"));
   if (!limit.ok()) return limit.status();
   agent.memory_limit_bytes = *limit;
+  if (absl::Status owner = ConvertOwner(values, agent.owner); !owner.ok()) return owner;
   const absl::StatusOr<base::LogFormat> format = base::ParseLogFormat(values.at("log-format"));
   if (!format.ok()) return format.status();
   options.log_format = *format;

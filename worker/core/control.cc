@@ -1,8 +1,10 @@
 // Session, the side that speaks with the coordinator: hello and welcome, grants and their ends, results, draining.
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/plan/live_memory.h"
 #include "worker/core/session_parts.h"
 
 namespace storyfarm::worker {
@@ -30,11 +32,13 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_node_name(self.node_name);
   hello->set_process(self.process);
   hello->set_blob_address(self.blob_address);
+  hello->set_resting(resting);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
     *report = device.report;
-    // A warm engine's own memory is there for the next group.
-    report->set_free_bytes(device.memory.free_bytes() + device.memory.farm_bytes());
+    report->set_free_bytes(plan::UsableBytes(device.memory));
+    report->clear_speeds();
+    for (farm::v1::ModelSpeed& speed : device.speeds.List()) *report->add_speeds() = std::move(speed);
   }
   if (cached.size() > limits.cached_digests) cached.resize(limits.cached_digests);
   for (std::string& digest : cached) hello->add_cached_digests(std::move(digest));
@@ -130,8 +134,11 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
   const TaskId first = grant.tasks_size() > 0 ? grant.tasks(0) : TaskId();
   const std::vector<TaskId> tasks(grant.tasks().begin(), grant.tasks().end());
   const auto device = devices.find(grant.device());
-  if (draining || device == devices.end() || device->second.queue.size() >= limits.groups_a_device) {
-    Say(true, draining ? "a grant came while leaving: given back" : "a grant has no room on its device: given back",
+  const bool takes_nothing = draining || !resting.empty();
+  if (takes_nothing || device == devices.end() || device->second.queue.size() >= limits.groups_a_device) {
+    Say(!takes_nothing,
+        takes_nothing ? "a grant came while nothing is taken: given back"
+                      : "a grant has no room on its device: given back",
         token, first);
     return GiveBack(token, tasks);
   }
@@ -247,6 +254,31 @@ void Session::Parts::On(const UploadFailed& event) {
   outbox.UploadFailed(now_ms, event.digest, event.lost);
 }
 
+void Session::Parts::On(OwnerSays event) {
+  if (event.resting == resting) return;
+  const bool begins = resting.empty();
+  resting = std::move(event.resting);
+  // Before what comes back, so that none of it is granted to this node again.
+  next_heartbeat_ms = now_ms;
+  SendHeartbeatIfDue();
+  Say(false, resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", resting));
+  if (!begins) {
+    for (auto& [index, device] : devices) device.start_at_ms = now_ms;
+    return;
+  }
+  farm::v1::Failure failure;
+  failure.set_kind(farm::v1::PREEMPTED);
+  failure.set_message(resting);
+  for (auto& [key, group] : groups) {
+    std::vector<size_t> all(group.task_count());
+    std::iota(all.begin(), all.end(), size_t{0});
+    Fault(&group, Unsettled(group, all), failure);
+  }
+  for (auto& [index, device] : devices) {
+    if (device.running.has_value()) StopRunning(&device);
+  }
+}
+
 void Session::Parts::On(Drain) {
   if (draining) return;
   draining = true;
@@ -275,6 +307,7 @@ void Session::Parts::SendHeartbeatIfDue() {
   WorkerMessage message;
   farm::v1::Heartbeat* beat = message.mutable_heartbeat();
   for (const auto& [index, device] : devices) *beat->add_memory() = device.memory;
+  beat->set_resting(resting);
   // An engine beyond its deadline was stopped and its tasks reported before this is reached, so all that is held here
   // belongs to engines that progress, waits for one, or waits to be taken.
   for (const auto& [key, group] : groups) {

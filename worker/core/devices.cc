@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/plan/live_memory.h"
 #include "worker/core/session_parts.h"
 
 namespace storyfarm::worker {
@@ -51,7 +52,7 @@ bool Session::Parts::Runs(const Group& group) const {
 
 void Session::Parts::On(Tick) {
   for (auto& [index, device] : devices) {
-    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms) {
+    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && resting.empty()) {
       device.engine = EngineState::kStarting;
       actions.push_back(StartEngine{index});
     }
@@ -110,8 +111,7 @@ void Session::Parts::On(MemoryMeasured event) {
 
 bool Session::Parts::CheckMemory(const Device& device, Group* group) {
   const uint64_t predicted = group->plan()->predicted_peak_bytes();
-  // A warm engine frees what it holds for the group that it has now, or uses it.
-  const uint64_t available = device.memory.free_bytes() + device.memory.farm_bytes();
+  const uint64_t available = plan::UsableBytes(device.memory);
   if (available >= predicted) return true;
   farm::v1::Failure failure =
       MakeFailure(farm::v1::OUT_OF_MEMORY,
@@ -210,6 +210,7 @@ void Session::Parts::On(FrameStored event) {
   if (!group->work().has_frames()) return;
   const auto index = group->FindPanel(event.result.panel());
   if (!index.has_value() || group->stage(*index) != TaskStage::kRunning) return;
+  LearnSpeed(device, *group, event.result.render_ms());
   farm::v1::Result result;
   *result.mutable_frame() = std::move(event.result);
   Finish(group, *index, std::move(result));
@@ -251,6 +252,7 @@ void Session::Parts::On(RunEnded event) {
   if (device == nullptr) return;
   Group* group = FindGroup(device->running->token);
   device->ends_in_a_row = 0;
+  if (group->work().has_identity()) LearnSpeed(device, *group, event.render_ms);
   if (group->work().has_identity() && group->stage(0) == TaskStage::kRunning) {
     farm::v1::Result result;
     farm::v1::IdentityResult* identity = result.mutable_identity();
@@ -295,6 +297,14 @@ void Session::Parts::StopRunning(Device* device) {
   actions.push_back(StopEngine{device->report.index()});
 }
 
+void Session::Parts::LearnSpeed(Device* device, const Group& group, uint64_t render_ms) {
+  const farm::v1::ModelManifest& model = group.work().has_identity() ? group.work().identity().model()
+                                                                     : group.work().frames().model();
+  const double predicted_s = group.plan()->predicted_seconds() / static_cast<double>(group.task_count());
+  if (!device->speeds.Observe(model.digest(), predicted_s, render_ms)) return;
+  actions.push_back(KeepSpeeds{device->report.index(), device->speeds.List()});
+}
+
 void Session::Parts::On(EngineReady event) {
   const auto found = devices.find(event.device);
   if (found != devices.end() && found->second.engine == EngineState::kStarting)
@@ -308,6 +318,10 @@ void Session::Parts::On(const EngineEnded& event) {
   const bool wished = device.engine == EngineState::kStopping;
   device.engine = EngineState::kDown;
   device.measuring.reset();
+  // What it held is free again, and nobody measures until the next one is up.
+  device.memory.set_free_bytes(device.memory.free_bytes() + device.memory.farm_bytes());
+  device.memory.set_farm_bytes(0);
+  device.memory.set_tensor_bytes(0);
   device.start_at_ms = now_ms;
   if (wished) return;
   if (device.running.has_value()) {
@@ -363,7 +377,12 @@ void Session::Parts::Sweep() {
 
 void Session::Parts::Advance() {
   Sweep();
-  if (!draining) {
+  if (!resting.empty()) {
+    // An engine that is kept warm holds memory, which its owner wants back.
+    for (auto& [index, device] : devices) {
+      if (device.engine == EngineState::kReady && !device.running.has_value()) StopRunning(&device);
+    }
+  } else if (!draining) {
     for (auto& [index, device] : devices) RunNext(&device);
   }
   SendHeartbeatIfDue();

@@ -15,6 +15,7 @@ Session::Session(Self self, std::vector<farm::v1::Result> outbox, const Limits& 
   for (const farm::v1::DeviceReport& report : parts_->self.devices) {
     Device& device = parts_->devices[report.index()];
     device.report = report;
+    device.speeds = Speeds(report);
     device.memory.set_index(report.index());
     device.memory.set_free_bytes(report.free_bytes());
   }

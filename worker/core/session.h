@@ -26,7 +26,9 @@
 //  3. Only tasks whose engine is within its deadline are renewed. An engine silent beyond what this model's steps ever
 //     took (limits.h) is stopped, and its tasks reported HUNG.
 //  4. A group whose plan exceeds what the device has free now is reported OUT_OF_MEMORY with both numbers, not tried.
-//  5. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
+//  5. While the owner wants the machine for themselves (OwnerSays) no engine runs and nothing is held: what ran is
+//     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on.
+//  6. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
 //
 // Threads: none; call everything from one. No clock, no randomness, no I/O.
 #ifndef STORYFARM_WORKER_CORE_SESSION_H_
@@ -143,12 +145,18 @@ struct UploadFailed {
   bool lost = false;
 };
 
+// Whether the machine may work by what its owner allows, at the start and whenever that changes. `resting`: why not, as
+// Heartbeat.resting; empty: it may.
+struct OwnerSays {
+  std::string resting;
+};
+
 // Finish what runs, give back the rest, deliver the outbox, then Drained.
 struct Drain {};
 
 using Event = std::variant<Connected, Disconnected, CoordinatorSaid, Tick, Prepared, PrepareFailed, FollowFailed,
-                           MemoryMeasured, StepReached, FrameStored, BankStepStored, TextStored, PagesStored, RunEnded, RunFailed, EngineReady,
-                           EngineEnded, Persisted, PersistFailed, Uploaded, UploadFailed, Drain>;
+                           MemoryMeasured, StepReached, FrameStored, BankStepStored, TextStored, PagesStored, RunEnded, RunFailed,
+                           EngineReady, EngineEnded, Persisted, PersistFailed, Uploaded, UploadFailed, OwnerSays, Drain>;
 
 // ---- Actions ------------------------------------------------------------------------------------------------------
 
@@ -207,6 +215,11 @@ struct Clear {
 struct Upload {
   farm::v1::BlobRef blob;
 };
+// What frames told of a device's speed, all that is known of it (DeviceReport.speeds): keep it for the next start.
+struct KeepSpeeds {
+  uint32_t device = 0;
+  std::vector<farm::v1::ModelSpeed> speeds;
+};
 // The draining is over: leave.
 struct Drained {};
 // One line for the log.
@@ -218,12 +231,13 @@ struct Note {
 };
 
 using Action = std::variant<Send, Prepare, Follow, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
-                            Drained, Note>;
+                            KeepSpeeds, Drained, Note>;
 using Actions = std::vector<Action>;
 
 // ---- The machine --------------------------------------------------------------------------------------------------
 
-// Who this worker is; fixed for the process. Devices are numbered by their reports' `index`, each at most once.
+// Who this worker is; fixed for the process. Devices are numbered by their reports' `index`, each at most once; a
+// report's `speeds` are what KeepSpeeds kept.
 struct Self {
   std::string software_version;
   std::string node_id;

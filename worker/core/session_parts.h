@@ -14,6 +14,7 @@
 #include "worker/core/outbox.h"
 #include "worker/core/session.h"
 #include "worker/core/silence.h"
+#include "worker/core/speeds.h"
 
 namespace storyfarm::worker {
 
@@ -44,6 +45,7 @@ struct Device {
   std::deque<TokenKey> queue;  // groups in the order they came
   std::optional<Running> running;
   std::optional<TokenKey> measuring;  // waits for memory before its first slice
+  Speeds speeds;
 };
 
 struct Session::Parts {
@@ -60,6 +62,7 @@ struct Session::Parts {
   bool connected = false;
   bool welcomed = false;
   bool draining = false;
+  std::string resting;  // why the owner wants the machine for themselves; empty: it works
   bool drained = false;
   int64_t heartbeat_ms = 0;
   int64_t next_heartbeat_ms = 0;
@@ -75,6 +78,7 @@ struct Session::Parts {
   void On(PersistFailed event);
   void On(const Uploaded& event);
   void On(const UploadFailed& event);
+  void On(OwnerSays event);
   void On(Drain event);
   void OnWelcome(const farm::v1::Welcome& welcome);
   void OnGrant(farm::v1::Grant grant);
@@ -113,6 +117,8 @@ struct Session::Parts {
   void RunNext(Device* device);
   void StartSlice(Device* device, Group* group);
   void StopRunning(Device* device);
+  // What a task of the group took tells of the device.
+  void LearnSpeed(Device* device, const Group& group, uint64_t render_ms);
   // The device that runs `run`, or null; notes that its engine lives, and the phase that begins (none: the same goes
   // on).
   Device* Alive(uint64_t run, std::optional<Phase> next);

@@ -310,7 +310,21 @@ farm::v1::DeviceReport ToMessage(const device::Report& report, uint32_t index) {
 farm::v1::DeviceMemory ToMessage(const device::Memory& memory) {
   farm::v1::DeviceMemory message;
   message.set_farm_bytes(memory.reserved_bytes);
+  message.set_tensor_bytes(std::min(memory.allocated_bytes, memory.reserved_bytes));
   message.set_free_bytes(memory.free_bytes);
+  switch (memory.pressure) {
+    case device::Pressure::kUnknown:
+      break;
+    case device::Pressure::kNormal:
+      message.set_pressure(farm::v1::PRESSURE_NORMAL);
+      break;
+    case device::Pressure::kWarning:
+      message.set_pressure(farm::v1::PRESSURE_WARNING);
+      break;
+    case device::Pressure::kCritical:
+      message.set_pressure(farm::v1::PRESSURE_CRITICAL);
+      break;
+  }
   const uint64_t accounted = memory.reserved_bytes + memory.free_bytes;
   message.set_others_bytes(memory.total_bytes > accounted ? memory.total_bytes - accounted : 0);
   return message;

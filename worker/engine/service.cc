@@ -11,6 +11,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "farm/v1/engine.pb.h"
@@ -107,7 +108,9 @@ class Service {
     farm::v1::EngineEvent event;
     const device::Report own = renderer_.Report(probe.measure_speed());
     *event.mutable_probed()->add_devices() = ToMessage(own, 0);
-    for (const device::Report& report : render::Renderer::ProbeAll(probe.measure_speed(), threads_)) {
+    const std::vector<device::Report> all =
+        probe.own_only() ? std::vector<device::Report>() : render::Renderer::ProbeAll(probe.measure_speed(), threads_);
+    for (const device::Report& report : all) {
       if (report.backend == own.backend && report.ordinal == own.ordinal) continue;
       *event.mutable_probed()->add_devices() = ToMessage(report, event.probed().devices_size());
     }

@@ -57,25 +57,33 @@ class Judge {
       ended_.insert(record.job_cancelled().job_id());
     } else if (record.has_job_finished()) {
       ASSERT_TRUE(ended_.insert(record.job_finished().job_id()).second) << "a job ended twice";
+    } else if (record.has_tasks_retried()) {
+      // Stories here have one page and the book: what is composed anew counts as never made, and its token for nothing.
+      const auto& fact = record.tasks_retried();
+      ended_.erase(fact.job_id());
+      const bool book_alone = fact.task().kind() == farm::v1::TASK_PAGE && fact.task().number() == 1;
+      for (const uint32_t page : book_alone ? std::vector<uint32_t>{1} : std::vector<uint32_t>{0, 1}) {
+        results_.erase({fact.job_id(), farm::v1::TASK_PAGE, page});
+        token_.erase({fact.job_id(), farm::v1::TASK_PAGE, page});
+      }
     }
   }
-  // The token whose result the records hold; number 0: none.
-  Token ResultToken(const TaskRef& task) const {
-    const auto result = results_.find(task);
-    return result == results_.end() ? Token{} : result->second;
-  }
+  // Whether the records ever held a result of the task under this token.
+  bool Finished(const TaskRef& task, const Token& token) const { return finished_.count({task, token}) > 0; }
 
  private:
   void Finish(const TaskRef& task, const Token& token, const std::string& digest) {
     ASSERT_EQ(ended_.count(std::get<0>(task)), 0u) << "a result after the job's end";
     ASSERT_EQ(token_[task], token) << "a result under a token that was replaced";
     ASSERT_TRUE(results_.emplace(task, token).second) << "two results of one task";
+    finished_.emplace(task, token);
     ASSERT_EQ(digest.size(), 32u);
   }
 
   std::map<Token, std::string> owner_;
   std::map<TaskRef, Token> token_;
   std::map<TaskRef, Token> results_;
+  std::set<std::pair<TaskRef, Token>> finished_;
   std::set<std::string> ended_;
 };
 
@@ -104,6 +112,7 @@ class RandomFarm {
     for (int i = 0; i < steps && !::testing::Test::HasFatalFailure(); ++i) {
       if (Chance(4) && jobs_.size() < 12) Submit();
       if (Chance(1) && !jobs_.empty() && Chance(30)) Cancel();
+      if (Chance(5) && !jobs_.empty()) Retry();
       Worker& worker = workers_[Pick(workers_.size())];
       if (Chance(2)) Kill(worker);
       if (Chance(2)) Disconnect(worker);
@@ -135,6 +144,7 @@ class RandomFarm {
 
   size_t restarts() const { return restarts_; }
   size_t deaths() const { return deaths_; }
+  size_t retries() const { return retries_; }
 
  private:
   uint64_t Pick(uint64_t below) { return random_() % below; }
@@ -200,6 +210,18 @@ class RandomFarm {
     auto job = jobs_.begin();
     std::advance(job, Pick(jobs_.size()));
     Step(CancelJob{++requests_, job->first});
+  }
+  void Retry() {
+    auto job = jobs_.begin();
+    std::advance(job, Pick(jobs_.size()));
+    RetryJob retry{++requests_, job->first, {}};
+    if (Chance(50)) {
+      const TaskKind kinds[] = {farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE};
+      retry.task = Task(job->first, kinds[Pick(3)], static_cast<uint32_t>(Pick(4)));
+    }
+    const size_t before = log_.size();
+    Step(retry);
+    for (size_t i = before; i < log_.size(); ++i) retries_ += log_[i].has_tasks_retried() ? 1 : 0;
   }
   void Kill(Worker& worker) {
     ++deaths_;
@@ -323,7 +345,8 @@ class RandomFarm {
     } else if (message.has_verdict()) {
       if (message.verdict().verdict() == farm::v1::ACCEPTED) {
         // Told only once it is durable, and true.
-        ASSERT_EQ(durable_judge_.ResultToken(RefOf(message.verdict().task())), FromMessage(message.verdict().token()));
+        ASSERT_TRUE(
+            durable_judge_.Finished(RefOf(message.verdict().task()), FromMessage(message.verdict().token())));
       }
       ClearOutbox(worker, message.verdict());
     } else if (message.has_revoke()) {
@@ -340,9 +363,10 @@ class RandomFarm {
       WorkerMessage fault;
       *fault.mutable_fault()->mutable_token() = token;
       for (const TaskId& task : group.left) *fault.mutable_fault()->add_tasks() = task;
-      const farm::v1::FailureKind kinds[] = {farm::v1::OUT_OF_MEMORY, farm::v1::ENGINE_ABORTED, farm::v1::PREEMPTED,
-                                             farm::v1::DISK_FULL, farm::v1::INVALID_OUTPUT};
-      fault.mutable_fault()->mutable_failure()->set_kind(kinds[Pick(5)]);
+      const farm::v1::FailureKind kinds[] = {farm::v1::OUT_OF_MEMORY, farm::v1::ENGINE_ABORTED,
+                                             farm::v1::PREEMPTED,     farm::v1::DISK_FULL,
+                                             farm::v1::INVALID_OUTPUT, farm::v1::BAD_INPUT};
+      fault.mutable_fault()->mutable_failure()->set_kind(kinds[Pick(6)]);
       fault.mutable_fault()->mutable_failure()->set_message("random");
       worker.sending.push_back(fault);
       worker.groups.pop_front();
@@ -403,11 +427,13 @@ class RandomFarm {
   uint64_t requests_ = 0;
   size_t restarts_ = 0;
   size_t deaths_ = 0;
+  size_t retries_ = 0;
 };
 
 TEST(RandomFarm, KeepsItsPromisesUnderFireAndFinishesAfterIt) {
   size_t restarts = 0;
   size_t deaths = 0;
+  size_t retries = 0;
   for (uint64_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     RandomFarm farm(seed);
@@ -418,9 +444,11 @@ TEST(RandomFarm, KeepsItsPromisesUnderFireAndFinishesAfterIt) {
     farm.CheckReplay();
     restarts += farm.restarts();
     deaths += farm.deaths();
+    retries += farm.retries();
   }
   EXPECT_GT(restarts, 150u);
   EXPECT_GT(deaths, 500u);
+  EXPECT_GT(retries, 100u);
 }
 
 TEST(Replay, AFoldThatDiffersIsTold) {

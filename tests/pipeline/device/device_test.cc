@@ -26,6 +26,27 @@ TEST(Host, ReadsControlGroupLimits) {
   EXPECT_EQ(ParseCgroupCpus(""), 0);
 }
 
+TEST(Host, ReadsHowHardLinuxPressesForMemory) {
+  const auto text = [](const std::string& some, const std::string& full) {
+    return "some avg10=" + some + " avg60=0.10 avg300=0.02 total=12\nfull avg10=" + full +
+           " avg60=0.00 avg300=0.00 total=5\n";
+  };
+  EXPECT_EQ(ParsePressure(text("0.00", "0.00")), Pressure::kNormal);
+  EXPECT_EQ(ParsePressure(text("9.99", "9.99")), Pressure::kNormal);
+  EXPECT_EQ(ParsePressure(text("23.50", "3.10")), Pressure::kWarning);
+  EXPECT_EQ(ParsePressure(text("60.00", "31.00")), Pressure::kCritical);
+  EXPECT_EQ(ParsePressure(""), Pressure::kUnknown) << "a kernel without it";
+}
+
+TEST(Host, ReadsTheNvidiaDriversVersion) {
+  EXPECT_EQ(ParseDriverVersion("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC\n"
+                               "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"),
+            "535.104.05");
+  EXPECT_EQ(ParseDriverVersion("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n"),
+            "570.86.15");
+  EXPECT_EQ(ParseDriverVersion(""), "");
+}
+
 TEST(Device, TheCpuReportsMemoryThreadsAndAMeasuredSpeed) {
   const auto cpu = Device::Open("cpu", 1);
   ASSERT_TRUE(cpu.ok()) << cpu.status();

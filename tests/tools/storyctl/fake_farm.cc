@@ -52,6 +52,10 @@ struct FakeFarm::Client final : farm::v1::ClientService::Service {
     const std::lock_guard lock(farm->mutex);
     auto job = farm->jobs.upper_bound(request->page_token());
     while (job != farm->jobs.end() && response->jobs_size() < static_cast<int>(request->page_size())) {
+      if (request->live() && job->second.back().finished_unix_ms() > 0) {
+        ++job;
+        continue;
+      }
       *response->add_jobs() = job->second.back();
       response->set_next_page_token(job->first);
       ++job;
@@ -89,6 +93,42 @@ struct FakeFarm::Client final : farm::v1::ClientService::Service {
     }
     job->second.back().set_state(farm::v1::JOB_CANCELLED);
     *response = job->second.back();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ChangeJob(grpc::ServerContext*, const farm::v1::ChangeJobRequest* request,
+                         farm::v1::JobStatus* response) override {
+    const std::lock_guard lock(farm->mutex);
+    const auto job = farm->jobs.find(request->job_id());
+    if (job == farm->jobs.end()) return NotFound("job " + request->job_id());
+    if (request->has_paused()) job->second.back().set_paused(request->paused());
+    *response = job->second.back();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status RetryJob(grpc::ServerContext*, const farm::v1::RetryJobRequest* request,
+                        farm::v1::JobStatus* response) override {
+    const std::lock_guard lock(farm->mutex);
+    const std::string id = request->has_task() ? request->task().job_id() : request->job_id();
+    const auto job = farm->jobs.find(id);
+    if (job == farm->jobs.end()) return NotFound("job " + id);
+    if (job->second.back().frames_failed() == 0) {
+      return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "no task of job " + id + " has failed");
+    }
+    job->second.back().set_frames_failed(0);
+    job->second.back().set_state(farm::v1::JOB_RUNNING);
+    *response = job->second.back();
+    farm->retried.push_back(*request);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReadLog(grpc::ServerContext*, const farm::v1::ReadLogRequest* request,
+                       farm::v1::ReadLogResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    farm->log_requests.push_back(*request);
+    if (farm->log.empty()) return NotFound("node " + request->node());
+    *response = farm->log.front();
+    farm->log.pop_front();
     return grpc::Status::OK;
   }
 

@@ -4,6 +4,7 @@
 
 #include <grpcpp/server.h>
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,9 @@ class FakeFarm {
   std::map<std::string, std::string> job_of_key;
   grpc::Status submit_answer = grpc::Status::OK;
   std::vector<farm::v1::Problem> submit_warnings;
+  std::vector<farm::v1::RetryJobRequest> retried;
+  std::deque<farm::v1::ReadLogResponse> log;  // each answered once; then NOT_FOUND
+  std::vector<farm::v1::ReadLogRequest> log_requests;
   int refuse_submits = 0;  // so many answer UNAVAILABLE first
   int broken_watches = 0;  // so many end after their first status
   int reads = 0;           // of blobs

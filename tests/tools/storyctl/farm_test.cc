@@ -205,6 +205,75 @@ TEST_F(FarmCommands, NobodyAtTheAddressIsToldWithWhatToDo) {
   EXPECT_EQ(Json()["error"]["exit_code"], 3);
 }
 
+TEST_F(FarmCommands, QueueListsWhatIsLeftByChapterAndWhyItWaits) {
+  farm_->jobs["j-1"] = {StatusOf("j-1", farm::v1::JOB_RUNNING, 1)};
+  farm::v1::JobStatus& job = farm_->jobs["j-1"].back();
+  job.set_priority(70);
+  farm::v1::ChapterProgress& evening = *job.add_chapters();
+  evening.set_title("晴れ");
+  evening.set_frames_total(9);
+  evening.set_frames_failed(2);
+  job.add_waiting()->set_reason("laptop: it rests: it runs on its battery");
+  farm_->jobs["j-2"] = {StatusOf("j-2", farm::v1::JOB_DONE, 4)};
+  farm_->jobs["j-2"].back().set_finished_unix_ms(5);
+  EXPECT_EQ(Run({"queue"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("j-1  running  70        1/4"), HasSubstr("0/9 (2 failed)"),
+                                HasSubstr("晴れ"), HasSubstr("j-1 waits: laptop: it rests"),
+                                Not(HasSubstr("j-2"))));
+  EXPECT_EQ(Run({"queue", "--json"}), 0);
+  EXPECT_EQ(Json()["jobs"][0]["chapters"][1]["frames_failed"], 2);
+}
+
+TEST_F(FarmCommands, RetryAsksForAJobOrForOneTask) {
+  farm_->jobs["j-1"] = {StatusOf("j-1", farm::v1::JOB_FAILED, 3)};
+  farm_->jobs["j-1"].back().set_frames_failed(1);
+  EXPECT_EQ(Run({"retry", "j-1/frame/3"}), 0) << err_.str();
+  EXPECT_EQ(farm_->retried.at(0).task().number(), 3u);
+  EXPECT_EQ(Run({"retry", "j-1"}), 5);
+  EXPECT_THAT(err_.str(), HasSubstr("no task of job j-1 has failed"));
+  EXPECT_EQ(Run({"retry", "j-1/frame/x"}), 2);
+}
+
+farm::v1::ReadLogResponse LogOf(uint64_t first, const std::vector<std::string>& events) {
+  farm::v1::ReadLogResponse response;
+  response.set_incarnation(7);
+  response.set_oldest(first);
+  for (const std::string& event : events) {
+    farm::v1::LogLine& line = *response.add_lines();
+    line.set_number(first++);
+    line.set_level("info");
+    line.set_event(event);
+    farm::v1::LogField& field = *line.add_fields();
+    field.set_name("why");
+    field.set_value("it said \x1b[2J so");
+  }
+  response.set_next(first - 1);
+  return response;
+}
+
+TEST_F(FarmCommands, LogsTellAJobATaskOrAMachineByWhatIsNamed) {
+  for (int i = 0; i < 3; ++i) farm_->log.push_back(LogOf(1, {"task returned"}));
+  EXPECT_EQ(Run({"logs", "j-0123456789"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("task returned  why=\"it said  [2J so\"\n"), Not(HasSubstr("\x1b"))));
+  EXPECT_EQ(Run({"logs", "j-0123456789/frame/3"}), 0);
+  EXPECT_EQ(Run({"logs", "attic", "--lines", "5", "--json"}), 0);
+  EXPECT_EQ(Json()["fields"]["why"], "it said \x1b[2J so");
+  EXPECT_EQ(farm_->log_requests[0].job_id(), "j-0123456789");
+  EXPECT_EQ(farm_->log_requests[1].task().number(), 3u);
+  EXPECT_EQ(farm_->log_requests[2].node(), "attic");
+  EXPECT_EQ(farm_->log_requests[2].most(), 5u);
+  EXPECT_EQ(Run({"logs", "cellar"}), 4) << "the farm knows no such node";
+}
+
+TEST_F(FarmCommands, FollowedLogsGoOnWhereTheyWereAndTellOfWhatWasLost) {
+  farm_->log = {LogOf(4, {"four"}), LogOf(5, {"five"}), LogOf(9, {"nine"})};
+  EXPECT_EQ(Run({"logs", "-f"}), 4) << "until the farm refuses";
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("four"), HasSubstr("five"), HasSubstr("nine")));
+  EXPECT_THAT(err_.str(), HasSubstr("3 lines came too fast to be kept"));
+  EXPECT_EQ(farm_->log_requests.at(1).after(), 4u);
+  EXPECT_EQ(farm_->log_requests.at(1).incarnation(), 7u);
+}
+
 class FetchCommand : public FarmCommands {
  protected:
   void SetUp() override {

@@ -8,6 +8,7 @@
 #include "tools/storyctl/exit_code.h"
 #include "tools/storyctl/problems.h"
 #include "tools/storyctl/progress.h"
+#include "tools/storyctl/text_columns.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -135,9 +136,13 @@ TEST(Progress, ManyChaptersShowThoseAtWork) {
 }
 
 TEST(Console, TextFitsItsColumnsAndTablesLineUp) {
-  EXPECT_EQ(Fit("熊熊熊熊", 3), "熊熊…");
+  EXPECT_EQ(Fit("熊熊熊熊", 5), "熊熊…");
+  EXPECT_EQ(Fit("熊熊熊熊", 6), "熊熊…") << "half a character is none";
+  EXPECT_EQ(Pad("熊", 4), "熊  ");
+  EXPECT_EQ(Columns("e\u0301t\u00e9"), 3) << "an accent put over a letter takes no column";
+  EXPECT_EQ(Printable("a\x1b[2Jb\n"), "a [2Jb ");
   EXPECT_EQ(Fit("abc", 3), "abc");
-  EXPECT_EQ(Table({{"A", "B"}, {"熊", "1"}, {"long", "2"}}), "A     B\n熊     1\nlong  2\n");
+  EXPECT_EQ(Table({{"A", "B"}, {"熊", "1"}, {"long", "2"}}), "A     B\n熊    1\nlong  2\n");
   EXPECT_EQ(FormatSeconds(59.6), "1 min 0 s");
   EXPECT_EQ(FormatSeconds(7500), "2 h 5 min");
   EXPECT_EQ(FormatBytes(5'800'000'000), "5.8 GB");

@@ -2,15 +2,18 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "pipeline/base/digest.h"
 #include "pipeline/base/subprocess.h"
 #include "tests/support/temp_folder.h"
 #include "tests/worker/agent/fake_coordinator.h"
+#include "worker/agent/agent.h"
 
 namespace storyfarm::worker {
 namespace {
@@ -287,6 +290,66 @@ TEST_F(AgentTest, StopsARevokedGroupAndTakesTheNext) {
   const auto result = WaitResult();
   ASSERT_TRUE(result.has_value());
   EXPECT_EQ(result->frame().panel(), 7U);
+}
+
+class FakeMachine final : public Machine {
+ public:
+  std::optional<bool> OnMains() override { return mains.load(); }
+  std::optional<int64_t> IdleSeconds() override { return std::nullopt; }
+  std::atomic<bool> mains{true};
+};
+
+TEST_F(AgentTest, AnOwnerWhoPullsThePlugGetsTheMachineAtOnceAndLendsItAgain) {
+  FakeMachine machine;
+  base::Log log(
+      base::LogFormat::kText, [](std::string_view) {}, [] { return uint64_t{0}; });
+  AgentOptions options;
+  options.data_folder = folder_.File("worker");
+  options.node_name = "laptop";
+  options.devices = {"cpu"};
+  options.engine_program = std::string(kBin) + "/fake_engine";
+  options.measure_speed = false;
+  options.owner.mains_only = true;
+  options.owner_every_ms = 10;
+  options.link.coordinator = "unix:" + Socket();
+  AgentParts parts;
+  parts.env = &base::Env::Real();
+  parts.log = &log;
+  parts.random_bits = [] { return uint64_t{4711}; };
+  parts.machine = &machine;
+  auto agent = Agent::Open(options, parts);
+  ASSERT_TRUE(agent.ok()) << agent.status();
+  absl::Status ended;
+  std::thread running([&] { ended = (*agent)->Run(); });
+  const auto play = [&] {
+    const auto hello = coordinator_->WaitHello();
+    ASSERT_TRUE(hello.has_value());
+    EXPECT_EQ(hello->resting(), "");
+    coordinator_->Welcome(*hello);
+    coordinator_->Send(FramesGrant(1, {"fake:hang"}));
+    ASSERT_TRUE(coordinator_->Wait([](const WorkerMessage& message) {
+      return message.has_heartbeat() && message.heartbeat().held_size() == 1 && message.heartbeat().held(0).started();
+    }));
+    machine.mains = false;
+    ASSERT_TRUE(coordinator_->Wait([](const WorkerMessage& message) {
+      return message.has_heartbeat() && message.heartbeat().resting() == "it runs on its battery";
+    }));
+    const auto fault = WaitFault();
+    ASSERT_TRUE(fault.has_value());
+    EXPECT_EQ(fault->kind(), farm::v1::PREEMPTED) << fault->message();
+    machine.mains = true;
+    ASSERT_TRUE(coordinator_->Wait([](const WorkerMessage& message) {
+      return message.has_heartbeat() && message.heartbeat().resting().empty();
+    }));
+    coordinator_->Send(FramesGrant(2, {"a cat"}));
+    const auto result = WaitResult();
+    ASSERT_TRUE(result.has_value());
+    Answer(*result);
+  };
+  play();
+  (*agent)->Drain();
+  running.join();
+  EXPECT_TRUE(ended.ok()) << ended;
 }
 
 TEST_F(AgentTest, RendersOnWhileTheStreamIsBrokenAndDeliversAfterwards) {

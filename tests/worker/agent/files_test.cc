@@ -13,8 +13,10 @@
 #include "worker/agent/data_folder.h"
 #include "worker/agent/device_engine.h"
 #include "worker/agent/devices.h"
+#include "worker/agent/disk_speed.h"
 #include "worker/agent/inputs.h"
 #include "worker/agent/outbox_files.h"
+#include "worker/agent/speed_file.h"
 #include "worker/agent/task_threads.h"
 
 namespace storyfarm::worker {
@@ -104,7 +106,15 @@ TEST(Devices, AreTheAcceleratorsOrElseTheCpu) {
   gpu.set_backend(farm::v1::CUDA);
   gpu.set_ordinal(1);
   EXPECT_EQ(ChooseDevices({cpu}), std::vector<std::string>{"cpu"});
-  EXPECT_EQ(ChooseDevices({cpu, gpu}), std::vector<std::string>{"cuda:1"});
+  EXPECT_EQ(ChooseDevices({cpu, gpu}), (std::vector<std::string>{"cuda:1", "cpu"})) << "memory of its own: both work";
+  farm::v1::DeviceReport mps;
+  mps.set_backend(farm::v1::MPS);
+  mps.set_unified(true);
+  EXPECT_EQ(ChooseDevices({mps, cpu}), std::vector<std::string>{"mps"}) << "they would share one memory";
+  cpu.set_threads(8);
+  EXPECT_EQ(CpuThreadsBeside(0, {cpu}), 8);
+  EXPECT_EQ(CpuThreadsBeside(1, {gpu, cpu}), 7) << "one feeds the card";
+  EXPECT_EQ(CpuThreadsBeside(9, {gpu, cpu}), 1);
 }
 
 TEST(Devices, OfferNoMoreMemoryThanTheFarmMayTake) {
@@ -208,6 +218,44 @@ TEST(Inputs, AModelLiesInAFolderOfLinksThatIsTheSameEachTime) {
     model.mutable_files(0)->set_path(path);
     EXPECT_TRUE(absl::IsInvalidArgument(AssembleModel(**cache, folder.File("models"), model).status())) << path;
   }
+}
+
+TEST(DiskSpeed, IsMeasuredAndLeavesNothingBehind) {
+  TempFolder folder;
+  const auto speed = MeasureDisk(folder.path());
+  ASSERT_TRUE(speed.ok()) << speed.status();
+  EXPECT_GT(speed->read_bytes_per_s, 100'000U);
+  EXPECT_GT(speed->write_bytes_per_s, 100'000U);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  EXPECT_EQ(MeasureDisk(folder.File("missing")).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(SpeedFile, GivesADeviceBackWhatItsFramesTookAndNothingToAnother) {
+  TempFolder folder;
+  std::string said;
+  base::Log log(
+      base::LogFormat::kText, [&said](std::string_view line) { said += line; }, [] { return uint64_t{0}; });
+  const SpeedFile file(&base::Env::Real(), &log, folder.File("speeds"));
+  farm::v1::DeviceReport card;
+  card.set_backend(farm::v1::CUDA);
+  card.set_name("RTX 3090");
+  std::vector<farm::v1::DeviceReport> devices = {card};
+  file.Recall(devices);
+  EXPECT_EQ(devices[0].speeds_size(), 0);
+  devices[0].add_speeds()->set_slowness(1.5);
+  ASSERT_TRUE(file.Keep(devices).ok());
+  std::vector<farm::v1::DeviceReport> later = {card};
+  file.Recall(later);
+  ASSERT_EQ(later[0].speeds_size(), 1);
+  EXPECT_DOUBLE_EQ(later[0].speeds(0).slowness(), 1.5);
+  later[0].clear_speeds();
+  later[0].set_name("RTX 4090");
+  file.Recall(later);
+  EXPECT_EQ(later[0].speeds_size(), 0) << "another card is in its place";
+  EXPECT_EQ(said, "");
+  std::ofstream(folder.File("speeds")) << "\xff\xff no message";
+  file.Recall(later);
+  EXPECT_NE(said.find("learned anew"), std::string::npos);
 }
 
 }  // namespace

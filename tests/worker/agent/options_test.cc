@@ -76,5 +76,20 @@ TEST(Options, NameWhatIsWrong) {
   }
 }
 
+TEST(Options, WhatTheOwnerAllowsIsReadAndNonsenseIsRefusedByName) {
+  const auto options = Read({"--hours", "mon-fri 20:00-08:00, sat", "--power", "mains", "--idle-minutes", "10"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->agent.owner.hours.size(), 6U);
+  EXPECT_TRUE(options->agent.owner.mains_only);
+  EXPECT_EQ(options->agent.owner.idle_minutes, 10);
+  EXPECT_FALSE(Read({})->agent.owner.any());
+  for (const auto& [flag, value] : {std::pair("--hours", "8-17"), std::pair("--power", "battery"),
+                                    std::pair("--idle-minutes", "-1"), std::pair("--idle-minutes", "soon")}) {
+    const absl::Status wrong = Read({flag, value}).status();
+    EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(wrong.message().find(flag), std::string::npos) << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace storyfarm::worker

@@ -91,6 +91,7 @@ class World {
     disk_work_.push_back({result, /*clear=*/true});
   }
   void Take(const Upload& upload) { uploading_.push_back(upload.blob); }
+  void Take(const KeepSpeeds& keep) { EXPECT_LT(keep.device, 2U); }
   void Take(const Drained&) { drained_ = true; }
   void Take(const Note&) {}
 
@@ -304,7 +305,7 @@ class World {
 
   void Fault() {
     bench_.now_ms += Below(300);
-    switch (Below(16)) {
+    switch (Below(17)) {
       case 0:
         return Break();
       case 1:
@@ -325,6 +326,8 @@ class World {
       case 10:
       case 11:
         return RunSomething();
+      case 12:
+        return Do(OwnerSays{Below(3) == 0 ? "somebody uses it" : ""});
       default:
         return Serve();
     }
@@ -332,6 +335,7 @@ class World {
 
   void Calm() {
     faults_on_ = false;
+    Do(OwnerSays{});
     for (int i = 0; i < 20'000; ++i) {
       bench_.now_ms += kTickMs;
       Connect();

@@ -1,0 +1,50 @@
+// When the machine's owner lends it to the farm. Pure: what the clock and the machine say comes in.
+#ifndef STORYFARM_WORKER_AGENT_OWNER_RULES_H_
+#define STORYFARM_WORKER_AGENT_OWNER_RULES_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace storyfarm::worker {
+
+inline constexpr int kMinutesADay = 24 * 60;
+inline constexpr int kMinutesAWeek = 7 * kMinutesADay;
+
+// From one minute of the week (Monday 0:00 is 0) up to another, which it leaves out; over Sunday's end where it is not
+// later.
+struct WeekSpan {
+  int first = 0;
+  int end = 0;
+};
+
+struct OwnerRules {
+  std::vector<WeekSpan> hours;  // empty: at any hour
+  std::string hours_text;       // as the owner said it
+  bool mains_only = false;      // not on a battery
+  int64_t idle_minutes = 0;     // only when nobody has used the machine for so long; 0: also while somebody does
+
+  bool any() const { return !hours.empty() || mains_only || idle_minutes > 0; }
+};
+
+// "any", or times with commas between: days, hours or both. "19:00-07:00" is every night, "mon-fri 20:00-08:00, sat,
+// sun" the nights after working days and the weekend. INVALID_ARGUMENT says what can't be read.
+absl::StatusOr<std::vector<WeekSpan>> ParseHours(const std::string& text);
+
+// What the machine says; nothing where it can't tell.
+struct Surroundings {
+  int minute_of_week = 0;  // by the local clock
+  std::optional<bool> on_mains;
+  std::optional<int64_t> idle_s;  // since somebody last touched it
+};
+
+// Why the machine is not the farm's just now, as Heartbeat.resting says it; empty: it is. What a rule needs and the
+// machine does not tell counts against working. The same words while the reason is the same.
+std::string WhyResting(const OwnerRules& rules, const Surroundings& surroundings);
+
+}  // namespace storyfarm::worker
+
+#endif  // STORYFARM_WORKER_AGENT_OWNER_RULES_H_

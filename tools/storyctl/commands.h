@@ -75,6 +75,10 @@ Outcome DrainNode(const Context& context, const DrainNodeOptions& options);
 // `task` as `status --tasks` prints it.
 Outcome Explain(const Context& context, const std::string& task);
 Outcome Nodes(const Context& context);
+struct WebLinkOptions {
+  std::string role = "admin";  // or "submitter", "viewer"
+};
+Outcome Web(const Context& context, const WebLinkOptions& options);
 
 struct FetchOptions {
   std::string job;

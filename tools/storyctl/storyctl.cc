@@ -36,6 +36,7 @@ struct CommandLine {
   uint32_t priority = 50;
   DrainNodeOptions drain;
   std::string explain_task;
+  WebLinkOptions web;
   std::string backup_folder;
   RestoreOptions restore;
   AddModelOptions add_model;
@@ -99,6 +100,12 @@ void CommandLine::AddFarmCommands() {
   c->add_option("job", cancel_job, "Job")->required();
 
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
+
+  c = Command(&app, "web", "Print a link that opens the farm's page in a browser, once",
+              [this](const Context& context) { return Web(context, web); });
+  c->add_option("--role", web.role, "viewer looks; submitter also steers jobs; admin also steers machines")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"viewer", "submitter", "admin"}));
 
   c = Command(&app, "backup", "Copy all that the farm knows, while it works, into a folder",
               [this](const Context& context) { return Backup(context, backup_folder); });

@@ -106,6 +106,8 @@ void Farm::Parts::Note(const farm::v1::Record& record) {
       return touch(record.job_finished().job_id(), "");
     case farm::v1::Record::kJobChanged:
       return touch(record.job_changed().job_id(), "");
+    case farm::v1::Record::kTasksRetried:
+      return touch(record.tasks_retried().job_id(), "");
     case farm::v1::Record::kIdentityReopened:
       return touch(record.identity_reopened().job_id(), "");
     case farm::v1::Record::kPackUsed:

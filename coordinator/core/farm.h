@@ -23,7 +23,8 @@
 //        │                                     a late result       ▼     │ ▼
 //        │                                                       DONE <──┼─┘
 //        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
-//     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
+//     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED. TasksRetried takes FAILED back to READY or
+//     BLOCKED, where a person asks for it (retrying.cc), and with it the pages that show stand-ins.
 //     An identity becomes DONE by PackUsed, too, from READY and without any grant (packs.cc). Where blobs of its bank
 //     are lost later, IdentityReopened takes it back to READY, and READY frames that read it to BLOCKED.
 //
@@ -41,7 +42,8 @@
 //   Take(f, t)    Result(f, t) came by n's current stream, Cur(f) = t, f is not final, its blobs are durable: append
 //                 Finished(f, t); once durable say Accepted(f, t)
 //   Forgo(f)      f is an identity, READY, and a pack holds it, or DONE, and its bank is lost: append PackUsed or
-//                 IdentityReopened. Cur(f) is none, so that no result made before is taken
+//                 IdentityReopened. f is FAILED, or a page with a stand-in for such a one, and a person asks once
+//                 more: append TasksRetried. Cur(f) is none, so that no result made before is taken
 //   Refuse(f, t)  n names (f, t), and Cur(f) /= t or f is final: say Stale(f, t), or Accepted where Done(f) = t, once
 //                 all that this follows from is durable
 //   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
@@ -124,6 +126,12 @@ struct ChangeJob {
   std::optional<bool> paused;
   std::optional<uint32_t> priority;
 };
+// Asks once more for what failed of a job, also of one that ended so and is still hot.
+struct RetryJob {
+  uint64_t request = 0;
+  std::string job_id;
+  std::optional<farm::v1::TaskId> task;  // that one, and what failed with it; else all that failed
+};
 // Takes a machine out of the farm, or gives it back.
 struct DrainNode {
   uint64_t request = 0;
@@ -190,6 +198,7 @@ struct ArchiveStored {
 // Whoever was to be told of a job's end, offered earlier in Decisions::notices, was; or it was given up after `tries`.
 struct NoticeAnswered {
   std::string job_id;
+  uint64_t finished_unix_ms = 0;  // of the end that was told: a job that is retried ends again
   bool delivered = false;
   uint32_t tries = 0;
   std::string why;  // it was given up
@@ -199,9 +208,9 @@ struct ArchiveRemoved {
   std::string job_id;
 };
 
-using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, DrainNode, HoldDispatch, ForgetJob, CondemnBlobs,
-                           BlobsUnlinked, NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid, WorkerGone, Tick,
-                           ArchiveStored, ArchiveRemoved, NoticeAnswered>;
+using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, RetryJob, DrainNode, HoldDispatch, ForgetJob,
+                           CondemnBlobs, BlobsUnlinked, NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid,
+                           WorkerGone, Tick, ArchiveStored, ArchiveRemoved, NoticeAnswered>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -222,7 +231,8 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  std::string job_id;    // of SubmitJob, CancelJob and ChangeJob; the node's id of DrainNode; the key of NamePack
+  // Of SubmitJob, CancelJob, ChangeJob and RetryJob; the node's id of DrainNode; the key of NamePack.
+  std::string job_id;
   bool existed = false;  // SubmitJob: the key was known
 };
 // A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
@@ -305,6 +315,8 @@ class Farm {
   // Newest first. `page_token` is empty or the one given with the page before; INVALID_ARGUMENT for any other.
   absl::StatusOr<std::vector<JobListing>> ListJobs(size_t page_size, const std::string& page_token,
                                                    std::string* next_page_token) const;
+  // Jobs with work left, in the order in which they are served: the highest priority first, then the oldest.
+  std::vector<std::string> LiveJobs() const;
   // The job that a key made, hot or archived, if the key is still known; `request_digest` gets what it was made of.
   std::optional<std::string> FindKey(const std::string& idempotency_key, std::string* request_digest) const;
   std::vector<farm::v1::NodeStatus> ListNodes(const Time& now) const;

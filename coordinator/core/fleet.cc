@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/plan/live_memory.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -17,9 +18,9 @@ constexpr size_t kMostBankNodes = 16;
 }  // namespace
 
 bool Device::UpdatePlanKey() {
-  if (memory.free_bytes() + memory.farm_bytes() > 0) {
-    report.set_free_bytes(std::min((memory.free_bytes() + memory.farm_bytes()) / kMemoryGrainBytes * kMemoryGrainBytes,
-                                   report.total_bytes()));
+  if (memory.free_bytes() + memory.farm_bytes() + memory.others_bytes() > 0) {  // a heartbeat has told of it
+    report.set_free_bytes(
+        std::min(plan::UsableBytes(memory) / kMemoryGrainBytes * kMemoryGrainBytes, report.total_bytes()));
   }
   std::string key = report.SerializeAsString();
   if (key == plan_key) return false;

@@ -24,6 +24,21 @@
 
 namespace storyfarm::coordinator {
 
+// Frames finished in the last minute, in buckets of five seconds.
+class Pace {
+ public:
+  void Add(int64_t now_ms);
+  // Frames a minute; 0 where too few finished to tell.
+  double FramesPerMinute(int64_t now_ms) const;
+
+ private:
+  static constexpr int64_t kBucketMs = 5000;
+  static constexpr int64_t kBuckets = 12;
+  std::array<int64_t, kBuckets> bucket_{};  // number of the bucket that the cell holds
+  std::array<uint32_t, kBuckets> frames_{};
+  int64_t first_ms_ = -1;
+};
+
 // What a device said last about the group that it runs.
 struct PassProgress {
   Token token;
@@ -48,6 +63,7 @@ struct Device {
   std::map<std::string, Slowness> slowness;  // by model digest
   PassProgress progress;
   uint32_t frames_done = 0;  // in this process's time
+  Pace pace;
   uint32_t faults_in_a_row = 0;
   int64_t not_before_ms = 0;  // gets nothing until then
   std::string last_fault;
@@ -67,6 +83,7 @@ struct Node {
   uint64_t session = 0;  // 0: not connected
   int64_t last_heard_ms = 0;
   bool leaving = false;
+  std::string resting;                 // Heartbeat.resting
   uint64_t process = 0;                // Hello.process
   std::map<uint32_t, Device> devices;  // by DeviceReport.index
   std::set<std::string> cached;        // digests of blobs in its cache, as far as known
@@ -129,21 +146,6 @@ struct UnitMemory {
   int64_t level_ms = 0;
   uint64_t level_changes = 0;
   double level_tasks = 0;
-};
-
-// Frames finished in the last minute, in buckets of five seconds.
-class Pace {
- public:
-  void Add(int64_t now_ms);
-  // Frames a minute; 0 where too few finished to tell.
-  double FramesPerMinute(int64_t now_ms) const;
-
- private:
-  static constexpr int64_t kBucketMs = 5000;
-  static constexpr int64_t kBuckets = 12;
-  std::array<int64_t, kBuckets> bucket_{};  // number of the bucket that the cell holds
-  std::array<uint32_t, kBuckets> frames_{};
-  int64_t first_ms_ = -1;
 };
 
 // Answers of the planner by what they depend on: asked thousands of times a second with few different questions.

@@ -128,6 +128,7 @@ void Job::SetState(const TaskKey& task, TaskState state) {
   if (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY) MarkReady(task, state == farm::v1::TASK_READY);
   if (task.first != TASK_FRAME) return;
   if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
+  if (IsFinal(before) && !IsFinal(state)) FrameReopened(task.second);
 }
 
 void Job::MarkReady(const TaskKey& task, bool ready) {

@@ -97,6 +97,10 @@ class Job {
   const std::set<uint32_t>* AbortsOf(const TaskKey& task) const;
   // Panels that an identity task renders, and those that read its bank.
   std::vector<uint32_t> PanelsOf(uint32_t identity) const;
+  // Failed tasks: all of them, or the given one with those that failed of its identity. Empty: none such failed.
+  std::vector<TaskKey> Retriable(const std::optional<TaskKey>& only) const;
+  // Pages on which one of these tasks stands, the book among them.
+  std::vector<uint32_t> PagesWith(const std::vector<TaskKey>& tasks) const;
   // What work on `tasks` reads of earlier results.
   plan::WorkInputs InputsFor(farm::v1::TaskKind kind, const std::vector<uint32_t>& numbers) const;
 
@@ -116,6 +120,8 @@ class Job {
   void PageFinished(uint32_t number, const farm::v1::PageResult& result);
   void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
   void Failed(const TaskKey& task, const farm::v1::Failure& why);
+  // `tasks` as Retriable gives them. No page with one of them is GRANTED any more in State.
+  void Retried(const std::vector<TaskKey>& tasks);
   void Cancel();
 
   void Write(ByteWriter& out) const;
@@ -144,6 +150,8 @@ class Job {
   // Its bank is there: what waited for it alone is ready.
   void IdentityDone(uint32_t number, const farm::v1::Bank& bank);
   void FrameFinal(uint32_t panel);
+  void FrameReopened(uint32_t panel);
+  void Reopen(const TaskKey& task, farm::v1::TaskState state);
   void UpdateBook();
   void Reindex();
   bool ReadSlots(ByteReader& in);

@@ -49,7 +49,8 @@ void Farm::Parts::OfferNotices() {
 }
 
 void Farm::Parts::On(const NoticeAnswered& input) {
-  if (state.notices().count(input.job_id) == 0) return;
+  const auto notice = state.notices().find(input.job_id);
+  if (notice == state.notices().end() || notice->second.finished_unix_ms() != input.finished_unix_ms) return;
   SettleNotice(input.job_id, input.delivered, input.tries, input.why);
 }
 

@@ -79,6 +79,11 @@ struct Farm::Parts {
   // Gets back what a drained node holds: what it has not begun, or all of it.
   void TakeFrom(const std::string& node_id, bool at_once);
 
+  // ---- retrying.cc
+  void On(const RetryJob& input);
+  // Takes pages back from whoever composes them with stand-ins for these tasks.
+  void RevokePages(const Job& job, const std::vector<TaskKey>& tasks);
+
   // ---- forgetting.cc
   void On(const ForgetJob& input);
   void On(const ArchiveRemoved& input);

@@ -82,6 +82,8 @@ absl::Status State::ApplyFact(const Record& record) {
       return Archive(record.job_archived());
     case Record::kJobChanged:
       return Change(record.job_changed());
+    case Record::kTasksRetried:
+      return Retry(record.tasks_retried());
     case Record::kNodeDrained:
       if (record.node_drained().drained()) {
         drained_.insert(record.node_drained().node_id());
@@ -309,6 +311,33 @@ absl::Status State::End(const farm::v1::JobFinished& fact) {
     return Damaged(absl::StrCat("job ", fact.job_id(), " ends in a state that is none"));
   }
   MarkEnded(*job, fact.state(), fact.unix_ms(), fact.notice_due());
+  return absl::OkStatus();
+}
+
+absl::Status State::Retry(const farm::v1::TasksRetried& fact) {
+  const auto found = jobs_.find(fact.job_id());
+  if (found == jobs_.end() || found->second.state == farm::v1::JOB_CANCELLED) {
+    return Damaged(absl::StrCat("job ", fact.job_id(), " was retried, but is not there any more"));
+  }
+  Job& job = found->second;
+  std::optional<TaskKey> only;
+  if (fact.has_task()) only = TaskKey{fact.task().kind(), fact.task().number()};
+  const std::vector<TaskKey> tasks = job.Retriable(only);
+  if (tasks.empty()) return Damaged(absl::StrCat("job ", fact.job_id(), " was retried, but nothing of it failed"));
+  if (job.finished_unix_ms > 0) {
+    finished_.erase({job.finished_unix_ms, fact.job_id()});
+    ended_.erase(std::find(ended_.begin(), ended_.end(), fact.job_id()));
+    notices_.erase(fact.job_id());
+    job.finished_unix_ms = 0;
+    job.state = farm::v1::JOB_RUNNING;
+    live_[job.ordinal()] = fact.job_id();
+    AddIdentities(job);
+  }
+  for (const uint32_t page : job.PagesWith(tasks)) {
+    const Slot& slot = *job.slot(TASK_PAGE, page);
+    if (slot.state == farm::v1::TASK_GRANTED) Release(job, slot.token, page);
+  }
+  job.Retried(tasks);
   return absl::OkStatus();
 }
 

@@ -92,6 +92,7 @@ class State {
   absl::Status Cancel(const farm::v1::JobCancelled& fact);
   absl::Status Change(const farm::v1::JobChanged& fact);
   absl::Status End(const farm::v1::JobFinished& fact);
+  absl::Status Retry(const farm::v1::TasksRetried& fact);
   absl::Status Archive(const farm::v1::JobArchived& fact);
 
   // state_forgetting.cc

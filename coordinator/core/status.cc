@@ -226,6 +226,17 @@ absl::StatusOr<std::vector<JobListing>> Farm::ListJobs(size_t page_size, const s
   return listing;
 }
 
+std::vector<std::string> Farm::LiveJobs() const {
+  std::vector<std::pair<int64_t, uint64_t>> order;
+  for (const auto& [ordinal, id] : parts_->state.live()) {
+    order.emplace_back(-static_cast<int64_t>(parts_->state.FindJob(id)->priority), ordinal);
+  }
+  std::sort(order.begin(), order.end());
+  std::vector<std::string> jobs;
+  for (const auto& [rank, ordinal] : order) jobs.push_back(parts_->state.live().at(ordinal));
+  return jobs;
+}
+
 std::optional<std::string> Farm::FindKey(const std::string& idempotency_key, std::string* request_digest) const {
   const State& state = parts_->state;
   const auto known = state.job_of_key().find(idempotency_key);
@@ -248,12 +259,14 @@ std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
     status.set_software_version(node.software_version);
     status.set_last_heard_ms(static_cast<uint64_t>(std::max<int64_t>(0, now.monotonic_ms - node.last_heard_ms)));
     status.set_leaving(node.leaving);
+    status.set_resting(node.resting);
     status.set_drained(parts.state.drained().count(id) > 0);
     for (const auto& [index, device] : node.devices) {
       farm::v1::DeviceStatus& shown = *status.add_devices();
       *shown.mutable_report() = device.report;
       *shown.mutable_memory() = device.memory;
       shown.set_frames_done(device.frames_done);
+      shown.set_frames_per_minute(device.pace.FramesPerMinute(now.monotonic_ms));
       uint32_t granted = 0;
       if (const std::set<Token>* tokens = parts.state.GrantsOf(id)) {
         for (const Token& token : *tokens) {
@@ -262,6 +275,7 @@ std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
           granted += static_cast<uint32_t>(grant.numbers.size());
           if (device.progress.token != token || grant.numbers.count(device.progress.task.number()) == 0) continue;
           shown.set_task(plan::TaskName(device.progress.task));
+          shown.set_planned_bytes(grant.planned_bytes);
           shown.set_step(device.progress.step);
           shown.set_steps(device.progress.steps);
         }

@@ -11,6 +11,10 @@ namespace {
 
 // Longest id, name or version that is taken from a worker.
 constexpr size_t kNameBytes = 128;
+// Longest sentence.
+constexpr size_t kSentenceBytes = 500;
+// Speeds of a device that are taken over: models that a farm draws with in turn.
+constexpr size_t kMostSpeeds = 100;
 // A device's speed is ranked anew when it moved by this share: less does not change who is faster.
 constexpr double kSlownessGrain = 0.02;
 
@@ -84,10 +88,13 @@ farm::v1::Record MakeFact(farm::v1::Result result, const std::string& node_id, u
   return record;
 }
 
+// Beyond these factors something else is wrong than a device that is slow.
+double ClampSlowness(double slowness) { return std::clamp(slowness, 0.001, 1e5); }
+
 // What a task took tells of the device, and of the rest of its group. True where it moved enough to rank anew.
 bool LearnSlowness(const std::string& model_digest, uint64_t render_ms, Lease& lease, Device& device) {
   // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
-  const double seen = std::clamp(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds, 0.001, 1e5);
+  const double seen = ClampSlowness(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds);
   const auto [known, first] = device.slowness.emplace(model_digest, Slowness{seen, 0});
   Slowness& slowness = known->second;
   if (!first) slowness.measured = 0.7 * slowness.measured + 0.3 * seen;
@@ -95,6 +102,17 @@ bool LearnSlowness(const std::string& model_digest, uint64_t render_ms, Lease& l
   if (std::abs(slowness.measured - slowness.told) <= kSlownessGrain * slowness.measured) return false;
   slowness.told = slowness.measured;
   return true;
+}
+
+// What the worker knows of a device's speed from frames of before this process began; what was seen here since counts
+// more.
+void TakeSpeeds(Device& device) {
+  for (const farm::v1::ModelSpeed& speed : device.report.speeds()) {
+    if (!(speed.slowness() > 0) || device.slowness.size() >= kMostSpeeds) continue;
+    const double seen = ClampSlowness(speed.slowness());
+    device.slowness.emplace(speed.model_digest(), Slowness{seen, seen});
+  }
+  device.report.clear_speeds();  // plans do not depend on them
 }
 
 absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
@@ -169,6 +187,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.process = hello.process();
   node.last_heard_ms = now.monotonic_ms;
   node.leaving = false;
+  node.resting = hello.resting().substr(0, kSentenceBytes);
   node.cached.clear();
   for (const std::string& digest : hello.cached_digests()) node.cached.insert(digest);
   std::map<uint32_t, Device> before = std::move(node.devices);
@@ -184,6 +203,7 @@ void Farm::Parts::On(const WorkerConnected& input) {
       device.last_fault.clear();
     }
     device.report = report;
+    TakeSpeeds(device);
     device.memory = farm::v1::DeviceMemory();
     device.progress = PassProgress();
     device.UpdatePlanKey();
@@ -280,6 +300,11 @@ void Farm::Parts::On(WorkerSaid& input) {
 }
 
 void Farm::Parts::OnHeartbeat(Node& node, const farm::v1::Heartbeat& heartbeat) {
+  if (std::string resting = heartbeat.resting().substr(0, kSentenceBytes); resting != node.resting) {
+    node.resting = std::move(resting);
+    for (const auto& [ordinal, id] : state.live()) changed.insert(id);  // why they wait
+    schedule = true;
+  }
   for (const auto& memory : heartbeat.memory()) {
     const auto device = node.devices.find(memory.index());
     if (device == node.devices.end()) continue;
@@ -385,6 +410,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     device->faults_in_a_row = 0;
     device->last_fault.clear();
     device->frames_done += frames;
+    for (uint32_t i = 0; i < frames; ++i) device->pace.Add(now.monotonic_ms);
     if (render_ms > 0 && lease.planned_task_seconds > 0 &&
         LearnSlowness(job->spec().model().digest(), render_ms, lease, *device)) {
       device->version = ++fleet.last_version;

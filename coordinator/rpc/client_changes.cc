@@ -51,6 +51,30 @@ grpc::ServerUnaryReactor* ClientServiceImpl::ChangeJob(grpc::CallbackServerConte
   return reactor;
 }
 
+grpc::ServerUnaryReactor* ClientServiceImpl::RetryJob(grpc::CallbackServerContext* context,
+                                                      const farm::v1::RetryJobRequest* request,
+                                                      farm::v1::JobStatus* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  coordinator::RetryJob retry;
+  retry.job_id = request->has_task() ? request->task().job_id() : request->job_id();
+  if (request->has_task()) retry.task = request->task();
+  const auto answer = [this, reactor, context, response, job_id = retry.job_id](const Reply& reply) {
+    if (!reply.status.ok()) return reactor->Finish(ToGrpc(reply.status, context));
+    parts_.reader->Read(job_id, {}, [reactor, context, response](absl::StatusOr<farm::v1::JobArchive> body) {
+      if (body.ok()) *response = std::move(*body->mutable_status());
+      reactor->Finish(ToGrpc(body.status(), context));
+    });
+  };
+  parts_.loop->Ask(
+      [retry](uint64_t number) {
+        coordinator::RetryJob input = retry;
+        input.request = number;
+        return Input(std::move(input));
+      },
+      answer);
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* ClientServiceImpl::ExplainTask(grpc::CallbackServerContext* context,
                                                          const farm::v1::ExplainTaskRequest* request,
                                                          farm::v1::Explanation* response) {

@@ -12,6 +12,7 @@
 #include "coordinator/blob/blob_store.h"
 #include "coordinator/rpc/backup.h"
 #include "coordinator/rpc/job_reader.h"
+#include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/tally.h"
 #include "coordinator/rpc/watch.h"
@@ -32,6 +33,7 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
     WatchHub* watches = nullptr;
     WorkPool* pool = nullptr;
     BlobStore* blobs = nullptr;
+    const LogBook* log_book = nullptr;
     base::Env* env = nullptr;
     std::function<uint64_t()> random_bits;
     size_t reply_bytes = 0;
@@ -56,6 +58,10 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                       farm::v1::RemoveJobResponse* response) override;
   grpc::ServerUnaryReactor* ChangeJob(grpc::CallbackServerContext* context, const farm::v1::ChangeJobRequest* request,
                                       farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* RetryJob(grpc::CallbackServerContext* context, const farm::v1::RetryJobRequest* request,
+                                     farm::v1::JobStatus* response) override;
+  grpc::ServerUnaryReactor* ReadLog(grpc::CallbackServerContext* context, const farm::v1::ReadLogRequest* request,
+                                    farm::v1::ReadLogResponse* response) override;
   grpc::ServerUnaryReactor* ExplainTask(grpc::CallbackServerContext* context,
                                         const farm::v1::ExplainTaskRequest* request,
                                         farm::v1::Explanation* response) override;

@@ -59,6 +59,22 @@ void JobReader::List(const farm::v1::ListJobsRequest& request,
   const auto listing = std::make_shared<Listing>();
   listing->done = std::move(done);
   const auto seen = std::make_shared<absl::Status>();
+  if (request.live() && !request.page_token().empty()) {
+    return listing->done(absl::InvalidArgumentError("jobs with work left come in one page: leave page_token empty"));
+  }
+  if (request.live()) {
+    const auto look = [listing, page_size](const Farm& farm, const Time& now) {
+      for (const std::string& id : farm.LiveJobs()) {
+        if (static_cast<uint32_t>(listing->response.jobs_size()) == page_size) break;
+        absl::StatusOr<JobStatus> status = farm.GetJob(now, id, false);
+        if (status.ok()) *listing->response.add_jobs() = *std::move(status);
+      }
+    };
+    return loop_->Look(look, [listing](const absl::Status& status) {
+      if (!status.ok()) return listing->done(status);
+      listing->done(std::move(listing->response));
+    });
+  }
   const auto look = [listing, seen, page_size, token = request.page_token()](const Farm& farm, const Time& now) {
     const auto jobs = farm.ListJobs(page_size, token, listing->response.mutable_next_page_token());
     if (!jobs.ok()) {

@@ -16,6 +16,7 @@
 #include "coordinator/rpc/config.h"
 #include "coordinator/rpc/coordinator.h"
 #include "coordinator/rpc/listen.h"
+#include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/web_door.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/data_folder.h"
@@ -156,7 +157,13 @@ absl::Status Prepare(Config& config) {
 
 int Serve(Config config, base::LogFormat format) {
   base::Env& env = base::Env::Real();
-  base::Log log = base::Log::ToStderr(format);
+  const auto random_bits = [&env] {
+    uint64_t bits = 0;
+    std::memcpy(&bits, env.RandomBytes(sizeof(bits)).data(), sizeof(bits));
+    return bits;
+  };
+  LogBook log_book(random_bits() | 1);
+  base::Log log = base::Log::ToStderr(format, [&log_book](const base::LogLine& line) { log_book.Add(line); });
   if (const absl::Status status = Prepare(config); !status.ok()) return Complain(status, kExitUsage);
 
   const absl::StatusOr<std::unique_ptr<DataFolder>> folder = DataFolder::Open(&env, config.data);
@@ -191,11 +198,8 @@ int Serve(Config config, base::LogFormat format) {
   parts.env = &env;
   parts.log = &log;
   parts.store = standing.store.get();
-  parts.random_bits = [&env] {
-    uint64_t bits = 0;
-    std::memcpy(&bits, env.RandomBytes(sizeof(bits)).data(), sizeof(bits));
-    return bits;
-  };
+  parts.log_book = &log_book;
+  parts.random_bits = random_bits;
   if (!config.webhook.empty()) {
     parts.webhook = [url = config.webhook] { return std::make_unique<HttpSender>(*Webhook::To(url)); };
   }

@@ -39,6 +39,16 @@ void LogJob(base::Log& log, const Record& record) {
       return log.Info("job archived", {{"job", record.job_archived().job_id()}});
     case Record::kJobForgotten:
       return log.Info("job removed", {{"job", record.job_forgotten().job_id()}});
+    case Record::kJobChanged:
+      return log.Info("job changed", {{"job", record.job_changed().job_id()},
+                                      {"paused", record.job_changed().paused() ? "yes" : "no"},
+                                      {"priority", record.job_changed().priority()}});
+    case Record::kTasksRetried: {
+      const farm::v1::TasksRetried& retried = record.tasks_retried();
+      return log.Info("failed tasks are tried once more",
+                      {{"job", retried.job_id()},
+                       {"task", retried.has_task() ? plan::TaskName(retried.task()) : "all"}});
+    }
     default:
       return;
   }
@@ -162,7 +172,12 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kJobFinished:
     case Record::kJobArchived:
     case Record::kJobForgotten:
+    case Record::kJobChanged:
+    case Record::kTasksRetried:
       return LogJob(log, record);
+    case Record::kNodeDrained:
+      return log.Info(record.node_drained().drained() ? "node drained" : "node given back to the farm",
+                      {{"node", record.node_drained().node_id()}});
     case Record::kPackStored:
     case Record::kPackUsed:
     case Record::kPackNamed:

@@ -130,6 +130,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   client_parts.watches = parts->watches.get();
   client_parts.pool = parts->pool.get();
   client_parts.blobs = parts->blobs.get();
+  client_parts.log_book = given.log_book;
   client_parts.env = given.env;
   client_parts.backup = {parts->loop.get(), parts->pool.get(), given.env, options.data_folder,
                          options.software_version};

@@ -45,6 +45,7 @@ struct ServerLimits {
   int64_t watch_ms = 250;  // between two messages of one WatchJob
 };
 
+class LogBook;        // log_book.h
 class WebhookSender;  // webhooks.h
 
 struct ServerOptions {
@@ -66,6 +67,7 @@ struct ServerOptions {
 struct ServerParts {
   base::Env* env = nullptr;
   base::Log* log = nullptr;
+  const LogBook* log_book = nullptr;      // what ReadLog answers from; the log writes into it
   Store* store = nullptr;                 // used by one thread of the server at a time
   std::function<uint64_t()> random_bits;  // 64 unpredictable bits a call; called from any thread
   // Whom to tell of each job's end; empty: nobody. Called once a server.

@@ -77,7 +77,7 @@ void Webhooks::Try(Due due) {
   if (stopping_ && !told.ok()) return;  // interrupted: it says nothing of the receiver
   const std::string why(told.message());
   if (told.ok() || due.tries >= parts_.tries) {
-    parts_.loop->Tell(NoticeAnswered{job, told.ok(), due.tries, why}, {});
+    parts_.loop->Tell(NoticeAnswered{job, due.notice.finished_unix_ms(), told.ok(), due.tries, why}, {});
     return;
   }
   parts_.log->Warning(

@@ -77,6 +77,7 @@ class WorkerSession : public grpc::ServerBidiReactor<WorkerMessage, CoordinatorM
 
   // The input of the message that was received, or why the stream ends. Only OnReadDone calls it.
   absl::StatusOr<Input> Understand();
+  void HearResting(const std::string& resting);
   void Taken() {
     std::lock_guard<std::mutex> lock(mutex_);
     Read();
@@ -86,7 +87,10 @@ class WorkerSession : public grpc::ServerBidiReactor<WorkerMessage, CoordinatorM
   grpc::CallbackServerContext* const context_;
   const uint64_t number_;
 
-  bool greeted_ = false;  // between StartRead and OnReadDone nobody touches these two
+  // Between StartRead and OnReadDone nobody touches these.
+  bool greeted_ = false;
+  std::string node_;     // its name
+  std::string resting_;  // what it said last
   WorkerMessage received_;
 
   std::mutex mutex_;
@@ -127,6 +131,16 @@ void WorkerSession::Advance() {
   }
 }
 
+void WorkerSession::HearResting(const std::string& resting) {
+  if (resting == resting_) return;
+  resting_ = resting;
+  if (resting.empty()) {
+    service_->log_->Info("worker may work again", {{"node", node_}});
+  } else {
+    service_->log_->Info("worker rests", {{"node", node_}, {"why", resting}});
+  }
+}
+
 absl::StatusOr<Input> WorkerSession::Understand() {
   if (!greeted_) {
     if (!received_.has_hello()) return absl::FailedPreconditionError("The first message of a session must be Hello.");
@@ -138,8 +152,11 @@ absl::StatusOr<Input> WorkerSession::Understand() {
                                               {"node", connected.hello.node_name()},
                                               {"version", connected.hello.software_version()},
                                               {"devices", connected.hello.devices_size()}});
+    node_ = connected.hello.node_name();
+    HearResting(connected.hello.resting());
     return Input(std::move(connected));
   }
+  if (received_.has_heartbeat()) HearResting(received_.heartbeat().resting());
   WorkerSaid said;
   said.session = number_;
   if (received_.has_result()) {
@@ -199,7 +216,7 @@ void WorkerSession::OnDone() {
   }
   service_->Closed(number_);
   if (!greeted_) return;
-  service_->log_->Info("worker gone", {{"session", number_}});
+  service_->log_->Info("worker gone", {{"session", number_}, {"node", node_}});
   WorkerGone gone;
   gone.session = number_;
   service_->loop_->Tell(gone, {});

@@ -56,12 +56,14 @@ absl::StatusOr<LogFormat> ParseLogFormat(const std::string& name) {
       absl::StrCat("The log format \"", name, "\" is unknown; use \"text\" or \"json\"."));
 }
 
-Log::Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms)
-    : format_(format), sink_(std::move(sink)), unix_ms_(std::move(unix_ms)) {}
+Log::Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms,
+         std::function<void(const LogLine&)> listener)
+    : format_(format), sink_(std::move(sink)), unix_ms_(std::move(unix_ms)), listener_(std::move(listener)) {}
 
-Log Log::ToStderr(LogFormat format) {
+Log Log::ToStderr(LogFormat format, std::function<void(const LogLine&)> listener) {
   return Log(
-      format, [](std::string_view line) { WriteToStderr(absl::string_view(line.data(), line.size())); }, SystemUnixMs);
+      format, [](std::string_view line) { WriteToStderr(absl::string_view(line.data(), line.size())); }, SystemUnixMs,
+      std::move(listener));
 }
 
 void Log::Info(std::string_view event, const LogFields& fields) { Write("info", event, fields); }
@@ -70,7 +72,8 @@ void Log::Error(std::string_view event, const LogFields& fields) { Write("error"
 
 void Log::Write(std::string_view level, std::string_view event, const LogFields& fields) {
   std::string line;
-  const std::string time = Timestamp(unix_ms_());
+  const uint64_t now_unix_ms = unix_ms_();
+  const std::string time = Timestamp(now_unix_ms);
   if (format_ == LogFormat::kJson) {
     line = absl::StrCat("{\"time\":\"", time, "\",\"level\":\"", std::string(level),
                         "\",\"event\":", Quoted(std::string(event)));
@@ -89,6 +92,7 @@ void Log::Write(std::string_view level, std::string_view event, const LogFields&
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   sink_(line);
+  if (listener_) listener_({now_unix_ms, level, event, fields});
 }
 
 }  // namespace storyfarm::base

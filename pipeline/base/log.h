@@ -47,13 +47,23 @@ class LogField {
 // Not every field is known where the line is written: a vector, too.
 using LogFields = std::vector<LogField>;
 
+// A line before it is written; what it refers to lives for the call.
+struct LogLine {
+  uint64_t unix_ms = 0;
+  std::string_view level;  // "info", "warning" or "error"
+  std::string_view event;
+  const LogFields& fields;
+};
+
 class Log {
  public:
-  // `sink` takes one line at a time, without its end of line; `unix_ms` tells the time. Both outlive the log.
-  Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms);
+  // `sink` takes one line at a time, without its end of line; `unix_ms` tells the time; `listener` (may be empty) is
+  // told of each line, too, in the same order. All outlive the log.
+  Log(LogFormat format, std::function<void(std::string_view)> sink, std::function<uint64_t()> unix_ms,
+      std::function<void(const LogLine&)> listener = {});
 
   // To stderr, by the system's clock.
-  static Log ToStderr(LogFormat format);
+  static Log ToStderr(LogFormat format, std::function<void(const LogLine&)> listener = {});
 
   // `event` is a few words in lower case. Any thread; lines never mix.
   void Info(std::string_view event, const LogFields& fields = {});
@@ -66,6 +76,7 @@ class Log {
   const LogFormat format_;
   const std::function<void(std::string_view)> sink_;
   const std::function<uint64_t()> unix_ms_;
+  const std::function<void(const LogLine&)> listener_;
   std::mutex mutex_;
 };
 

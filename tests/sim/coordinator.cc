@@ -344,7 +344,7 @@ void Coordinator::TellEnd(const farm::v1::JobNotice& notice) {
   if (!world_.Is(Mutant::kEndNotTold)) world_.judge.Told(notice.job_id());
   After(dice_.Between(1, 300), [this, notice, answered = dice_.Chance(70)] {
     if (!answered) return After(kRetryMs, [this, notice] { TellEnd(notice); });
-    Step(coordinator::NoticeAnswered{notice.job_id(), true, 1, ""});
+    Step(coordinator::NoticeAnswered{notice.job_id(), notice.finished_unix_ms(), true, 1, ""});
     if (world_.Is(Mutant::kSettledEndToldAgain)) After(kRetryMs, [this, notice] { TellEnd(notice); });
   });
 }

@@ -40,8 +40,9 @@ TEST(Notices, AnEndIsOfferedAgainAfterARestartUntilItIsSettled) {
   ASSERT_EQ(h.notices["j-1"].size(), 1u);
   h.Restart();
   EXPECT_EQ(h.notices["j-1"].size(), 2u);
-  h.Step(NoticeAnswered{"j-1", true, 1, ""});
-  h.Step(NoticeAnswered{"j-1", true, 1, ""});  // of the life before
+  const uint64_t finished = h.notices["j-1"].back().finished_unix_ms();
+  h.Step(NoticeAnswered{"j-1", finished, true, 1, ""});
+  h.Step(NoticeAnswered{"j-1", finished, true, 1, ""});  // of the life before
   h.Restart();
   h.Advance(1000);
   EXPECT_EQ(h.notices["j-1"].size(), 2u);

@@ -15,6 +15,7 @@ absl::Status TestFarm::Start(ServerOptions options, std::unique_ptr<Store> store
   ServerParts parts;
   parts.env = &base::Env::Real();
   parts.log = &log_;
+  parts.log_book = &log_book_;
   parts.store = store_.get();
   parts.random_bits = [] {
     uint64_t bits = 0;

@@ -18,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "pipeline/base/digest.h"
 #include "pipeline/base/env.h"
+#include "coordinator/rpc/log_book.h"
 #include "pipeline/base/log.h"
 #include "tests/support/temp_folder.h"
 
@@ -86,7 +87,8 @@ class TestFarm {
   TestFarm()
       : disk_(std::make_shared<MemoryDisk>()),
         log_(
-            base::LogFormat::kText, [](std::string_view) {}, [] { return uint64_t{0}; }) {}
+            base::LogFormat::kText, [](std::string_view) {}, [] { return uint64_t{0}; },
+            [this](const base::LogLine& line) { log_book_.Add(line); }) {}
 
   // With the disk that an earlier start left. `store`: another one than the disk's.
   absl::Status Start(ServerOptions options = {}, std::unique_ptr<Store> store = nullptr);
@@ -115,6 +117,7 @@ class TestFarm {
  private:
   testing_support::TempFolder folder_;
   std::shared_ptr<MemoryDisk> disk_;
+  LogBook log_book_{77};
   base::Log log_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Server> server_;

@@ -138,6 +138,12 @@ class GrpcDoor : public FarmDoor {
   absl::StatusOr<farm::v1::Figures> GetFigures() override {
     return Ask(&ClientService::Stub::GetFigures, farm::v1::GetFiguresRequest());
   }
+  absl::StatusOr<farm::v1::ReadLogResponse> ReadLog(const farm::v1::ReadLogRequest& request) override {
+    return Ask(&ClientService::Stub::ReadLog, request);
+  }
+  absl::StatusOr<farm::v1::JobStatus> RetryJob(const farm::v1::RetryJobRequest& request) override {
+    return Ask(&ClientService::Stub::RetryJob, request);
+  }
   absl::StatusOr<farm::v1::JobStatus> ChangeJob(const farm::v1::ChangeJobRequest& request) override {
     return Ask(&ClientService::Stub::ChangeJob, request);
   }

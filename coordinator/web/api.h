@@ -95,6 +95,9 @@ class Api {
   void Resume(const Call& call);
   void Priority(const Call& call);
   void Cancel(const Call& call);
+  void Retry(const Call& call);
+  void RetryTask(const Call& call);
+  void Log(const Call& call);
   void Remove(const Call& call);
   void Drain(const Call& call);
   void Undrain(const Call& call);

@@ -19,6 +19,8 @@ namespace {
 constexpr int64_t kStreamWaitMs = 1'000;
 // Proxies and browsers take a silent stream for a dead one after about a minute.
 constexpr int64_t kStreamSignMs = 15'000;
+// Of one task's history: each attempt leaves two.
+constexpr uint32_t kLogLines = 50;
 
 template <typename Message>
 void Answer(const absl::StatusOr<Message>& message, httplib::Response& response) {
@@ -55,6 +57,11 @@ Value FieldOf(const httplib::Request& request, const char* name, Value standard)
   } else {
     return field.is_number_unsigned() ? field.get<Value>() : standard;
   }
+}
+
+// Of a path with JOB/KIND/NUMBER.
+absl::StatusOr<farm::v1::TaskId> TaskOf(const Call& call) {
+  return plan::ParseTaskName(absl::StrCat(call.names[0], "/", call.names[1], "/", call.names[2]));
 }
 
 }  // namespace
@@ -110,7 +117,7 @@ void Api::Outputs(const Call& call) {
 }
 
 void Api::Explain(const Call& call) {
-  const auto task = plan::ParseTaskName(absl::StrCat(call.names[0], "/", call.names[1], "/", call.names[2]));
+  const auto task = TaskOf(call);
   if (!task.ok()) return AnswerError(task.status(), call.response);
   farm::v1::ExplainTaskRequest request;
   *request.mutable_task() = *task;
@@ -189,6 +196,35 @@ void Api::Cancel(const Call& call) {
   const auto status = parts_.door->CancelJob(request);
   if (status.ok()) Told(call, "job cancel asked for");
   Answer(status, call.response);
+}
+
+void Api::Retry(const Call& call) {
+  farm::v1::RetryJobRequest request;
+  request.set_job_id(call.names[0]);
+  const auto status = parts_.door->RetryJob(request);
+  if (status.ok()) Told(call, "failed tasks asked for once more");
+  Answer(status, call.response);
+}
+
+void Api::RetryTask(const Call& call) {
+  const auto task = TaskOf(call);
+  if (!task.ok()) return AnswerError(task.status(), call.response);
+  farm::v1::RetryJobRequest request;
+  request.set_job_id(call.names[0]);
+  *request.mutable_task() = *task;
+  const auto status = parts_.door->RetryJob(request);
+  if (status.ok()) Told(call, "a failed task asked for once more");
+  Answer(status, call.response);
+}
+
+void Api::Log(const Call& call) {
+  const auto task = TaskOf(call);
+  if (!task.ok()) return AnswerError(task.status(), call.response);
+  farm::v1::ReadLogRequest request;
+  request.set_job_id(call.names[0]);
+  *request.mutable_task() = *task;
+  request.set_most(kLogLines);
+  Answer(parts_.door->ReadLog(request), call.response);
 }
 
 void Api::Remove(const Call& call) {

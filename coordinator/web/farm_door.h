@@ -46,9 +46,11 @@ class FarmDoor {
   virtual absl::StatusOr<farm::v1::Explanation> ExplainTask(const farm::v1::ExplainTaskRequest& request) = 0;
   virtual absl::StatusOr<farm::v1::ListNodesResponse> ListNodes() = 0;
   virtual absl::StatusOr<farm::v1::Figures> GetFigures() = 0;
+  virtual absl::StatusOr<farm::v1::ReadLogResponse> ReadLog(const farm::v1::ReadLogRequest& request) = 0;
 
   virtual absl::StatusOr<farm::v1::JobStatus> ChangeJob(const farm::v1::ChangeJobRequest& request) = 0;
   virtual absl::StatusOr<farm::v1::JobStatus> CancelJob(const farm::v1::CancelJobRequest& request) = 0;
+  virtual absl::StatusOr<farm::v1::JobStatus> RetryJob(const farm::v1::RetryJobRequest& request) = 0;
   virtual absl::StatusOr<farm::v1::RemoveJobResponse> RemoveJob(const farm::v1::RemoveJobRequest& request) = 0;
   virtual absl::StatusOr<farm::v1::NodeStatus> DrainNode(const farm::v1::DrainNodeRequest& request) = 0;
 

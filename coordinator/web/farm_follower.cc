@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -224,15 +225,31 @@ void FarmFollower::Main() {
   }
 }
 
+absl::StatusOr<farm::v1::ListJobsResponse> FarmFollower::AskForJobs() {
+  farm::v1::ListJobsRequest request;
+  request.set_live(true);
+  request.set_page_size(kJobsShown);
+  absl::StatusOr<farm::v1::ListJobsResponse> jobs = door_->ListJobs(request);
+  if (!jobs.ok()) return jobs;
+  request.set_live(false);
+  const absl::StatusOr<farm::v1::ListJobsResponse> newest = door_->ListJobs(request);
+  if (!newest.ok()) return newest;
+  std::set<std::string> live;
+  for (const auto& job : jobs->jobs()) live.insert(job.job_id());
+  for (const auto& job : newest->jobs()) {
+    if (live.count(job.job_id()) == 0) *jobs->add_jobs() = job;
+  }
+  jobs->set_next_page_token(newest->next_page_token());
+  return jobs;
+}
+
 void FarmFollower::Poll(bool for_pages) {
   absl::StatusOr<farm::v1::ListNodesResponse> nodes = door_->ListNodes();
   absl::Status status = nodes.status();
   if (nodes.ok()) history_->Add(static_cast<uint64_t>(env_->NowUnixMs()), *nodes);
   absl::StatusOr<farm::v1::ListJobsResponse> jobs = absl::UnavailableError("not asked");
   if (status.ok() && for_pages) {
-    farm::v1::ListJobsRequest request;
-    request.set_page_size(kJobsShown);
-    jobs = door_->ListJobs(request);
+    jobs = AskForJobs();
     status = jobs.status();
   }
   {

@@ -86,6 +86,8 @@ class FarmFollower {
   friend class OpenPage;
   void Main();
   void Poll(bool for_pages);
+  // Every job with work left, then the newest of the others.
+  absl::StatusOr<farm::v1::ListJobsResponse> AskForJobs();
   void Follow(std::shared_ptr<OpenPage::JobFeed> feed);
   // Waits where the stream broke or the job has ended; true where it shall be opened again.
   bool PauseBeforeAgain(const OpenPage::JobFeed& feed, int64_t ms);

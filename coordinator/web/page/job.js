@@ -121,6 +121,7 @@ function actions(jobId) {
   const tell = (sentence) => () => announce(sentence);
   const pause = actionButton('Pause', () => post(`${path}/pause`).then(tell('Paused.')));
   const resume = actionButton('Resume', () => post(`${path}/resume`).then(tell('It goes on.')), {class: 'main'});
+  const retry = actionButton('Draw the failed ones again', () => post(`${path}/retry`).then(tell('They are drawn again.')));
   const cancel = carefulButton('Cancel', 'Really cancel?', () => post(`${path}/cancel`).then(tell('Cancelled.')), {class: 'danger'});
   const remove = carefulButton('Remove', 'Really remove it?', async () => {
     await post(`${path}/remove`);
@@ -136,7 +137,7 @@ function actions(jobId) {
   const pdf = h('a', {class: 'button', hidden: true}, 'Book (PDF)');
   const cbz = h('a', {class: 'button', hidden: true}, 'Comic (CBZ)');
   const element = h('div', {class: 'actions', role: 'group', 'aria-label': 'What you may do with this story'},
-    pdf, cbz, pause, resume, priorityLabel, cancel, remove);
+    pdf, cbz, pause, resume, retry, priorityLabel, cancel, remove);
   return {
     element,
     update(job) {
@@ -144,6 +145,7 @@ function actions(jobId) {
       show(pause, may('submitter') && !over && !job.paused);
       show(resume, may('submitter') && !over && Boolean(job.paused));
       show(priorityLabel, may('submitter') && !over);
+      show(retry, may('submitter') && job.state !== 'JOB_CANCELLED' && [...store.tasks.values()].some((task) => task.state === 'TASK_FAILED'));
       show(cancel, may('submitter') && !over);
       show(remove, may('admin') && over);
       if (document.activeElement !== priority) priority.value = job.priority ?? 50;

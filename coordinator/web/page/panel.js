@@ -1,9 +1,9 @@
 // One panel or page beside its story: the picture, what it was drawn from, how its device draws it, and why it is
 // where it is.
-import {get} from './connection.js';
+import {get, post} from './connection.js';
 import {blobUrl, bytes, clockTime, seconds, stateWord, taskMood} from './format.js';
-import {store} from './store.js';
-import {h, setAttribute, setText, show} from './view.js';
+import {may, store} from './store.js';
+import {actionButton, announce, h, setAttribute, setText, show} from './view.js';
 
 // A panel that is under way is asked about again so often.
 const EXPLAIN_MS = 4000;
@@ -70,6 +70,13 @@ function resultFacts(task) {
   ]);
 }
 
+// A line of the coordinator's log about this task: when, what, where, why.
+function logLine(line) {
+  const fields = Object.fromEntries((line.fields ?? []).map(({name, value}) => [name, value]));
+  const words = [line.event, fields.node ? `on ${fields.node}` : '', fields.why ? `: ${fields.why}` : ''].filter(Boolean).join(' ').replace(' :', ':');
+  return h('li', {'data-level': line.level}, h('time', {}, clockTime(line.unix_ms)), ' ', words);
+}
+
 export function sheetFor(jobId) {
   const place = document.getElementById('sheet-place');
   const job = `#/jobs/${encodeURIComponent(jobId)}`;
@@ -81,6 +88,11 @@ export function sheetFor(jobId) {
   const prompt = h('p', {class: 'prompt'});
   const problem = h('p', {class: 'problem'});
   const warnings = h('ul', {class: 'reasons'});
+  const retry = actionButton('Draw it again', async () => {
+    await post(`/api/jobs/${encodeURIComponent(jobId)}/${shown.kind}/${shown.number}/retry`);
+    announce('It is drawn again.');
+  }, {class: 'main'});
+  const log = h('ol', {class: 'log'});
   const result = h('dl');
   const why = h('div', {class: 'sentences'});
   const candidates = h('div', {class: 'table-place'});
@@ -90,13 +102,13 @@ export function sheetFor(jobId) {
   const promptPart = part('Prompt', prompt);
   const planPart = part('Plan', plan);
   const settingsPart = part('Settings', settings);
-  const whyPart = part('History', result, why, candidates);
+  const whyPart = part('History', result, why, candidates, log);
   const previous = h('a', {class: 'button', 'aria-label': 'Previous'}, '←');
   const next = h('a', {class: 'button', 'aria-label': 'Next'}, '→');
   const close = h('a', {class: 'button', href: job, 'aria-label': 'Close'}, '✕');
   const sheet = h('aside', {class: 'sheet', role: 'dialog', 'aria-labelledby': 'sheet-title'},
     h('div', {class: 'sheet-head'}, title, state, h('span', {class: 'grow'}), previous, next, close),
-    h('div', {class: 'sheet-picture'}, image, waiting), caption, problem, warnings, promptPart, whyPart, planPart, settingsPart);
+    h('div', {class: 'sheet-picture'}, image, waiting), caption, problem, retry, warnings, promptPart, whyPart, planPart, settingsPart);
 
   let shown = null;  // {kind, number}
   let explained = '';
@@ -114,6 +126,9 @@ export function sheetFor(jobId) {
       candidates.replaceChildren(...[candidateTable(told.candidates ?? [])].filter(Boolean));
       plan.replaceChildren(...(told.plan ? planFacts(told) : []));
       show(planPart, Boolean(told.plan));
+      const history = await get(`/api/jobs/${encodeURIComponent(jobId)}/${kind}/${number}/log`);
+      if (!shown || `${shown.kind}/${shown.number}` !== key) return;
+      log.replaceChildren(...(history.lines ?? []).map(logLine));
     } catch (error) {
       if (!shown || `${shown.kind}/${shown.number}` !== key) return;
       why.replaceChildren(h('p', {}, error.message));
@@ -172,6 +187,7 @@ export function sheetFor(jobId) {
     show(promptPart, Boolean(panel?.prompt));
     setText(problem, task?.state === 'TASK_FAILED' || task?.attempts > 1 ? task?.message ?? '' : '');
     show(problem, problem.textContent !== '');
+    show(retry, may('submitter') && task?.state === 'TASK_FAILED');
     warnings.replaceChildren(...(task?.frame?.warnings ?? []).map((warning) => h('li', {}, warning)));
     show(warnings, warnings.childElementCount > 0);
     result.replaceChildren(...resultFacts(task));
@@ -200,6 +216,7 @@ export function sheetFor(jobId) {
           show(planPart, false);
           why.replaceChildren();
           candidates.replaceChildren();
+          log.replaceChildren();
           image.removeAttribute('src');
           sheet.scrollTop = 0;
           title.focus({preventScroll: true});

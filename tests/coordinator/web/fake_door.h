@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/web/farm_door.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::coordinator {
 
@@ -51,6 +52,15 @@ class FakeDoor : public FarmDoor {
   }
   absl::StatusOr<farm::v1::JobStatus> CancelJob(const farm::v1::CancelJobRequest& request) override {
     return Do(absl::StrCat("cancel ", request.job_id()), farm::v1::JobStatus());
+  }
+  absl::StatusOr<farm::v1::JobStatus> RetryJob(const farm::v1::RetryJobRequest& request) override {
+    const std::string task = request.has_task() ? absl::StrCat(" ", plan::TaskName(request.task())) : "";
+    return Do(absl::StrCat("retry ", request.job_id(), task), farm::v1::JobStatus());
+  }
+  absl::StatusOr<farm::v1::ReadLogResponse> ReadLog(const farm::v1::ReadLogRequest& request) override {
+    farm::v1::ReadLogResponse log;
+    log.add_lines()->set_event(absl::StrCat("of ", plan::TaskName(request.task())));
+    return Give(log);
   }
   absl::StatusOr<farm::v1::RemoveJobResponse> RemoveJob(const farm::v1::RemoveJobRequest& request) override {
     return Do(absl::StrCat("remove ", request.job_id()), farm::v1::RemoveJobResponse());

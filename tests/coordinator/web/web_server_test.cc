@@ -353,11 +353,15 @@ TEST_F(WebServerTest, DoesOnTheFarmWhatAButtonSays) {
   EXPECT_EQ(press("/api/jobs/j-1/resume"), 200);
   EXPECT_EQ(press("/api/jobs/j-1/priority", "{\"priority\": 80}"), 200);
   EXPECT_EQ(press("/api/jobs/j-1/cancel"), 200);
+  EXPECT_EQ(press("/api/jobs/j-1/retry"), 200);
+  EXPECT_EQ(press("/api/jobs/j-1/frame/3/retry"), 200);
+  EXPECT_EQ(press("/api/jobs/j-1/nothing/3/retry"), 400);
   EXPECT_EQ(press("/api/jobs/j-1/remove"), 200);
   EXPECT_EQ(press("/api/nodes/n1/drain"), 200);
   EXPECT_EQ(press("/api/nodes/n1/drain", "{\"at_once\": true}"), 200);
   EXPECT_EQ(press("/api/nodes/n1/undrain"), 200);
-  EXPECT_THAT(door_.done(), ElementsAre("change j-1 pause", "change j-1 resume", "change j-1 priority 80", "cancel j-1", "remove j-1",
+  EXPECT_THAT(door_.done(), ElementsAre("change j-1 pause", "change j-1 resume", "change j-1 priority 80", "cancel j-1", "retry j-1",
+                                        "retry j-1 j-1/frame/3", "remove j-1",
                                         "drain n1", "drain n1 now", "undrain n1"));
   EXPECT_THAT(Logged(), HasSubstr("job paused job=j-1"));
   for (const char* body : {"", "{}", "{\"priority\": -1}", "{\"priority\": \"high\"}", "{\"priority\": 1.5}"}) {
@@ -367,6 +371,13 @@ TEST_F(WebServerTest, DoesOnTheFarmWhatAButtonSays) {
   const auto late = Browser().Post("/api/jobs/j-1/pause", headers, "{}", "application/json");
   EXPECT_EQ(late->status, 409);
   EXPECT_EQ(json::parse(late->body)["error"], "job j-1 has ended");
+}
+
+TEST_F(WebServerTest, TellsATasksHistory) {
+  MustStart();
+  const auto answer = Browser().Get("/api/jobs/j-1/frame/3/log", As(farm::v1::WEB_VIEWER));
+  EXPECT_EQ(answer->status, 200);
+  EXPECT_EQ(json::parse(answer->body)["lines"][0]["event"], "of j-1/frame/3");
 }
 
 TEST_F(WebServerTest, GivesPicturesAndBooksByDigestAndNothingElse) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "pipeline/base/farm_channel.h"
@@ -25,9 +26,10 @@ constexpr int kReplyBytes = 16 << 20;
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  // gRPC's own words for a socket that is not there tell a person nothing.
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_message().find("onnect") != std::string::npos) {
-    return absl::UnavailableError("The coordinator is not serving yet; the page asks again by itself.");
+  // gRPC's own words for a socket that is away tell a person nothing.
+  for (const char* words : {"failed to connect", "Socket closed", "Connection reset by peer", "Endpoint closing"}) {
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || !absl::StrContains(status.error_message(), words)) continue;
+    return absl::UnavailableError("The coordinator is not serving just now; the page asks again by itself.");
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }

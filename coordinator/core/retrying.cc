@@ -56,7 +56,7 @@ void Farm::Parts::On(const RetryJob& input) {
   }
   for (const auto& [kind, number] : tasks) {
     if (kind != farm::v1::TASK_IDENTITY) continue;
-    const farm::v1::IdentityTask& identity = job->spec().identities(static_cast<int>(number));
+    const farm::v1::IdentityTask& identity = job->head().identities(static_cast<int>(number));
     if (identity.pack().empty() || state.packs().Whole(identity.pack_key()) != nullptr) continue;
     return Answer(input.request, absl::FailedPreconditionError(absl::StrCat(
                                      "the pack '", identity.pack(), "', which the story names, is not there: run the "

@@ -83,8 +83,10 @@ class Explainer {
   void ExplainPlacement();
   // Fills explanation_.candidates, and runners_ and names_ of those that could take the task.
   void Compare();
+  // `plan` gets what it would draw the task with, where it takes it and it is no page.
   farm::v1::Candidate CandidateOf(const Node& node, const Device& device, uint32_t index,
-                                  const farm::v1::GroupShape& shape);
+                                  const farm::v1::GroupShape& shape, farm::v1::MemoryPlan* plan);
+  void ShowPlan(const farm::v1::MemoryPlan& plan, const std::string& node, uint32_t device);
   double TasksAhead() const;
 
   Farm::Parts& farm_;
@@ -166,8 +168,15 @@ double Explainer::TasksAhead() const {
   return task_.kind() == TASK_FRAME ? frames : std::max(1.0, frames / JobQueue::IdentityFrames(job_, task_.number()));
 }
 
+void Explainer::ShowPlan(const farm::v1::MemoryPlan& plan, const std::string& node, uint32_t device) {
+  if (task_.kind() == TASK_PAGE) return;
+  *explanation_.mutable_plan() = plan;
+  explanation_.set_plan_node(node);
+  explanation_.set_plan_device(device);
+}
+
 farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& device, uint32_t index,
-                                           const farm::v1::GroupShape& shape) {
+                                           const farm::v1::GroupShape& shape, farm::v1::MemoryPlan* plan) {
   farm::v1::Candidate candidate;
   candidate.set_node(node.name);
   candidate.set_device(index);
@@ -181,6 +190,7 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
       candidate.set_refusal(refusal->reason());
       return candidate;
     }
+    *plan = std::get<farm::v1::MemoryPlan>(answer);
     offer = source.Make(model, shape, node, device);
     for (const farm::v1::Bank& bank : job_.InputsFor(task_.kind(), {task_.number()}).banks) {
       offer.setup_s += plan::FetchSeconds(device.report, node.MissingBytes(bank));
@@ -198,19 +208,27 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
 void Explainer::Compare() {
   const uint32_t number = task_.number();
   const auto shape = farm_.planner->ShapeOf(job_.View(), task_.kind(), {&number, 1});
-  std::vector<farm::v1::Candidate> candidates;
+  struct Compared {
+    farm::v1::Candidate candidate;
+    farm::v1::MemoryPlan plan;
+  };
+  std::vector<Compared> all;
   for (const auto& [id, node] : farm_.fleet.nodes) {
     if (node.session == 0 || !shape.ok()) continue;
     for (const auto& [index, device] : node.devices) {
-      candidates.push_back(CandidateOf(node, device, index, *shape));
+      Compared& compared = all.emplace_back();
+      compared.candidate = CandidateOf(node, device, index, *shape, &compared.plan);
     }
   }
-  explanation_.set_devices(static_cast<uint32_t>(candidates.size()));
-  std::stable_sort(
-      candidates.begin(), candidates.end(), [](const farm::v1::Candidate& a, const farm::v1::Candidate& b) {
-        return a.refusal().empty() != b.refusal().empty() ? a.refusal().empty() : a.finish_s() < b.finish_s();
-      });
-  for (const farm::v1::Candidate& candidate : candidates) {
+  explanation_.set_devices(static_cast<uint32_t>(all.size()));
+  std::stable_sort(all.begin(), all.end(), [](const Compared& left, const Compared& right) {
+    const farm::v1::Candidate &a = left.candidate, &b = right.candidate;
+    return a.refusal().empty() != b.refusal().empty() ? a.refusal().empty() : a.finish_s() < b.finish_s();
+  });
+  if (!all.empty() && all.front().candidate.refusal().empty()) {
+    ShowPlan(all.front().plan, all.front().candidate.node(), all.front().candidate.device());
+  }
+  for (const auto& [candidate, plan] : all) {
     if (candidate.refusal().empty()) {
       runners_.push_back({candidate.free_s() + candidate.setup_s(), candidate.task_s()});
     }
@@ -288,6 +306,7 @@ void Explainer::ExplainPlacement() {
     return;
   }
   const Placement& why = found->second;
+  if (slot_.node > 0) ShowPlan(why.plan, NodeName(), slot_.device);
   Say(absl::StrCat("It went there in a group of ", why.size, ", as the first of them would be done in ",
                    Seconds(why.finish_s), ": ", Seconds(why.free_s), " until the device was free, ",
                    Seconds(why.setup_s), " to fetch and load, ", Seconds(why.task_s), " to render."));

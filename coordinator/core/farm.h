@@ -89,6 +89,7 @@
 #include "coordinator/core/planner.h"
 #include "coordinator/core/spec_shelf.h"
 #include "farm/v1/client.pb.h"
+#include "farm/v1/figures.pb.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/pack.pb.h"
 #include "farm/v1/record.pb.h"
@@ -331,6 +332,8 @@ class Farm {
   // Why a task waits, or why it went where it went. NOT_FOUND where there is no such task, or its job has left for the
   // archive.
   absl::StatusOr<farm::v1::Explanation> Explain(const Time& now, const farm::v1::TaskId& task) const;
+  // What Figures says of just now.
+  farm::v1::Figures Count() const;
   // Sorted by name. FindModel: null where unknown; valid until the next Step.
   std::vector<farm::v1::ModelManifest> ListModels() const;
   const farm::v1::ModelManifest* FindModel(const std::string& name) const;

@@ -19,6 +19,7 @@
 #include "farm/v1/device.pb.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/model.pb.h"
+#include "farm/v1/plan.pb.h"
 #include "farm/v1/work.pb.h"
 
 namespace storyfarm::coordinator {
@@ -139,6 +140,7 @@ struct Placement {
   double next_finish_s = 0;
   uint32_t jobs = 0;    // that had something ready
   uint32_t groups = 0;  // that the job held already
+  farm::v1::MemoryPlan plan;  // not of pages, which have none
 };
 
 // What the scheduler remembers of a unit from one round to the next.

@@ -11,7 +11,7 @@ using farm::v1::TASK_FRAME;
 using farm::v1::TASK_PAGE;
 using farm::v1::TASK_TEXT;
 
-// Reasons of so many grants are kept: about 3 MB.
+// Reasons and plans of so many grants are kept: about 5 MB.
 constexpr size_t kMostPlacements = 10000;
 
 }  // namespace
@@ -94,6 +94,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
 
   placement.size = static_cast<uint32_t>(numbers.size());
   placement.unix_ms = farm_.now.unix_ms;
+  placement.plan = plan;
   std::map<Token, Placement>& placements = farm_.fleet.placements;
   placements[token] = std::move(placement);
   if (placements.size() > kMostPlacements) placements.erase(placements.begin());

@@ -14,6 +14,7 @@
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/tally.h"
 #include "coordinator/rpc/watch.h"
 #include "coordinator/rpc/work_pool.h"
 #include "farm/v1/client.grpc.pb.h"
@@ -36,6 +37,9 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
     base::Env* env = nullptr;
     std::function<uint64_t()> random_bits;
     size_t reply_bytes = 0;
+    const Tally* tally = nullptr;
+    // A link to the web page; empty: there is none.
+    std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web;
     BackupParts backup;
   };
   explicit ClientServiceImpl(Parts parts) : parts_(std::move(parts)) {}
@@ -80,6 +84,10 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                        farm::v1::RemovePackResponse* response) override;
   grpc::ServerWriteReactor<farm::v1::BackupChunk>* Backup(grpc::CallbackServerContext* context,
                                                           const farm::v1::BackupRequest* request) override;
+  grpc::ServerUnaryReactor* GetFigures(grpc::CallbackServerContext* context, const farm::v1::GetFiguresRequest* request,
+                                       farm::v1::Figures* response) override;
+  grpc::ServerUnaryReactor* OpenWeb(grpc::CallbackServerContext* context, const farm::v1::OpenWebRequest* request,
+                                    farm::v1::OpenWebResponse* response) override;
 
  private:
   // Answers one call: fills the response and finishes.

@@ -220,6 +220,7 @@ bool Committer::Commit(const RecordBatch& batch) {
       case AppendOutcome::kAppended:
         next_beat_ms_ = sign.Answered(asked_ms) + kBeatMs;
         if (events_.led) events_.led(sign.Answered(asked_ms));
+        if (events_.committed) events_.committed(now_ms - began_ms);
         return true;
       case AppendOutcome::kFenced:
         Fail(absl::AbortedError(absl::StrCat("Another coordinator took this farm's store over. ", result.message)));

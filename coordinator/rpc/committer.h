@@ -54,6 +54,8 @@ class Committer {
     std::function<void(std::shared_ptr<const farm::v1::RecordBatch> batch, uint64_t last_record)> durable;
     // At this moment of the monotonic clock, and until somebody's next take-over, this process led. May be empty.
     std::function<void(int64_t at_ms)> led;
+    // One group commit took so long. May be empty.
+    std::function<void(int64_t ms)> committed;
     // The store can't be used any more; nothing else is called after this. ABORTED: another coordinator took it over.
     // UNAVAILABLE: whether it kept what was sent last is not known. DATA_LOSS: it lost what it had acknowledged.
     std::function<void(const absl::Status& why)> failed;

@@ -31,6 +31,9 @@ constexpr uint64_t kMostQuotaGib = 1 << 20;
 constexpr char kLowDisk[] = "512";
 static_assert(kLowDiskMib == 512);
 
+// Where browsers and Prometheus find the farm again after a restart. Not the port of any program that people use to draw.
+constexpr char kWeb[] = "127.0.0.1:7851";
+
 struct Setting {
   const char* name;  // the flag without its dashes, and the key in the file
   std::string Config::*field;
@@ -39,7 +42,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 13> kSettings{{
+constexpr std::array<Setting, 14> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
     {"blobs", &Config::blobs, "DIR", "",
      "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
@@ -64,6 +67,9 @@ constexpr std::array<Setting, 13> kSettings{{
     {"webhook", &Config::webhook, "URL", "",
      "Tell this address, http://HOST:PORT/PATH, of each job that ends: JSON with job, state and counts, sent until it "
      "answers 2xx, at most 20 times in about an hour"},
+    {"web", &Config::web, "ADDRESS", kWeb,
+     "Loopback address of the farm's page for a browser and of its /metrics; the default takes any free port where that "
+     "one is taken; off: none"},
     {"log-format", &Config::log_format, "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -208,10 +214,11 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
   ConfigOrText result;
   for (const Setting& setting : kSettings) {
     std::string& value = result.config.*setting.field;
-    value = setting.standard;
     if (const auto found = from_file.find(setting.name); found != from_file.end()) value = found->second;
     if (const std::string variable = variables(VariableOf(setting)); !variable.empty()) value = variable;
     if (app.count(absl::StrCat("--", setting.name)) > 0) value = flags[setting.name];
+    if (setting.field == &Config::web) result.config.web_unsaid = value.empty();
+    if (value.empty()) value = setting.standard;
   }
   if (result.config.data.empty()) {
     if (!default_data.ok()) return default_data.status();

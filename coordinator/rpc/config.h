@@ -40,11 +40,13 @@ struct Config {
   uint64_t pack_budget_bytes = 0;  // what that says, or its default
   std::string low_disk;
   std::string webhook;
+  std::string web;
   // What the others say; 0: no bound.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;
   uint64_t blob_quota_bytes = 0;
   uint64_t low_disk_bytes = 0;
+  bool web_unsaid = false;  // nobody named an address for the page: any port will do where the usual one is taken
 };
 
 struct ConfigOrText {

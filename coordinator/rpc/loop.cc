@@ -88,6 +88,7 @@ void Loop::Run(Outputs outputs) {
   Committer::Events events;
   events.durable = [this](std::shared_ptr<const farm::v1::RecordBatch> batch, uint64_t last_record) {
     for (const farm::v1::Record& record : batch->records()) LogRecord(*parts_.log, record);
+    if (outputs_.durable) outputs_.durable(*batch);
     fold_->Add(std::move(batch));
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -104,6 +105,7 @@ void Loop::Run(Outputs outputs) {
     }
     changed_.notify_all();
   };
+  events.committed = outputs_.committed;
   events.failed = [this](const absl::Status& why) { Fail(why); };
   committer_ = std::make_unique<Committer>(parts_.store, parts_.env, parts_.log, sequence_, durable_record_,
                                            options_.leader_lease_ms > 0, events);

@@ -90,6 +90,9 @@ class Loop {
     std::function<void(const absl::Status& why)> ended;
     // A job's end to be told outside (Decisions::notices), durable. Called only where Limits::notices asks for it.
     std::function<void(const farm::v1::JobNotice& notice)> notice = {};
+    // On the store's thread: these records are durable, and how long a group commit took. May be empty.
+    std::function<void(const farm::v1::RecordBatch& batch)> durable = {};
+    std::function<void(int64_t ms)> committed = {};
   };
 
   // Takes the store over and replays it. Errors as the store says; DATA_LOSS where the log makes no sense, ABORTED

@@ -18,10 +18,12 @@
 #include "coordinator/rpc/coordinator.h"
 #include "coordinator/rpc/listen.h"
 #include "coordinator/rpc/log_book.h"
+#include "coordinator/rpc/web_door.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
 #include "coordinator/store/redis_store.h"
+#include "coordinator/web/web_server.h"
 #include "coordinator/web/webhook.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
@@ -37,6 +39,8 @@ namespace {
 
 // Keys in Redis begin with it; one farm a coordinator, so that a person finds it under one name.
 constexpr char kFarm[] = "farm";
+// For --web: no page.
+constexpr char kNoWeb[] = "off";
 
 #if defined(__GLIBC__)
 // Buffers of this size and more (a story as it comes, its record, a piece of a snapshot) go back to the system when they
@@ -70,6 +74,11 @@ int StartExitCode(const absl::Status& status) {
   return StoreExitCode(status);
 }
 
+int WebExitCode(const absl::Status& status) {
+  if (absl::IsInvalidArgument(status)) return kExitUsage;
+  return absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder;
+}
+
 // coordinator/web as the server wants it.
 class HttpSender : public WebhookSender {
  public:
@@ -80,6 +89,20 @@ class HttpSender : public WebhookSender {
  private:
   const std::unique_ptr<Webhook> webhook_;
 };
+
+// The farm's page. Null where there is to be none.
+absl::StatusOr<std::unique_ptr<WebServer>> StartWeb(const Config& config, FarmDoor& door, base::Env& env,
+                                                    base::Log& log) {
+  if (config.web == kNoWeb) return nullptr;
+  absl::StatusOr<std::string> address = LoopbackAddress(config.web);
+  if (!address.ok()) return address.status();
+  WebOptions options;
+  options.address = *std::move(address);
+  options.or_any_port = config.web_unsaid;
+  options.folder = base::JoinPath(config.data, "web");
+  options.software_version = STORYFARM_VERSION;
+  return WebServer::Start(options, {&env, &log, &door});
+}
 
 struct Standing {
   std::unique_ptr<PrivateRedis> redis;  // null: the user's own
@@ -106,11 +129,13 @@ absl::Status StandStoreUp(const Config& config, const std::string& name, base::E
 }
 
 // What a person or a script waits for: where it answers. The file comes last: who waits for it finds the line, too.
-absl::Status Announce(const Config& config, const std::string& socket_path, int port, bool leads, base::Env& env) {
+absl::Status Announce(const Config& config, const std::string& socket_path, const WebServer* web, int port, bool leads,
+                      base::Env& env) {
   std::string line = absl::StrCat("storyfarm-coordinator ", leads ? "serves" : "stands by", " on unix:", socket_path);
   if (!config.listen.empty()) {
     absl::StrAppend(&line, " and ", config.listen.substr(0, config.listen.rfind(':')), ":", port);
   }
+  if (web != nullptr) absl::StrAppend(&line, "; its page is ", web->url(), " (storyctl web opens it)");
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
   if (config.port_file.empty()) return absl::OkStatus();
@@ -132,11 +157,12 @@ absl::Status MakeAbsolute(std::string& folder) {
   return absl::OkStatus();
 }
 
-// Makes its paths absolute; INVALID_ARGUMENT where one can't be, or the webhook's address is none.
+// Makes its paths absolute; INVALID_ARGUMENT where one can't be, or the webhook's or the page's address is none.
 absl::Status Prepare(Config& config) {
   absl::Status status = MakeAbsolute(config.data);
   if (status.ok() && !config.blobs.empty()) status = MakeAbsolute(config.blobs);
   if (status.ok() && !config.webhook.empty()) status = Webhook::To(config.webhook).status();
+  if (status.ok() && config.web != kNoWeb) status = LoopbackAddress(config.web).status();
   return status;
 }
 
@@ -188,11 +214,17 @@ int Serve(Config config, base::LogFormat format) {
   if (!config.webhook.empty()) {
     parts.webhook = [url = config.webhook] { return std::make_unique<HttpSender>(*Webhook::To(url)); };
   }
+  const std::unique_ptr<FarmDoor> door = OpenWebDoor(absl::StrCat("unix:", socket_path));
+  const absl::StatusOr<std::unique_ptr<WebServer>> web = StartWeb(config, *door, env, log);
+  if (!web.ok()) return Complain(web.status(), WebExitCode(web.status()));
+  if (*web != nullptr) {
+    parts.open_web = [server = web->get()](const farm::v1::OpenWebRequest& request) { return server->OpenLink(request); };
+  }
   bool announced = false;
   Coordinator::Events events;
   events.listens = [&](int port, bool leads) {
     announced = true;
-    const absl::Status status = Announce(config, socket_path, port, leads, env);
+    const absl::Status status = Announce(config, socket_path, web->get(), port, leads, env);
     return status.ok() ? status : absl::UnknownError(status.message());  // nothing that StoreExitCode knows
   };
   Coordinator coordinator(options, parts, std::move(events));

@@ -18,6 +18,7 @@
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/tally.h"
 #include "coordinator/rpc/watch.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/rpc/work_pool.h"
@@ -33,6 +34,7 @@ constexpr std::chrono::milliseconds kShutdownGrace{2'000};
 
 struct Server::Parts {
   base::Log* log = nullptr;
+  std::unique_ptr<Tally> tally;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<Loop> loop;
   std::unique_ptr<WorkPool> pool;
@@ -65,6 +67,8 @@ struct Server::Parts {
     outputs.close = [this](uint64_t session, const absl::Status& why) { workers->Close(session, why); };
     outputs.changed = [this](const std::vector<std::string>& job_ids) { watches->Changed(job_ids); };
     outputs.notice = [this](const farm::v1::JobNotice& notice) { webhooks->Add(notice); };
+    outputs.durable = [this](const farm::v1::RecordBatch& batch) { tally->Count(batch); };
+    outputs.committed = [this](int64_t ms) { tally->Committed(ms); };
     outputs.ended = [this](const absl::Status& why) {
       std::lock_guard<std::mutex> lock(mutex);
       ended = why;
@@ -96,6 +100,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   if (absl::Status status = RemoveBrokenBackups(*given.env, options.data_folder); !status.ok()) return status;
   auto parts = std::make_unique<Parts>();
   parts->log = given.log;
+  parts->tally = std::make_unique<Tally>(given.env);
   Loop::Options loop_options;
   loop_options.farm = options.farm;
   loop_options.farm.notices = static_cast<bool>(given.webhook);
@@ -134,6 +139,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                          options.software_version};
   client_parts.random_bits = given.random_bits;
   client_parts.reply_bytes = options.limits.reply_bytes;
+  client_parts.tally = parts->tally.get();
+  client_parts.open_web = given.open_web;
   parts->clients = std::make_unique<ClientServiceImpl>(std::move(client_parts));
   WorkerServiceImpl::Limits session_limits{options.limits.sessions, options.limits.unsent_a_session};
   parts->workers =

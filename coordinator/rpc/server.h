@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/store/store.h"
+#include "farm/v1/client.pb.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
 
@@ -71,6 +72,8 @@ struct ServerParts {
   std::function<uint64_t()> random_bits;  // 64 unpredictable bits a call; called from any thread
   // Whom to tell of each job's end; empty: nobody. Called once a server.
   std::function<std::unique_ptr<WebhookSender>()> webhook = {};
+  // Makes a link to the farm's web page, from any thread; empty: there is none.
+  std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web = {};
 };
 
 class Server {

@@ -90,7 +90,7 @@ void Farm::StartRedis() {
 void Farm::BeginCoordinator(const std::string& name) {
   base::SubprocessOptions options;
   options.program = Program("storyfarm-coordinator");
-  options.arguments = {"--data", File(name)};
+  options.arguments = {"--data", File(name), "--web", options_.page ? "127.0.0.1:0" : "off"};
   options.arguments.insert(options.arguments.end(), options_.coordinator_arguments.begin(),
                            options_.coordinator_arguments.end());
   if (options_.own_redis) {

@@ -32,6 +32,7 @@ struct FarmOptions {
   bool null_engine = false;  // tests/support/fake_engine.cc in place of the renderer
   int step_ms = 0;           // that it takes for a step
   int image_bytes = 0;       // of each picture; 0: a line
+  bool page = false;         // served on any free port
   bool own_redis = false;    // a Redis that several coordinators share, in place of the private one
   std::vector<std::string> coordinator_arguments;  // of every coordinator, beside those that the farm gives it
 };

@@ -48,9 +48,11 @@ RULES = {
     "coordinator/blob": ("proto absl", "coordinator/core pipeline/base"),
     "coordinator/rpc": ("grpc proto absl json cli yaml",
                         "coordinator/core coordinator/store coordinator/blob pipeline/base pipeline/story pipeline/plan pipeline/model"),
-    "coordinator/web": ("http proto absl json", "coordinator/core pipeline/base"),
+    "coordinator/web": ("http proto absl json", "coordinator/core pipeline/base pipeline/plan/names.h"),
+    # The page's way to the services: a client of them.
+    "coordinator/rpc/web_door": ("grpc proto absl", "coordinator/web pipeline/base"),
     # The program, which puts the parts together.
-    "coordinator/rpc/main": ("absl", "coordinator/rpc coordinator/store coordinator/web pipeline/base"),
+    "coordinator/rpc/main": ("proto absl", "coordinator/rpc coordinator/store coordinator/web pipeline/base"),
     "worker/core": ("proto absl", "pipeline/plan"),
     "worker/agent": ("grpc proto absl cli yaml json",
                      "worker/core pipeline/base pipeline/plan pipeline/model worker/engine/client.h"),

@@ -87,6 +87,10 @@ struct LogsOptions {
 Outcome Logs(const Context& context, const LogsOptions& options);
 // The farm on the whole screen, until somebody leaves it.
 Outcome Top(const Context& context);
+struct WebLinkOptions {
+  std::string role = "admin";  // or "submitter", "viewer"
+};
+Outcome Web(const Context& context, const WebLinkOptions& options);
 
 struct FetchOptions {
   std::string job;

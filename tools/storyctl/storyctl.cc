@@ -37,6 +37,7 @@ struct CommandLine {
   DrainNodeOptions drain;
   std::string explain_task;
   LogsOptions logs;
+  WebLinkOptions web;
   std::string backup_folder;
   RestoreOptions restore;
   AddModelOptions add_model;
@@ -114,6 +115,12 @@ void CommandLine::AddFarmCommands() {
       ->check(CLI::Range(1, 1000));
 
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
+
+  c = Command(&app, "web", "Print a link that opens the farm's page in a browser, once",
+              [this](const Context& context) { return Web(context, web); });
+  c->add_option("--role", web.role, "viewer looks; submitter also steers jobs; admin also steers machines")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"viewer", "submitter", "admin"}));
 
   c = Command(&app, "backup", "Copy all that the farm knows, while it works, into a folder",
               [this](const Context& context) { return Backup(context, backup_folder); });

@@ -294,7 +294,8 @@ void Agent::State::Take(StartRun& action) {
     for (const farm::v1::LocalFile& file : files) *request.add_files() = file;
   }
   *request.mutable_work() = action.work;
-  parts.log->Info("run", {{"task", plan::TaskName(action.task)},
+  parts.log->Info("run", {{"job", action.task.job_id()},
+                          {"task", plan::TaskName(action.task)},
                           {"token", plan::TokenName(action.token)},
                           {"device", action.device},
                           {"run", action.run}});
@@ -338,7 +339,10 @@ void Agent::State::Take(Clear& action) {
     // Sent again after a restart, and then answered as stale.
     if (!removed.ok())
       parts.log->Warning("an answered result stays in the outbox",
-                         {{"task", plan::TaskName(task)}, {"why", std::string(removed.message())}});
+                         {{"job", task.job_id()},
+                          {"task", plan::TaskName(task)},
+                          {"token", plan::TokenName(token)},
+                          {"why", std::string(removed.message())}});
     pins.Drop(OutboxOwner(token, task));
   });
 }

@@ -242,6 +242,50 @@ TEST(Explain, TellsOfAGrantedTaskWhatDecided) {
   EXPECT_THAT(Why(h, "j-1", TASK_FRAME, task.number()), HasSubstr("no longer kept"));
 }
 
+TEST(Explain, ShowsThePlanThatAGroupWasGrantedWithOrWouldBe) {
+  Harness h;
+  h.Connect("a", 100);
+  h.Connect("b", 50);
+  h.Submit(Story("j-1", 60));
+  const auto [token, task] = h.First("a");
+  const auto explain = [&h](uint32_t frame) { return *h.farm().Explain({h.now_ms, 0}, Task("j-1", TASK_FRAME, frame)); };
+  const farm::v1::Explanation granted = explain(task.number());
+  EXPECT_EQ(granted.plan_node(), "a");
+  EXPECT_EQ(granted.plan().predicted_peak_bytes(), TablePlanner::kFrameBytes);
+  const farm::v1::Explanation waits = explain(59);
+  ASSERT_EQ(waits.state(), farm::v1::TASK_READY);
+  EXPECT_EQ(waits.plan_node(), waits.candidates(0).node());
+  EXPECT_DOUBLE_EQ(waits.plan().predicted_seconds(), waits.candidates(0).task_s());
+  h.FinishOne("a");
+  EXPECT_EQ(explain(task.number()).plan().predicted_seconds(), granted.plan().predicted_seconds());
+  EXPECT_FALSE(h.farm().Explain({h.now_ms, 0}, Task("j-1", TASK_PAGE, 0))->has_plan());
+  h.Restart();
+  EXPECT_FALSE(explain(task.number()).has_plan());
+}
+
+TEST(Figures, CountTasksOfLiveJobsByState) {
+  Harness h;
+  h.Connect("a", 100);
+  h.Submit(Story("j-1", 6, 2));
+  h.Submit(Story("j-2", 3));
+  ASSERT_TRUE(Change(h, "j-2", true, {}).ok());
+  const auto frames = [&h](farm::v1::TaskState state) {
+    for (const auto& count : h.farm().Count().tasks()) {
+      if (count.kind() == TASK_FRAME && count.state() == state) return count.tasks();
+    }
+    return uint64_t{0};
+  };
+  EXPECT_EQ(frames(farm::v1::TASK_BLOCKED), 6u) << "they wait for their identity";
+  EXPECT_EQ(frames(farm::v1::TASK_READY) + frames(farm::v1::TASK_GRANTED), 3u);
+  EXPECT_EQ(h.farm().Count().jobs_paused(), 1u);
+  ASSERT_TRUE(Change(h, "j-2", false, {}).ok());
+  h.RunAll();
+  EXPECT_EQ(h.farm().Count().tasks_size(), 0);
+  ASSERT_EQ(h.farm().Count().jobs_size(), 1);
+  EXPECT_EQ(h.farm().Count().jobs(0).state(), farm::v1::JOB_DONE);
+  EXPECT_EQ(h.farm().Count().jobs(0).jobs(), 2u);
+}
+
 TEST(Explain, AskingChangesNothing) {
   Harness asked;
   Harness silent;

@@ -75,6 +75,14 @@ TEST_F(ConfigTest, TheLowDiskMarkIsSaidInMebibytesAndMayBeSwitchedOff) {
   EXPECT_THAT(std::string(Read({"--low-disk", "much"}).status().message()), HasSubstr("--low-disk"));
 }
 
+TEST_F(ConfigTest, ThePageHasAUsualPortThatMayBeTakenOneThatIsAskedForOrNone) {
+  EXPECT_EQ(Read({})->config.web, "127.0.0.1:7851");
+  EXPECT_TRUE(Read({})->config.web_unsaid);
+  EXPECT_EQ(Read({"--web", "127.0.0.1:7851"})->config.web, "127.0.0.1:7851");
+  EXPECT_FALSE(Read({"--web", "127.0.0.1:7851"})->config.web_unsaid);
+  EXPECT_EQ(Read({"--config", File("web: off\n")})->config.web, "off");
+}
+
 TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
   const auto unknown = Read({"--config", File("data: /x\nlissen: 127.0.0.1:1\n")});
   EXPECT_THAT(std::string(unknown.status().message()), testing::AllOf(HasSubstr("config.yaml:2"), HasSubstr("lissen")));

@@ -63,7 +63,8 @@ TEST_F(ProgramTest, ServesUntilItIsToldToStopAndLeavesNoRedisBehind) {
   const int port = PortOf(*child, "port");
   ASSERT_GT(port, 0) << OutputOf("out");
   EXPECT_THAT(OutputOf("out"), HasSubstr("storyfarm-coordinator serves on unix:" + Data("d") +
-                                         "/coordinator.sock and 127.0.0.1:" + std::to_string(port)));
+                                         "/coordinator.sock and 127.0.0.1:" + std::to_string(port) +
+                                         "; its page is http://127.0.0.1:"));
 
   const auto [folder_code, folder_text] = Run({"--data", Data("d")}, "second");
   EXPECT_EQ(folder_code, kExitDataFolder);
@@ -107,6 +108,9 @@ TEST_F(ProgramTest, EveryRefusalToStartIsASentenceAndACode) {
   EXPECT_EQ(code, kExitDataFolder);
   EXPECT_THAT(text, HasSubstr("1000"));
   EXPECT_EQ(Run({"--data", "/dev/null/x"}, "e").first, kExitDataFolder);
+  const auto [web_code, web_text] = Run({"--data", Data("web"), "--web", "0.0.0.0:0"}, "w");
+  EXPECT_EQ(web_code, kExitUsage);
+  EXPECT_THAT(web_text, HasSubstr("can be reached from others"));
   ASSERT_TRUE(base::Env::Real().CreateFolders(Data("open")).ok());
   ASSERT_EQ(chmod(Data("open").c_str(), 0755), 0);
   const auto [open_code, open_text] = Run({"--data", Data("open")}, "f");

@@ -23,6 +23,7 @@ absl::Status TestFarm::Start(ServerOptions options, std::unique_ptr<Store> store
     return bits;
   };
   parts.webhook = webhook;
+  parts.open_web = open_web;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, parts);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);

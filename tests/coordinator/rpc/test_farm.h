@@ -102,7 +102,9 @@ class TestFarm {
     store_.reset();
   }
 
-  std::function<std::unique_ptr<WebhookSender>()> webhook;  // of the servers that are started from now on
+  // Of the servers that are started from now on.
+  std::function<std::unique_ptr<WebhookSender>()> webhook;
+  std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web;
 
   Server& server() { return *server_; }
   MemoryDisk& disk() { return *disk_; }

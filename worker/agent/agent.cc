@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/farm_channel.h"
 #include "pipeline/base/file_store.h"
+#include "pipeline/base/join_client.h"
+#include "pipeline/base/places.h"
 #include "pipeline/base/transfer.h"
 #include "pipeline/plan/names.h"
 #include "worker/agent/data_folder.h"
@@ -30,6 +32,8 @@ constexpr size_t kDownloads = 4;  // groups prepared side by side
 constexpr size_t kUploads = 4;
 constexpr uint64_t kLargeBlobBytes = uint64_t{1} << 20;  // smaller ones are not worth a line in Hello
 constexpr int64_t kLeaveGraceMs = 2000;
+// It has eight months for it.
+constexpr int64_t kRenewalEveryMs = int64_t{3600} * 1000;
 constexpr int kUploadAttempts = 3;  // the session tries again by itself
 
 std::string OutboxOwner(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) {
@@ -53,6 +57,7 @@ struct Agent::State {
   Pins pins;
   EventQueue events;
   OutboxFiles outbox;  // the disk thread's, after Run has loaded it
+  std::shared_ptr<grpc::Channel> farm;  // not the control stream's
   std::unique_ptr<farm::v1::BlobService::Stub> blobs;
   base::TransferCancel uploads_cancel;
 
@@ -92,6 +97,9 @@ struct Agent::State {
   void Take(Upload& action);
   void Take(Drained&) { drained = true; }
   void Take(Note& action);
+
+  // The certificate, where it is time for the next one.
+  void Renew();
 };
 
 // ---- Devices ------------------------------------------------------------------------------------------------------
@@ -272,6 +280,16 @@ void Agent::State::Take(Note& action) {
   }
 }
 
+void Agent::State::Renew() {
+  const absl::StatusOr<bool> renewed = base::RenewIfDue(*parts.env, options.link.trust_folder, farm);
+  if (!renewed.ok()) {
+    parts.log->Warning("this machine's certificate can't be renewed, which is tried again in an hour",
+                       {{"why", std::string(renewed.status().message())}});
+  } else if (*renewed) {
+    parts.log->Info("this machine's certificate was renewed");
+  }
+}
+
 // ---- The agent ----------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Open(const AgentOptions& options, const AgentParts& parts) {
@@ -316,7 +334,9 @@ absl::Status Agent::Run() {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.first_pause_ms));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.most_pause_ms));
-  state.blobs = farm::v1::BlobService::NewStub(base::FarmChannel(state.options.link.coordinator, std::move(arguments)));
+  state.farm =
+      base::FarmChannel(state.options.link.coordinator, state.options.link.trust_folder, std::move(arguments));
+  state.blobs = farm::v1::BlobService::NewStub(state.farm);
 
   Self self;
   self.software_version = state.options.software_version;
@@ -341,11 +361,16 @@ absl::Status Agent::Run() {
 
   base::Env& env = *state.parts.env;
   int64_t next_tick_ms = 0;
+  int64_t next_renewal_ms = 0;
   while (!state.drained && state.Refused().ok()) {
     const int64_t now_ms = env.MonotonicMs();
     if (now_ms >= next_tick_ms) {
       next_tick_ms = now_ms + kTickMs;
       state.Do(state.session->Step(now_ms, Tick{}));
+      if (now_ms >= next_renewal_ms && base::NeedsCertificate(state.options.link.coordinator)) {
+        next_renewal_ms = now_ms + kRenewalEveryMs;
+        state.uploads.Post([&state] { state.Renew(); });
+      }
       continue;
     }
     std::optional<Event> event = state.events.Pop(std::chrono::milliseconds(next_tick_ms - now_ms));

@@ -166,7 +166,7 @@ struct ControlLink::State {
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.most_pause_ms));
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    return base::FarmChannel(options.coordinator, std::move(arguments));
+    return base::FarmChannel(options.coordinator, options.trust_folder, std::move(arguments));
   }
 
   void Main() {
@@ -213,7 +213,9 @@ struct ControlLink::State {
       const std::lock_guard<std::mutex> lock(mutex);
       if (stopping) return false;
     }
-    if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
+    const bool unwanted = status.error_code() == grpc::StatusCode::UNAUTHENTICATED ||
+                          status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
+    if (unwanted || status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
       parts.on_refused(absl::FailedPreconditionError(Reason(status)));
       return false;
     }
@@ -234,7 +236,9 @@ struct ControlLink::State {
     if (failures++ % 20 == 0) {
       parts.log->Warning(twin_since.has_value() ? "refused: trying again for a while"
                                                 : "no coordinator: trying again until it answers",
-                         {{"coordinator", options.coordinator}, {"why", Reason(status)}});
+                         {{"coordinator", options.coordinator},
+                          {"why", base::IsForeignFarm(status.error_message()) ? base::ForeignFarm(options.coordinator)
+                                                                              : Reason(status)}});
     }
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait_for(lock, Milliseconds(backoff.NextMs(parts.random_bits())), [this] { return stopping; });

@@ -32,7 +32,7 @@ void Farm::Parts::On(SubmitJob& input) {
   if (known != state.job_of_key().end()) {
     const std::string& id = known->second;
     const Job* hot = state.FindJob(id);
-    const std::string& digest = hot != nullptr ? hot->spec().request_digest()
+    const std::string& digest = hot != nullptr ? hot->head().request_digest()
                                                : state.archived().at(state.archived_ordinals().at(id)).request_digest;
     if (digest == spec.request_digest()) return Answer(input.request, absl::OkStatus(), id, true);
     return Answer(input.request,
@@ -40,7 +40,8 @@ void Farm::Parts::On(SubmitJob& input) {
                                                         ", with another story or other settings: use a new key")),
                   id);
   }
-  if (const absl::Status status = Job::Validate(spec, limits); !status.ok()) return Answer(input.request, status);
+  const absl::Status valid = Job::Validate(spec, plan::PanelCount(spec.story()), limits);
+  if (!valid.ok()) return Answer(input.request, valid);
   if (state.FindJob(spec.job_id()) != nullptr || state.archived_ordinals().count(spec.job_id()) > 0 ||
       state.forgotten().count(spec.job_id()) > 0) {
     return Answer(input.request, absl::AbortedError("the drawn job id is taken: submit again"));

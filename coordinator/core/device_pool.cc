@@ -149,9 +149,9 @@ Ranking* DevicePool::RankingFor(const Job& job, const Unit& unit, const std::vec
   if (sample.empty()) return nullptr;
   farm::v1::GroupShape shape;
   std::string key;  // empty: pages
-  const farm::v1::ModelManifest& model = job.spec().model();
+  const farm::v1::ModelManifest& model = job.head().model();
   if (unit.kind != farm::v1::TASK_PAGE) {
-    const auto answer = farm_.planner->ShapeOf(job.spec(), unit.kind, sample);
+    const auto answer = farm_.planner->ShapeOf(job.View(), unit.kind, sample);
     if (!answer.ok()) return nullptr;
     shape = *answer;
     key = absl::StrCat(model.digest(), shape.SerializeAsString());

@@ -110,7 +110,7 @@ void Explainer::SayPack(const farm::v1::PackUse& pack) {
 
 void Explainer::ExplainPacks() {
   if (task_.kind() != TASK_IDENTITY) return;
-  const std::string& key = job_.spec().identities(static_cast<int>(task_.number())).pack_key();
+  const std::string& key = job_.head().identities(static_cast<int>(task_.number())).pack_key();
   if (const Pack* pack = farm_.state.packs().Whole(key)) {
     Say(absl::StrCat("There is a pack of it (", plan::ShortKey(key), "), but by the measured network every device ",
                      "computes it sooner than it fetches ", pack->manifest.size_bytes() >> 20, " MiB."));
@@ -122,7 +122,7 @@ void Explainer::ExplainPacks() {
 }
 
 void Explainer::ExplainBlocked() {
-  const farm::v1::JobSpec& spec = job_.spec();
+  const farm::v1::JobSpec& spec = job_.head();
   if (task_.kind() == TASK_PAGE) {
     const farm::v1::PageTask& page = spec.pages(static_cast<int>(task_.number()));
     const auto missing = std::count_if(page.panels().begin(), page.panels().end(), [this](uint32_t panel) {
@@ -166,7 +166,7 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
   Offer offer{true, 0, kPageSeconds, 1};
   if (task_.kind() != TASK_PAGE) {
     OfferSource source(&farm_.state, &farm_.fleet.plans);
-    const farm::v1::ModelManifest& model = job_.spec().model();
+    const farm::v1::ModelManifest& model = job_.head().model();
     const auto& answer = source.Plan(model, shape, device);
     if (const auto* refusal = std::get_if<farm::v1::Refusal>(&answer)) {
       candidate.set_refusal(refusal->reason());
@@ -188,7 +188,7 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
 
 void Explainer::Compare() {
   const uint32_t number = task_.number();
-  const auto shape = farm_.planner->ShapeOf(job_.spec(), task_.kind(), {&number, 1});
+  const auto shape = farm_.planner->ShapeOf(job_.View(), task_.kind(), {&number, 1});
   std::vector<farm::v1::Candidate> candidates;
   for (const auto& [id, node] : farm_.fleet.nodes) {
     if (node.session == 0 || !shape.ok()) continue;
@@ -211,7 +211,7 @@ void Explainer::Compare() {
 
 void Explainer::ExplainReady() {
   if (job_.paused) {
-    Say(absl::StrCat("The job is paused: storyctl resume ", job_.spec().job_id(), " lets it go on."));
+    Say(absl::StrCat("The job is paused: storyctl resume ", job_.head().job_id(), " lets it go on."));
   }
   if (!farm_.dispatch_held.empty()) Say(absl::StrCat("Nothing is handed out just now: ", farm_.dispatch_held, "."));
   ExplainPacks();

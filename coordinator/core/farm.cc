@@ -157,6 +157,13 @@ void Farm::Parts::Answer(uint64_t request, absl::Status status, const std::strin
   out.replies.push_back({request, state.record_count(), std::move(status), job_id, existed});
 }
 
+farm::v1::JobArchive Archive::Body() const {
+  farm::v1::JobArchive body;
+  *body.mutable_spec() = spec->Unpack();
+  *body.mutable_status() = status;
+  return body;
+}
+
 void Farm::Parts::OfferArchives() {
   const std::vector<std::string>& ended = state.ended();
   if (ended.size() <= limits.finished_jobs_hot) return;
@@ -167,8 +174,8 @@ void Farm::Parts::OfferArchives() {
     Archive archive;
     archive.job_id = ended[i];
     archive.after_record = state.record_count();
-    *archive.body.mutable_spec() = job.spec();
-    *archive.body.mutable_status() = StatusOf(job, true);
+    archive.status = StatusOf(job, true);
+    archive.spec = job.packed();
     out.archives.push_back(std::move(archive));
   }
 }

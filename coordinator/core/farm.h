@@ -263,7 +263,10 @@ struct Reply {
 struct Archive {
   std::string job_id;
   uint64_t after_record = 0;
-  farm::v1::JobArchive body;
+  farm::v1::JobStatus status;
+  std::shared_ptr<const PackedSpec> spec;
+  // For a full story this takes a while.
+  farm::v1::JobArchive Body() const;
 };
 
 // A job was forgotten: take its archive out of the store, if there is one; then tell ArchiveRemoved. Named again after
@@ -335,8 +338,8 @@ class Farm {
   JobPlace FindJob(const std::string& job_id) const;
   // NOT_FOUND where the job is unknown or archived (see FindJob).
   absl::StatusOr<farm::v1::JobStatus> GetJob(const Time& now, const std::string& job_id, bool with_tasks) const;
-  // What was accepted. Null where unknown or archived; valid until the next Step.
-  const farm::v1::JobSpec* FindSpec(const std::string& job_id) const;
+  // What was accepted. Null where unknown or archived.
+  std::shared_ptr<const PackedSpec> FindSpec(const std::string& job_id) const;
   // Newest first. `page_token` is empty or the one given with the page before; INVALID_ARGUMENT for any other.
   absl::StatusOr<std::vector<JobListing>> ListJobs(size_t page_size, const std::string& page_token,
                                                    std::string* next_page_token) const;

@@ -110,7 +110,7 @@ void Farm::Parts::LearnNeed(const Token& token, const farm::v1::Failure& why) {
   uint64_t needed = why.needed_bytes() > 0 ? why.needed_bytes() : planned * kUnknownNeedPercent / 100;
   // Within the plan it was not the plan that was wrong: someone else took the memory, as the next heartbeat tells.
   if (needed <= planned) return;
-  const std::string& model = state.FindJob(grant.job_id)->spec().model().digest();
+  const std::string& model = state.FindJob(grant.job_id)->head().model().digest();
   // On top of what the plan counted in: several groups that were planned before anything was learned teach it once.
   const auto lease = fleet.leases.find(token);
   const plan::LearnedNeed counted = lease == fleet.leases.end() ? plan::LearnedNeed{} : lease->second.counted_in;
@@ -190,15 +190,15 @@ void Farm::Parts::CheckPoison(const farm::v1::TaskId& task, const std::string& w
 }
 
 uint32_t Farm::Parts::CapableNodes(const Job& job, farm::v1::TaskKind kind, uint32_t number) {
-  const auto shape = planner->ShapeOf(job.spec(), kind, {&number, 1});
+  const auto shape = planner->ShapeOf(job.View(), kind, {&number, 1});
   if (!shape.ok()) return 0;
   uint32_t nodes = 0;
   for (const auto& [id, node] : fleet.nodes) {
     if (node.session == 0) continue;
     for (const auto& [index, device] : node.devices) {
       if (kind != farm::v1::TASK_PAGE) {
-        const auto need = state.NeedOf(job.spec().model().digest(), device.report.backend());
-        const auto& answer = fleet.plans.Plan(job.spec().model(), device, *shape, need);
+        const auto need = state.NeedOf(job.head().model().digest(), device.report.backend());
+        const auto& answer = fleet.plans.Plan(job.head().model(), device, *shape, need);
         if (!std::holds_alternative<farm::v1::MemoryPlan>(answer)) continue;
       }
       ++nodes;

@@ -20,11 +20,11 @@ bool SchedulingRound::Grant(const Question& question, const Candidate& candidate
   const Job& job = *question.job;
   const Unit& unit = question.unit;
   const Seated& seated = farm_.pool.seats()[candidate.seat];
-  const farm::v1::ModelManifest& model = job.spec().model();
+  const farm::v1::ModelManifest& model = job.head().model();
   OfferSource source(&farm_.state, &farm_.fleet.plans);
   farm::v1::MemoryPlan plan;
   while (unit.kind != TASK_PAGE) {
-    const auto shape = farm_.planner->ShapeOf(job.spec(), unit.kind, numbers);
+    const auto shape = farm_.planner->ShapeOf(job.View(), unit.kind, numbers);
     if (!shape.ok()) return false;
     const auto& answer = source.Plan(model, *shape, *seated.device);
     if (const auto* fits = std::get_if<farm::v1::MemoryPlan>(&answer)) {
@@ -34,9 +34,9 @@ bool SchedulingRound::Grant(const Question& question, const Candidate& candidate
     if (numbers.size() == 1) return false;
     numbers.resize(numbers.size() / 2);
   }
-  auto work = farm_.planner->WorkFor(job.spec(), unit.kind, numbers, plan, job.InputsFor(unit.kind, numbers));
+  auto work = farm_.planner->WorkFor(job.View(), unit.kind, numbers, plan, job.InputsFor(unit.kind, numbers));
   if (!work.ok()) {
-    const std::string id = job.spec().job_id();
+    const std::string id = job.head().job_id();
     for (uint32_t number : numbers) {
       farm_.FailTask(MakeTask(id, unit.kind, number), farm::v1::BAD_INPUT, std::string(work.status().message()));
     }
@@ -58,7 +58,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   const Token token = farm_.state.next_token();
   farm::v1::Record record;
   farm::v1::Granted& fact = *record.mutable_granted();
-  fact.set_job_id(job.spec().job_id());
+  fact.set_job_id(job.head().job_id());
   fact.set_kind(unit.kind);
   for (uint32_t number : numbers) fact.add_numbers(number);
   *fact.mutable_token() = ToMessage(token);
@@ -67,7 +67,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   fact.set_device(seated.index);
   fact.set_planned_bytes(plan.predicted_peak_bytes());
   farm_.Commit(std::move(record));
-  farm_.changed.insert(job.spec().job_id());
+  farm_.changed.insert(job.head().job_id());
 
   Lease& lease = farm_.fleet.leases[token];
   farm_.fleet.Renew(token, farm_.now.monotonic_ms + farm_.limits.lease_ms);
@@ -84,7 +84,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
     lease.work_rate = static_cast<int64_t>(frames * JobQueue::FrameWork(job) * 1000 / candidate.offer.task_s);
     farm_.fleet.held_rates[job.ordinal()] += lease.work_rate;
   }
-  lease.counted_in = farm_.state.NeedOf(job.spec().model().digest(), device.report.backend());
+  lease.counted_in = farm_.state.NeedOf(job.head().model().digest(), device.report.backend());
 
   placement.size = static_cast<uint32_t>(numbers.size());
   placement.unix_ms = farm_.now.unix_ms;
@@ -96,14 +96,14 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   farm::v1::Grant& grant = *message.mutable_grant();
   *grant.mutable_token() = ToMessage(token);
   grant.set_device(seated.index);
-  for (uint32_t number : numbers) *grant.add_tasks() = MakeTask(job.spec().job_id(), unit.kind, number);
+  for (uint32_t number : numbers) *grant.add_tasks() = MakeTask(job.head().job_id(), unit.kind, number);
   *grant.mutable_work() = std::move(work);
   farm_.Send(node.session, std::move(message));
 
   if (unit.kind == TASK_PAGE) return;
-  bool offers_more = device.warm_model != job.spec().model().digest();
-  device.warm_model = job.spec().model().digest();
-  offers_more |= node.NowCached(job.spec().model(), farm_.limits);
+  bool offers_more = device.warm_model != job.head().model().digest();
+  device.warm_model = job.head().model().digest();
+  offers_more |= node.NowCached(job.head().model(), farm_.limits);
   if (offers_more) farm_.fleet.OffersChanged(node);
   for (const farm::v1::Bank* bank : question.banks) {
     node.NowCached(*bank, farm_.limits);

@@ -31,42 +31,33 @@ void CopyDigest(const std::string& from, std::array<char, 32>& to) {
 
 }  // namespace
 
-Job::Job(std::shared_ptr<const farm::v1::JobSpec> spec, uint64_t ordinal) : spec_(std::move(spec)), ordinal_(ordinal) {
-  priority = spec_->priority() > 0 ? spec_->priority() : kUsualPriority;
+Job::Job(std::shared_ptr<const PackedSpec> spec, uint64_t ordinal, PanelCache* cache)
+    : panels_(std::move(spec), ordinal, cache) {
+  priority = head().priority() > 0 ? head().priority() : kUsualPriority;
   LayOut();
-  for (const auto& set : spec_->frame_sets()) {
+  for (const auto& set : head().frame_sets()) {
     if (!set.identities().empty()) continue;
     for (uint32_t panel : set.panels()) slots_[TASK_FRAME].set_state(panel, farm::v1::TASK_READY);
   }
   Reindex();
 }
 
-std::shared_ptr<const farm::v1::JobSpec> Job::Shelve(const farm::v1::JobSpec& spec, SpecShelf* shelf) {
-  if (shelf != nullptr) {
-    if (auto known = shelf->Find(spec)) return known;
-  }
-  auto made = std::make_shared<const farm::v1::JobSpec>(spec);
-  if (shelf != nullptr) shelf->Add(made);
-  return made;
-}
-
 void Job::LayOut() {
-  uint32_t panels = 0;
-  for (const auto& chapter : spec_->story().chapters()) panels += static_cast<uint32_t>(chapter.panels_size());
-  slots_[TASK_IDENTITY].Resize(static_cast<uint32_t>(spec_->identities_size()), farm::v1::TASK_READY);
+  const uint32_t panels = panels_.spec().panels();
+  slots_[TASK_IDENTITY].Resize(static_cast<uint32_t>(head().identities_size()), farm::v1::TASK_READY);
   slots_[TASK_FRAME].Resize(panels, farm::v1::TASK_BLOCKED);
-  slots_[TASK_PAGE].Resize(static_cast<uint32_t>(spec_->pages_size()), farm::v1::TASK_BLOCKED);
+  slots_[TASK_PAGE].Resize(static_cast<uint32_t>(head().pages_size()), farm::v1::TASK_BLOCKED);
   owner_.assign(panels, 0);
-  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
-    for (uint32_t panel : spec_->frame_sets(set).panels()) owner_[panel] = set;
+  for (int set = 0; set < head().frame_sets_size(); ++set) {
+    for (uint32_t panel : head().frame_sets(set).panels()) owner_[panel] = set;
   }
-  for (int identity = 0; identity < spec_->identities_size(); ++identity) {
-    for (uint32_t panel : spec_->identities(identity).panels()) owner_[panel] = -1 - identity;
+  for (int identity = 0; identity < head().identities_size(); ++identity) {
+    for (uint32_t panel : head().identities(identity).panels()) owner_[panel] = -1 - identity;
   }
-  page_of_.assign(panels, spec_->pages_size());
-  for (int page = 0; page < spec_->pages_size(); ++page) {
-    if (spec_->pages(page).book()) continue;
-    for (uint32_t panel : spec_->pages(page).panels()) page_of_[panel] = page;
+  page_of_.assign(panels, head().pages_size());
+  for (int page = 0; page < head().pages_size(); ++page) {
+    if (head().pages(page).book()) continue;
+    for (uint32_t panel : head().pages(page).panels()) page_of_[panel] = page;
   }
 }
 
@@ -83,11 +74,11 @@ void Job::Reindex() {
         ready_units_.insert({static_cast<TaskKind>(kind), i});
     }
   }
-  ready_in_set_.assign(spec_->frame_sets_size(), 0);
+  ready_in_set_.assign(head().frame_sets_size(), 0);
   ready_.clear();
-  identities_missing_.assign(spec_->frame_sets_size(), 0);
-  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
-    const auto& panels = spec_->frame_sets(set).panels();
+  identities_missing_.assign(head().frame_sets_size(), 0);
+  for (int set = 0; set < head().frame_sets_size(); ++set) {
+    const auto& panels = head().frame_sets(set).panels();
     ready_.emplace_back(static_cast<size_t>(panels.size()));
     for (int i = 0; i < panels.size(); ++i) {
       if (slots_[TASK_FRAME].state(panels[i]) != farm::v1::TASK_READY) continue;
@@ -95,14 +86,14 @@ void Job::Reindex() {
       ready_[set].Insert(static_cast<size_t>(i));
     }
     if (ready_in_set_[set] > 0) ready_units_.insert({TASK_FRAME, static_cast<uint32_t>(set)});
-    for (uint32_t identity : spec_->frame_sets(set).identities()) {
+    for (uint32_t identity : head().frame_sets(set).identities()) {
       if (slots_[TASK_IDENTITY].state(identity) != farm::v1::TASK_DONE) ++identities_missing_[set];
     }
   }
-  panels_missing_.assign(spec_->pages_size(), 0);
-  for (int page = 0; page < spec_->pages_size(); ++page) {
-    if (spec_->pages(page).book()) continue;
-    for (uint32_t panel : spec_->pages(page).panels()) {
+  panels_missing_.assign(head().pages_size(), 0);
+  for (int page = 0; page < head().pages_size(); ++page) {
+    if (head().pages(page).book()) continue;
+    for (uint32_t panel : head().pages(page).panels()) {
       if (!IsFinal(slots_[TASK_FRAME].state(panel))) ++panels_missing_[page];
     }
     if (panels_missing_[page] == 0 && slots_[TASK_PAGE].state(page) == farm::v1::TASK_BLOCKED) {
@@ -136,7 +127,7 @@ void Job::MarkReady(const TaskKey& task, bool ready) {
     const int32_t set = owner_[task.second];
     if (set < 0) return;
     unit.number = static_cast<uint32_t>(set);
-    const auto& panels = spec_->frame_sets(set).panels();
+    const auto& panels = head().frame_sets(set).panels();
     const auto at = std::lower_bound(panels.begin(), panels.end(), task.second) - panels.begin();
     if (ready) {
       ready_[unit.number].Insert(static_cast<size_t>(at));
@@ -174,8 +165,8 @@ void Job::FrameFinal(uint32_t panel) {
 
 // The book comes last: after every panel and every other page.
 void Job::UpdateBook() {
-  if (spec_->pages().empty() || !spec_->pages(spec_->pages_size() - 1).book()) return;
-  const uint32_t book = spec_->pages_size() - 1;
+  if (head().pages().empty() || !head().pages(head().pages_size() - 1).book()) return;
+  const uint32_t book = head().pages_size() - 1;
   if (slots_[TASK_PAGE].state(book) == farm::v1::TASK_BLOCKED && pending_ == 1) {
     SetState({TASK_PAGE, book}, farm::v1::TASK_READY);
   }
@@ -210,6 +201,7 @@ void Job::KeepFrame(uint32_t panel, const farm::v1::FrameResult& result) {
   outcome.image_bytes = result.image().size_bytes();
   outcome.latents_bytes = result.latents().size_bytes();
   outcome.peak_bytes = result.peak_bytes();
+  outcome.predicted_peak_bytes = result.predicted_peak_bytes();
   outcome.finished_unix_ms = result.finished_unix_ms();
   outcome.render_ms = result.render_ms();
   outcomes_.push_back(outcome);
@@ -258,11 +250,11 @@ void Job::IdentityReopened(uint32_t number) {
   Slot& slot = mutable_slot({TASK_IDENTITY, number});
   slot.token = Token();  // the result that made the lost bank is not taken once more
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_READY);
-  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
-    const auto& identities = spec_->frame_sets(set).identities();
+  for (int set = 0; set < head().frame_sets_size(); ++set) {
+    const auto& identities = head().frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
     ++identities_missing_[set];
-    for (uint32_t panel : spec_->frame_sets(set).panels()) {
+    for (uint32_t panel : head().frame_sets(set).panels()) {
       if (slots_[TASK_FRAME].state(panel) == farm::v1::TASK_READY)
         SetState({TASK_FRAME, panel}, farm::v1::TASK_BLOCKED);
     }
@@ -279,11 +271,11 @@ void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
   problems_.erase({TASK_IDENTITY, number});
   aborts_.erase({TASK_IDENTITY, number});
   SetState({TASK_IDENTITY, number}, farm::v1::TASK_DONE);
-  for (int set = 0; set < spec_->frame_sets_size(); ++set) {
-    const auto& identities = spec_->frame_sets(set).identities();
+  for (int set = 0; set < head().frame_sets_size(); ++set) {
+    const auto& identities = head().frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
     if (--identities_missing_[set] > 0) continue;
-    for (uint32_t panel : spec_->frame_sets(set).panels()) {
+    for (uint32_t panel : head().frame_sets(set).panels()) {
       if (slots_[TASK_FRAME].state(panel) == farm::v1::TASK_BLOCKED)
         SetState({TASK_FRAME, panel}, farm::v1::TASK_READY);
     }
@@ -365,6 +357,7 @@ std::optional<farm::v1::FrameResult> Job::FrameResultOf(uint32_t panel) const {
   }
   result.set_render_ms(outcome.render_ms);
   result.set_peak_bytes(outcome.peak_bytes);
+  result.set_predicted_peak_bytes(outcome.predicted_peak_bytes);
   result.set_finished_unix_ms(outcome.finished_unix_ms);
   if (const auto warnings = frame_warnings_.find(panel); warnings != frame_warnings_.end()) {
     for (const std::string& warning : warnings->second) result.add_warnings(warning);
@@ -396,12 +389,12 @@ std::string Job::ProblemOf(TaskKind kind, uint32_t number) const {
   if (const auto problem = problems_.find({kind, number}); problem != problems_.end()) return problem->second.message;
   if (kind != TASK_FRAME || slots_[kind].state(number) != farm::v1::TASK_FAILED) return "";
   auto blame = [this](uint32_t identity) -> std::string {
-    const uint32_t character = spec_->identities(static_cast<int>(identity)).character();
-    return absl::StrCat("needs the identity of ", spec_->story().characters(static_cast<int>(character)).name(),
+    const uint32_t character = head().identities(static_cast<int>(identity)).character();
+    return absl::StrCat("needs the identity of ", head().story().characters(static_cast<int>(character)).name(),
                         ", which failed: ", ProblemOf(TASK_IDENTITY, identity));
   };
   if (owner_[number] < 0) return blame(static_cast<uint32_t>(-1 - owner_[number]));
-  for (uint32_t identity : spec_->frame_sets(owner_[number]).identities()) {
+  for (uint32_t identity : head().frame_sets(owner_[number]).identities()) {
     if (slots_[TASK_IDENTITY].state(identity) == farm::v1::TASK_FAILED) return blame(identity);
   }
   return "";
@@ -413,9 +406,9 @@ const std::set<uint32_t>* Job::AbortsOf(const TaskKey& task) const {
 }
 
 std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
-  const auto& own = spec_->identities(static_cast<int>(identity)).panels();
+  const auto& own = head().identities(static_cast<int>(identity)).panels();
   std::vector<uint32_t> panels(own.begin(), own.end());
-  for (const auto& set : spec_->frame_sets()) {
+  for (const auto& set : head().frame_sets()) {
     if (std::find(set.identities().begin(), set.identities().end(), identity) == set.identities().end()) continue;
     panels.insert(panels.end(), set.panels().begin(), set.panels().end());
   }
@@ -425,13 +418,13 @@ std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
 plan::WorkInputs Job::InputsFor(TaskKind kind, const std::vector<uint32_t>& numbers) const {
   plan::WorkInputs inputs;
   if (kind == TASK_FRAME && !numbers.empty() && owner_[numbers.front()] >= 0) {
-    for (uint32_t identity : spec_->frame_sets(owner_[numbers.front()]).identities()) {
+    for (uint32_t identity : head().frame_sets(owner_[numbers.front()]).identities()) {
       if (const farm::v1::Bank* bank = BankOf(identity)) inputs.banks.push_back(*bank);
     }
   }
   if (kind == TASK_PAGE) {
     for (uint32_t number : numbers) {
-      for (uint32_t panel : spec_->pages(static_cast<int>(number)).panels()) {
+      for (uint32_t panel : head().pages(static_cast<int>(number)).panels()) {
         if (const auto frame = FrameResultOf(panel)) {
           inputs.images[panel] = frame->image();
         } else {

@@ -1,5 +1,5 @@
 // One live job inside State: its spec and how far each task has come, in compact arrays. A frame that was never granted
-// takes 10 bytes beside its spec, which all folds share (spec_shelf.h).
+// takes 10 bytes beside its spec, which lies packed (packed_spec.h) and which all folds share (spec_shelf.h).
 #ifndef STORYFARM_COORDINATOR_CORE_JOB_H_
 #define STORYFARM_COORDINATOR_CORE_JOB_H_
 
@@ -17,6 +17,7 @@
 #include "coordinator/core/bitmap.h"
 #include "coordinator/core/bytes.h"
 #include "coordinator/core/limits.h"
+#include "coordinator/core/panel_cache.h"
 #include "coordinator/core/slots.h"
 #include "coordinator/core/spec_shelf.h"
 #include "coordinator/core/token.h"
@@ -54,14 +55,18 @@ inline bool IsFinal(uint8_t state) { return state >= farm::v1::TASK_DONE; }
 class Job {
  public:
   // INVALID_ARGUMENT with a sentence where the spec does not hold together: every panel rendered once, numbers in
-  // range.
-  static absl::Status Validate(const farm::v1::JobSpec& spec, const Limits& limits);
+  // range. `panels`: how many the story has; they need not be in `spec`.
+  static absl::Status Validate(const farm::v1::JobSpec& spec, uint32_t panels, const Limits& limits);
 
-  // `spec` is valid. `ordinal` counts accepted jobs over the farm's life.
-  Job(std::shared_ptr<const farm::v1::JobSpec> spec, uint64_t ordinal);
+  // `spec` is valid. `ordinal` counts accepted jobs over the farm's life. `cache` outlives the job.
+  Job(std::shared_ptr<const PackedSpec> spec, uint64_t ordinal, PanelCache* cache);
 
-  const farm::v1::JobSpec& spec() const { return *spec_; }
-  uint64_t ordinal() const { return ordinal_; }
+  // What it was submitted as, all but the panels of the story's chapters; and all of it.
+  const farm::v1::JobSpec& head() const { return panels_.spec().head(); }
+  const std::shared_ptr<const PackedSpec>& packed() const { return panels_.shared_spec(); }
+  // What work is made of. Valid as long as the job.
+  plan::JobView View() const { return plan::JobView(head(), &panels_); }
+  uint64_t ordinal() const { return panels_.ordinal(); }
   const std::vector<JobNode>& nodes() const { return nodes_; }
   // Of `kind`, number within range; null else. Valid until something of the job changes.
   const Slot* slot(farm::v1::TaskKind kind, uint32_t number) const;
@@ -120,9 +125,7 @@ class Job {
 
   void Write(ByteWriter& out) const;
   // `shelf` may be null.
-  static std::optional<Job> Read(ByteReader& in, SpecShelf* shelf);
-  // The shelf's copy of a spec where it has one, else one that is made and put there.
-  static std::shared_ptr<const farm::v1::JobSpec> Shelve(const farm::v1::JobSpec& spec, SpecShelf* shelf);
+  static std::optional<Job> Read(ByteReader& in, SpecShelf* shelf, PanelCache* cache);
 
  private:
   struct FrameOutcome {
@@ -131,6 +134,7 @@ class Job {
     uint64_t image_bytes = 0;
     uint64_t latents_bytes = 0;  // 0: none were kept
     uint64_t peak_bytes = 0;
+    uint64_t predicted_peak_bytes = 0;
     uint64_t finished_unix_ms = 0;
     uint64_t render_ms = 0;
   };
@@ -150,8 +154,7 @@ class Job {
   bool ReadIdentities(ByteReader& in);
   void LayOut();
 
-  std::shared_ptr<const farm::v1::JobSpec> spec_;
-  uint64_t ordinal_ = 0;
+  JobPanels panels_;
   std::array<Slots, 4> slots_;  // by TaskKind
   std::vector<JobNode> nodes_;
   std::vector<FrameOutcome> outcomes_;  // in order of finishing
@@ -179,7 +182,7 @@ class Job {
 
 template <typename Visit>
 void Job::VisitReady(uint32_t set, Visit visit) const {
-  const auto& panels = spec_->frame_sets(static_cast<int>(set)).panels();
+  const auto& panels = head().frame_sets(static_cast<int>(set)).panels();
   const auto size = static_cast<size_t>(panels.size());
   for (size_t i = ready_[set].Next(0); i < size; i = ready_[set].Next(i + 1)) {
     if (!visit(panels[static_cast<int>(i)])) return;

@@ -48,8 +48,8 @@ Slot ReadSlot(ByteReader& in) {
 }  // namespace
 
 void Job::Write(ByteWriter& out) const {
-  out.String(spec_->SerializeAsString());
-  out.Number(ordinal_);
+  panels_.spec().Write(out);
+  out.Number(ordinal());
   out.Number(state);
   out.Number(finished_unix_ms);
   out.Number(paused ? 1 : 0);
@@ -72,6 +72,7 @@ void Job::Write(ByteWriter& out) const {
     out.Number(outcome.image_bytes);
     out.Number(outcome.latents_bytes);
     out.Number(outcome.peak_bytes);
+    out.Number(outcome.predicted_peak_bytes);
     out.Number(outcome.finished_unix_ms);
     out.Number(outcome.render_ms);
   }
@@ -144,15 +145,16 @@ bool Job::ReadIdentities(ByteReader& in) {
   return in.ok();
 }
 
-std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf) {
-  farm::v1::JobSpec spec;
-  if (!spec.ParseFromString(in.String()) || !in.ok()) return std::nullopt;
+std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf, PanelCache* cache) {
+  std::optional<PackedSpec> spec = PackedSpec::Read(in);
+  if (!spec.has_value()) return std::nullopt;
   Limits unbounded;
   unbounded.spec_bytes = SIZE_MAX;
   unbounded.frames_a_job = SIZE_MAX;
-  if (!Validate(spec, unbounded).ok()) return std::nullopt;
+  if (!Validate(spec->head(), spec->panels(), unbounded).ok()) return std::nullopt;
   const uint64_t ordinal = in.Number();
-  Job job(Shelve(spec, shelf), ordinal);
+  Job job(shelf != nullptr ? shelf->Keep(*std::move(spec)) : std::make_shared<const PackedSpec>(*std::move(spec)),
+          ordinal, cache);
   job.state = static_cast<farm::v1::JobState>(in.Number());
   job.finished_unix_ms = in.Number();
   job.paused = in.Number() != 0;
@@ -177,6 +179,7 @@ std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf) {
     outcome.image_bytes = in.Number();
     outcome.latents_bytes = in.Number();
     outcome.peak_bytes = in.Number();
+    outcome.predicted_peak_bytes = in.Number();
     outcome.finished_unix_ms = in.Number();
     outcome.render_ms = in.Number();
     job.outcomes_.push_back(outcome);

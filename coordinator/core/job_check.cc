@@ -8,7 +8,7 @@ absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(wh
 
 }  // namespace
 
-absl::Status Job::Validate(const farm::v1::JobSpec& spec, const Limits& limits) {
+absl::Status Job::Validate(const farm::v1::JobSpec& spec, uint32_t panels, const Limits& limits) {
   if (spec.job_id().empty() || spec.job_id().size() > 64) return Bad("the job's id must have 1 to 64 bytes");
   if (spec.idempotency_key().empty() || spec.idempotency_key().size() > 128) {
     return Bad("the idempotency key must have 1 to 128 bytes");
@@ -19,8 +19,6 @@ absl::Status Job::Validate(const farm::v1::JobSpec& spec, const Limits& limits) 
     return Bad(absl::StrCat("the story expands to ", bytes, " bytes, at most ", limits.spec_bytes,
                             " are taken: split it into several"));
   }
-  size_t panels = 0;
-  for (const auto& chapter : spec.story().chapters()) panels += chapter.panels_size();
   if (panels == 0) return Bad("the story has no panels");
   if (panels > limits.frames_a_job) {
     return Bad(absl::StrCat("the story has ", panels, " panels, at most ", limits.frames_a_job,
@@ -58,7 +56,7 @@ absl::Status Job::Validate(const farm::v1::JobSpec& spec, const Limits& limits) 
       if (i > 0 && set.panels(i) <= set.panels(i - 1)) return Bad("a frame set's panels are not ascending");
     }
   }
-  for (size_t panel = 0; panel < panels; ++panel) {
+  for (uint32_t panel = 0; panel < panels; ++panel) {
     if (rendered[panel] == 0) return Bad(absl::StrCat("no task renders panel ", panel));
   }
   std::vector<uint8_t> composed(panels, 0);

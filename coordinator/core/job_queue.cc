@@ -15,12 +15,12 @@ constexpr size_t kStaleShare = 8;
 }  // namespace
 
 double JobQueue::FrameWork(const Job& job) {
-  const auto& settings = job.spec().story().settings();
+  const auto& settings = job.head().story().settings();
   return std::max(1.0, static_cast<double>(settings.width()) * settings.height() * settings.steps());
 }
 
 double JobQueue::IdentityFrames(const Job& job, uint32_t identity) {
-  const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(identity));
+  const farm::v1::IdentityTask& task = job.head().identities(static_cast<int>(identity));
   return std::max(1, task.panels_size() + task.hidden_prompts_size());
 }
 

@@ -22,12 +22,12 @@ namespace storyfarm::coordinator {
 using farm::v1::TASK_IDENTITY;
 
 bool Farm::Parts::WorthTaking(const Job& job, uint32_t number, const Pack& pack) {
-  const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(number));
+  const farm::v1::IdentityTask& task = job.head().identities(static_cast<int>(number));
   if (!plan::ResultFromPack(task, pack.manifest).has_value()) return false;
   if (!task.pack().empty()) return true;
-  const auto shape = planner->ShapeOf(job.spec(), TASK_IDENTITY, {&number, 1});
+  const auto shape = planner->ShapeOf(job.View(), TASK_IDENTITY, {&number, 1});
   if (!shape.ok()) return true;
-  const farm::v1::ModelManifest& model = job.spec().model();
+  const farm::v1::ModelManifest& model = job.head().model();
   OfferSource source(&state, &fleet.plans);
   bool asked = false;
   for (const auto& [id, node] : fleet.nodes) {
@@ -63,7 +63,7 @@ void Farm::Parts::TakePacks(const std::string& job_id) {
   const Job& job = *state.FindJob(job_id);
   for (uint32_t i = 0; i < job.size(TASK_IDENTITY); ++i) {
     if (job.slot(TASK_IDENTITY, i)->state != farm::v1::TASK_READY) continue;
-    const Pack* pack = state.packs().Whole(job.spec().identities(static_cast<int>(i)).pack_key());
+    const Pack* pack = state.packs().Whole(job.head().identities(static_cast<int>(i)).pack_key());
     if (pack != nullptr && WorthTaking(job, i, *pack)) TakePack(job_id, i);
   }
   EndJobIfDone(job_id);
@@ -73,10 +73,10 @@ std::optional<farm::v1::PackManifest> Farm::Parts::PackOf(const Job& job, const 
                                                           const Node& node, uint32_t device) const {
   if (!result.has_identity() || result.identity().bank().steps().empty()) return std::nullopt;
   const uint32_t number = result.task().number();
-  const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(number));
+  const farm::v1::IdentityTask& task = job.head().identities(static_cast<int>(number));
   if (task.pack_key().empty() || !task.read_by_others()) return std::nullopt;
   if (state.packs().Whole(task.pack_key()) != nullptr) return std::nullopt;
-  farm::v1::PackManifest pack = plan::MakePack(job.spec(), number, result.identity());
+  farm::v1::PackManifest pack = plan::MakePack(job.View(), number, result.identity());
   pack.set_node(node.name);
   pack.set_device(device);
   pack.set_created_unix_ms(now.unix_ms);
@@ -102,13 +102,13 @@ void Farm::Parts::KeepPack(farm::v1::PackManifest pack) {
 }
 
 std::optional<PackUnderWay> Farm::Parts::FindPackUnderWay(const Job& job, uint32_t number) const {
-  const auto* same = state.IdentitiesOf(job.spec().identities(static_cast<int>(number)).pack_key());
+  const auto* same = state.IdentitiesOf(job.head().identities(static_cast<int>(number)).pack_key());
   if (same == nullptr) return std::nullopt;
   std::optional<PackUnderWay> soonest;
   for (const auto& [ordinal, identity] : *same) {
     const Job& other = *state.FindJob(state.live().at(ordinal));
     const Slot& slot = *other.slot(TASK_IDENTITY, identity);
-    const bool keeps = other.spec().identities(static_cast<int>(identity)).read_by_others();
+    const bool keeps = other.head().identities(static_cast<int>(identity)).read_by_others();
     if (ordinal == job.ordinal() || slot.state != farm::v1::TASK_GRANTED || !keeps) continue;
     const auto node = fleet.nodes.find(other.nodes()[slot.node - 1].id);
     double end_s = 0;  // where nothing has been heard of its node since a restart: its lease bounds the waiting
@@ -118,7 +118,7 @@ std::optional<PackUnderWay> Farm::Parts::FindPackUnderWay(const Job& job, uint32
       }
     }
     if (!soonest.has_value() || end_s < soonest->end_s) {
-      soonest = {plan::TaskName(other.spec().job_id(), TASK_IDENTITY, identity), end_s};
+      soonest = {plan::TaskName(other.head().job_id(), TASK_IDENTITY, identity), end_s};
     }
   }
   return soonest;
@@ -152,7 +152,7 @@ void Farm::Parts::ReopenIdentities(const std::string& job_id, const std::string&
   for (uint32_t i = 0; i < job.size(TASK_IDENTITY) && state.live().count(job.ordinal()) > 0; ++i) {
     const farm::v1::Bank* bank = job.BankOf(i);
     if (bank == nullptr || std::none_of(bank->steps().begin(), bank->steps().end(), is_missing)) continue;
-    const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(i));
+    const farm::v1::IdentityTask& task = job.head().identities(static_cast<int>(i));
     if (const Pack* pack = state.packs().Whole(task.pack_key())) {
       const auto& steps = pack->manifest.bank().steps();
       if (std::any_of(steps.begin(), steps.end(), is_missing)) LosePack(*pack);

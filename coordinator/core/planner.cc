@@ -2,9 +2,9 @@
 
 namespace storyfarm::coordinator {
 
-absl::StatusOr<farm::v1::GroupShape> PipelinePlanner::ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+absl::StatusOr<farm::v1::GroupShape> PipelinePlanner::ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                               absl::Span<const uint32_t> numbers) const {
-  return plan::ShapeOf(spec, kind, numbers);
+  return plan::ShapeOf(job, kind, numbers);
 }
 
 plan::PlanOrRefusal PipelinePlanner::PlanGroup(const farm::v1::ModelProfile& profile,
@@ -13,11 +13,11 @@ plan::PlanOrRefusal PipelinePlanner::PlanGroup(const farm::v1::ModelProfile& pro
   return plan::PlanGroup(profile, device, shape, learned);
 }
 
-absl::StatusOr<farm::v1::Work> PipelinePlanner::WorkFor(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+absl::StatusOr<farm::v1::Work> PipelinePlanner::WorkFor(const plan::JobView& job, farm::v1::TaskKind kind,
                                                         absl::Span<const uint32_t> numbers,
                                                         const farm::v1::MemoryPlan& plan,
                                                         const plan::WorkInputs& inputs) const {
-  return plan::WorkFor(spec, kind, numbers, plan, inputs);
+  return plan::WorkFor(job, kind, numbers, plan, inputs);
 }
 
 }  // namespace storyfarm::coordinator

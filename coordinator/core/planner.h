@@ -17,11 +17,11 @@ namespace storyfarm::coordinator {
 class Planner {
  public:
   virtual ~Planner() = default;
-  virtual absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  virtual absl::StatusOr<farm::v1::GroupShape> ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                        absl::Span<const uint32_t> numbers) const = 0;
   virtual plan::PlanOrRefusal PlanGroup(const farm::v1::ModelProfile& profile, const farm::v1::DeviceReport& device,
                                         const farm::v1::GroupShape& shape, const plan::LearnedNeed& learned) const = 0;
-  virtual absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  virtual absl::StatusOr<farm::v1::Work> WorkFor(const plan::JobView& job, farm::v1::TaskKind kind,
                                                  absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
                                                  const plan::WorkInputs& inputs) const = 0;
 };
@@ -29,11 +29,11 @@ class Planner {
 // pipeline/plan itself.
 class PipelinePlanner : public Planner {
  public:
-  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                absl::Span<const uint32_t> numbers) const override;
   plan::PlanOrRefusal PlanGroup(const farm::v1::ModelProfile& profile, const farm::v1::DeviceReport& device,
                                 const farm::v1::GroupShape& shape, const plan::LearnedNeed& learned) const override;
-  absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::Work> WorkFor(const plan::JobView& job, farm::v1::TaskKind kind,
                                          absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
                                          const plan::WorkInputs& inputs) const override;
 };

@@ -38,7 +38,7 @@ BlobSizes Farm::LiveBlobs() const {
     if (!pack.lost) CollectBlobs(pack.manifest, &blobs);
   }
   for (const auto& [id, job] : state.jobs()) {
-    CollectBlobs(job.spec(), &blobs);
+    CollectBlobs(job.head(), &blobs);
     for (uint32_t i = 0; i < job.size(farm::v1::TASK_IDENTITY); ++i) {
       if (const farm::v1::Bank* bank = job.BankOf(i)) CollectBlobs(*bank, &blobs);
     }

@@ -34,7 +34,7 @@ std::optional<SchedulingRound::Question> SchedulingRound::Ask(const Job& job, co
   }
   if (unit.kind == TASK_FRAME) {
     question.tasks = farm_.queue.Backlog(job);
-    for (uint32_t identity : job.spec().frame_sets(static_cast<int>(unit.number)).identities()) {
+    for (uint32_t identity : job.head().frame_sets(static_cast<int>(unit.number)).identities()) {
       if (const farm::v1::Bank* bank = job.BankOf(identity)) question.banks.push_back(bank);
     }
   }

@@ -5,18 +5,18 @@
 
 #include <memory>
 
+#include "coordinator/core/packed_spec.h"
 #include "farm/v1/job.pb.h"
 
 namespace storyfarm::coordinator {
 
-// Called by every Farm that was given it, so from as many threads as those have.
+// Called by every Farm that was given it, so from as many threads as those have. Each gives the one that somebody holds
+// and that serializes to the same bytes, or else a new one, which is found from then on while anybody holds it.
 class SpecShelf {
  public:
   virtual ~SpecShelf() = default;
-  // One that somebody still holds and that serializes to the same bytes; null: none.
-  virtual std::shared_ptr<const farm::v1::JobSpec> Find(const farm::v1::JobSpec& like) = 0;
-  // Found from now on while anybody holds it.
-  virtual void Add(const std::shared_ptr<const farm::v1::JobSpec>& spec) = 0;
+  virtual std::shared_ptr<const PackedSpec> Keep(const farm::v1::JobSpec& spec) = 0;
+  virtual std::shared_ptr<const PackedSpec> Keep(PackedSpec spec) = 0;
 };
 
 }  // namespace storyfarm::coordinator

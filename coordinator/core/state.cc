@@ -125,18 +125,20 @@ absl::Status State::ApplyFact(const Record& record) {
 }
 
 absl::Status State::Accept(const farm::v1::JobAccepted& fact) {
-  const std::string& id = fact.spec().job_id();
-  if (const absl::Status status = Job::Validate(fact.spec(), limits_); !status.ok()) {
+  const farm::v1::JobSpec& spec = fact.spec();
+  const std::string& id = spec.job_id();
+  if (const absl::Status status = Job::Validate(spec, plan::PanelCount(spec.story()), limits_); !status.ok()) {
     return Damaged(absl::StrCat("job ", id, ": ", status.message()));
   }
   if (jobs_.count(id) > 0 || archived_ordinals_.count(id) > 0) return Damaged(absl::StrCat("a second job ", id));
-  if (job_of_key_.count(fact.spec().idempotency_key()) > 0) {
+  if (job_of_key_.count(spec.idempotency_key()) > 0) {
     return Damaged(absl::StrCat("job ", id, " has the key of another one"));
   }
   const uint64_t ordinal = next_ordinal_++;
-  job_of_key_[fact.spec().idempotency_key()] = id;
+  job_of_key_[spec.idempotency_key()] = id;
   live_[ordinal] = id;
-  AddIdentities(jobs_.emplace(id, Job(Job::Shelve(fact.spec(), shelf_), ordinal)).first->second);
+  auto packed = shelf_ != nullptr ? shelf_->Keep(spec) : std::make_shared<const PackedSpec>(spec);
+  AddIdentities(jobs_.emplace(id, Job(std::move(packed), ordinal, &panels_)).first->second);
   return absl::OkStatus();
 }
 
@@ -221,8 +223,8 @@ absl::Status State::FinishIdentity(const farm::v1::IdentityFinished& fact) {
   Job* job = LiveJob(fact.job_id());
   const Token token = FromMessage(fact.token());
   if (const absl::Status status = Takes(job, TASK_IDENTITY, fact.number(), token); !status.ok()) return status;
-  std::set<uint32_t> due(job->spec().identities(static_cast<int>(fact.number())).panels().begin(),
-                         job->spec().identities(static_cast<int>(fact.number())).panels().end());
+  std::set<uint32_t> due(job->head().identities(static_cast<int>(fact.number())).panels().begin(),
+                         job->head().identities(static_cast<int>(fact.number())).panels().end());
   for (const auto& frame : fact.result().frames()) {
     if (due.erase(frame.panel()) == 0) return Damaged("an identity result with a panel that is not its own");
   }
@@ -274,11 +276,11 @@ void State::MarkEnded(Job& job, farm::v1::JobState state, uint64_t unix_ms, bool
   job.finished_unix_ms = unix_ms;
   live_.erase(job.ordinal());
   RemoveIdentities(job);
-  ended_.push_back(job.spec().job_id());
-  finished_.emplace(unix_ms, job.spec().job_id());
+  ended_.push_back(job.head().job_id());
+  finished_.emplace(unix_ms, job.head().job_id());
   if (!notice_due) return;
-  farm::v1::JobNotice& notice = notices_[job.spec().job_id()];
-  notice.set_job_id(job.spec().job_id());
+  farm::v1::JobNotice& notice = notices_[job.head().job_id()];
+  notice.set_job_id(job.head().job_id());
   notice.set_state(state);
   notice.set_finished_unix_ms(unix_ms);
   notice.set_frames_total(job.size(TASK_FRAME));
@@ -329,7 +331,7 @@ absl::Status State::Archive(const farm::v1::JobArchived& fact) {
     return Damaged(absl::StrCat("job ", fact.job_id(), " can't be archived: it has not ended"));
   ended_.erase(ended);
   const auto job = jobs_.find(fact.job_id());
-  const farm::v1::JobSpec& spec = job->second.spec();
+  const farm::v1::JobSpec& spec = job->second.head();
   archived_[job->second.ordinal()] = {spec.job_id(), spec.idempotency_key(), spec.request_digest(),
                                       job->second.finished_unix_ms};
   archived_ordinals_[spec.job_id()] = job->second.ordinal();

@@ -41,6 +41,8 @@ class State {
  public:
   // `shelf` may be null; else it outlives the state.
   explicit State(const Limits& limits, SpecShelf* shelf = nullptr) : limits_(limits), shelf_(shelf) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   // DATA_LOSS with a sentence if the record cannot follow those before it; then nothing changed.
   absl::Status Apply(const farm::v1::Record& record);
@@ -121,6 +123,7 @@ class State {
 
   Limits limits_;
   SpecShelf* shelf_;
+  PanelCache panels_;  // of all jobs
   uint64_t record_count_ = 0;
   uint64_t incarnation_ = 0;
   uint64_t next_number_ = 1;

@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 6;
+constexpr uint64_t kStateVersion = 7;
 
 }  // namespace
 
@@ -106,11 +106,11 @@ absl::Status State::Read(ByteReader& in) {
     need.needed_bytes = in.Number();
   }
   for (uint64_t left = in.Count(); left > 0; --left) {
-    std::optional<Job> job = Job::Read(in, shelf_);
+    std::optional<Job> job = Job::Read(in, shelf_, &panels_);
     if (!job.has_value()) return damaged;
-    const std::string id = job->spec().job_id();
+    const std::string id = job->head().job_id();
     live_[job->ordinal()] = id;
-    job_of_key_[job->spec().idempotency_key()] = id;
+    job_of_key_[job->head().idempotency_key()] = id;
     jobs_.emplace(id, *std::move(job));
   }
   for (uint64_t left = in.Count(); left > 0; --left) {

@@ -26,7 +26,7 @@ absl::Status State::Forget(const farm::v1::JobForgotten& fact) {
     return absl::DataLossError(absl::StrCat("job ", fact.job_id(), " can't be forgotten: it has not ended"));
   }
   const auto job = jobs_.find(fact.job_id());
-  job_of_key_.erase(job->second.spec().idempotency_key());
+  job_of_key_.erase(job->second.head().idempotency_key());
   finished_.erase({job->second.finished_unix_ms, fact.job_id()});
   // Its archive may have been written just before a restart that did not know of it any more.
   forgotten_.insert(fact.job_id());

@@ -12,14 +12,14 @@ const std::set<std::pair<uint64_t, uint32_t>>* State::IdentitiesOf(const std::st
 
 void State::AddIdentities(const Job& job) {
   for (uint32_t i = 0; i < job.size(farm::v1::TASK_IDENTITY); ++i) {
-    const std::string& key = job.spec().identities(static_cast<int>(i)).pack_key();
+    const std::string& key = job.head().identities(static_cast<int>(i)).pack_key();
     if (!key.empty()) identities_of_pack_[key].emplace(job.ordinal(), i);
   }
 }
 
 void State::RemoveIdentities(const Job& job) {
   for (uint32_t i = 0; i < job.size(farm::v1::TASK_IDENTITY); ++i) {
-    const auto of_key = identities_of_pack_.find(job.spec().identities(static_cast<int>(i)).pack_key());
+    const auto of_key = identities_of_pack_.find(job.head().identities(static_cast<int>(i)).pack_key());
     if (of_key == identities_of_pack_.end()) continue;
     of_key->second.erase({job.ordinal(), i});
     if (of_key->second.empty()) identities_of_pack_.erase(of_key);
@@ -51,7 +51,7 @@ absl::Status State::UsePack(const farm::v1::PackUsed& fact) {
   if (slot == nullptr || slot->state != farm::v1::TASK_READY) {
     return absl::DataLossError("a pack stood in for an identity that is not ready");
   }
-  const farm::v1::IdentityTask& task = job->spec().identities(static_cast<int>(fact.number()));
+  const farm::v1::IdentityTask& task = job->head().identities(static_cast<int>(fact.number()));
   const Pack* pack = packs_.Whole(task.pack_key());
   if (pack == nullptr) {
     return absl::DataLossError(absl::StrCat("pack ", plan::ShortKey(task.pack_key()), " was taken, but is not there"));

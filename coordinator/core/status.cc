@@ -18,7 +18,7 @@ constexpr int kMostRefusals = 8;
 }  // namespace
 
 farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
-  const farm::v1::JobSpec& spec = job.spec();
+  const farm::v1::JobSpec& spec = job.head();
   farm::v1::JobStatus status;
   status.set_job_id(spec.job_id());
   status.set_title(spec.story().title());
@@ -48,11 +48,11 @@ farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
   status.set_pages_done(job.count(TASK_PAGE, farm::v1::TASK_DONE));
   status.set_frames_attempted(static_cast<uint32_t>(job.frame_grants()));
   uint32_t panel = 0;
-  for (const auto& chapter : spec.story().chapters()) {
+  for (int chapter = 0; chapter < spec.story().chapters_size(); ++chapter) {
     farm::v1::ChapterProgress& progress = *status.add_chapters();
-    progress.set_title(chapter.title());
-    progress.set_frames_total(chapter.panels_size());
-    for (int i = 0; i < chapter.panels_size(); ++i, ++panel) {
+    progress.set_title(spec.story().chapters(chapter).title());
+    progress.set_frames_total(job.packed()->panels_in(chapter));
+    for (uint32_t i = 0; i < progress.frames_total(); ++i, ++panel) {
       const uint8_t state = job.slot(TASK_FRAME, panel)->state;
       if (state == farm::v1::TASK_DONE) progress.set_frames_done(progress.frames_done() + 1);
       if (state == farm::v1::TASK_FAILED) progress.set_frames_failed(progress.frames_failed() + 1);
@@ -73,7 +73,7 @@ farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
 }
 
 void Farm::Parts::AddTasks(const Job& job, farm::v1::JobStatus& status) {
-  const std::string& id = job.spec().job_id();
+  const std::string& id = job.head().job_id();
   for (const auto kind : {TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) {
     for (uint32_t i = 0; i < job.size(kind); ++i) {
       const Slot& slot = *job.slot(kind, i);
@@ -135,7 +135,7 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
   for (uint32_t i = 0; i < job.size(TASK_IDENTITY); ++i) {
     if (job.slot(TASK_IDENTITY, i)->state == farm::v1::TASK_READY) units.emplace_back(TASK_IDENTITY, i);
   }
-  for (uint32_t set = 0; set < static_cast<uint32_t>(job.spec().frame_sets_size()); ++set) {
+  for (uint32_t set = 0; set < static_cast<uint32_t>(job.head().frame_sets_size()); ++set) {
     if (job.ready_in_set(set) == 0) continue;
     job.VisitReady(set, [&units](uint32_t panel) {
       units.emplace_back(TASK_FRAME, panel);
@@ -145,7 +145,7 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
   std::set<std::string> told;
   for (const auto& [kind, number] : units) {
     if (status.waiting_size() >= kMostRefusals) return;
-    const auto shape = planner->ShapeOf(job.spec(), kind, {&number, 1});
+    const auto shape = planner->ShapeOf(job.View(), kind, {&number, 1});
     if (!shape.ok()) continue;
     farm::v1::Refusal best;
     best.set_offered_bytes(0);
@@ -154,8 +154,8 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
     for (const auto& [node_id, node] : fleet.nodes) {
       if (node.session == 0 || taken) continue;
       for (const auto& [index, device] : node.devices) {
-        const auto need = state.NeedOf(job.spec().model().digest(), device.report.backend());
-        const auto& answer = fleet.plans.Plan(job.spec().model(), device, *shape, need);
+        const auto need = state.NeedOf(job.head().model().digest(), device.report.backend());
+        const auto& answer = fleet.plans.Plan(job.head().model(), device, *shape, need);
         const auto* refusal = std::get_if<farm::v1::Refusal>(&answer);
         taken |= refusal == nullptr;
         if (refusal == nullptr || (!first && refusal->offered_bytes() <= best.offered_bytes())) continue;
@@ -180,9 +180,9 @@ absl::StatusOr<farm::v1::JobStatus> Farm::GetJob(const Time& now, const std::str
   return parts_->StatusOf(*job, with_tasks);
 }
 
-const farm::v1::JobSpec* Farm::FindSpec(const std::string& job_id) const {
+std::shared_ptr<const PackedSpec> Farm::FindSpec(const std::string& job_id) const {
   const Job* job = parts_->state.FindJob(job_id);
-  return job == nullptr ? nullptr : &job->spec();
+  return job == nullptr ? nullptr : job->packed();
 }
 
 absl::StatusOr<std::vector<JobListing>> Farm::ListJobs(size_t page_size, const std::string& page_token,
@@ -231,7 +231,7 @@ std::optional<std::string> Farm::FindKey(const std::string& idempotency_key, std
   const auto known = state.job_of_key().find(idempotency_key);
   if (known == state.job_of_key().end()) return std::nullopt;
   const Job* job = state.FindJob(known->second);
-  *request_digest = job != nullptr ? job->spec().request_digest()
+  *request_digest = job != nullptr ? job->head().request_digest()
                                    : state.archived().at(state.archived_ordinals().at(known->second)).request_digest;
   return known->second;
 }

@@ -72,7 +72,7 @@ void SchedulingRound::StealFrom(const Token& token) {
   question.unit = {grant.kind, static_cast<uint32_t>(job.owner(*grant.numbers.begin()))};
   question.ranking = farm_.pool.RankingFor(job, question.unit, {unstarted.front()});
   if (question.ranking == nullptr) return;
-  for (uint32_t identity : job.spec().frame_sets(static_cast<int>(question.unit.number)).identities()) {
+  for (uint32_t identity : job.head().frame_sets(static_cast<int>(question.unit.number)).identities()) {
     if (const farm::v1::Bank* bank = job.BankOf(identity)) question.banks.push_back(bank);
   }
   for (const Candidate& thief : CandidatesFor(question)) {

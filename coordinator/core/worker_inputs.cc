@@ -32,7 +32,7 @@ std::string WrongResult(const Job& job, const farm::v1::Result& result) {
       return WrongFrame(result.frame());
     case farm::v1::TASK_IDENTITY: {
       if (!result.has_identity()) return "the result is not an identity's";
-      const farm::v1::IdentityTask& identity = job.spec().identities(static_cast<int>(task.number()));
+      const farm::v1::IdentityTask& identity = job.head().identities(static_cast<int>(task.number()));
       std::set<uint32_t> due(identity.panels().begin(), identity.panels().end());
       for (const auto& frame : result.identity().frames()) {
         if (due.erase(frame.panel()) == 0) return "the result has a panel that is not this identity's";
@@ -47,7 +47,7 @@ std::string WrongResult(const Job& job, const farm::v1::Result& result) {
     }
     case farm::v1::TASK_PAGE:
       if (!result.has_page()) return "the result is not a page's";
-      if (job.spec().pages(static_cast<int>(task.number())).book()) {
+      if (job.head().pages(static_cast<int>(task.number())).book()) {
         return IsBlob(result.page().pdf()) && IsBlob(result.page().cbz()) ? "" : "the result lacks the PDF or the CBZ";
       }
       return IsBlob(result.page().png()) ? "" : "the result names no image";
@@ -402,7 +402,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     device->last_fault.clear();
     device->frames_done += frames;
     if (render_ms > 0 && lease.planned_task_seconds > 0 &&
-        LearnSlowness(job->spec().model().digest(), render_ms, lease, *device)) {
+        LearnSlowness(job->head().model().digest(), render_ms, lease, *device)) {
       device->version = ++fleet.last_version;
     }
   }

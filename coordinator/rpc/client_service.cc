@@ -87,10 +87,11 @@ void ClientServiceImpl::SubmitOnPool(const Call& call, const farm::v1::SubmitReq
   if (!lost.ok()) return call.Finish(lost.status());
   job->set_job_id(JobIdFrom(parts_.random_bits()));
   job->set_submitted_unix_ms(static_cast<uint64_t>(parts_.env->NowUnixMs()));
+  const auto packed = parts_.loop->Pack(*job);
   const auto spec = std::make_shared<farm::v1::JobSpec>(*std::move(job));
   const auto warnings = std::make_shared<std::vector<farm::v1::Problem>>(std::move(submission->warnings));
   parts_.loop->Ask(
-      [spec, lost = *std::move(lost)](uint64_t number) {
+      [spec, packed, lost = *std::move(lost)](uint64_t number) {
         SubmitJob input;
         input.request = number;
         input.spec = std::move(*spec);

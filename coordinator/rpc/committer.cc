@@ -41,12 +41,13 @@ void Committer::Stop() {
 
 void Committer::Append(std::vector<Record> records) {
   if (records.empty()) return;
+  std::vector<size_t> sizes;
+  for (const Record& record : records) sizes.push_back(record.ByteSizeLong());
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (Record& record : records) {
-      const size_t bytes = record.ByteSizeLong();
-      pending_bytes_ += bytes;
-      pending_.emplace_back(std::move(record), bytes);
+    for (size_t i = 0; i < records.size(); ++i) {
+      pending_bytes_ += sizes[i];
+      pending_.emplace_back(std::move(records[i]), sizes[i]);
     }
   }
   changed_.notify_all();
@@ -64,13 +65,13 @@ void Committer::AddChore(Chore chore) {
   if (chore.abandoned) chore.abandoned();
 }
 
-void Committer::PutArchive(std::string job_id, JobArchive body, uint64_t after_record, std::function<void()> stored) {
+void Committer::PutArchive(Archive archive, std::function<void()> stored) {
   Chore chore;
-  chore.after_record = after_record;
-  chore.run = [this, job_id = std::move(job_id), body = std::move(body), stored = std::move(stored)] {
-    const absl::Status status = store_->PutArchive(job_id, body);
+  chore.after_record = archive.after_record;
+  chore.run = [this, archive = std::move(archive), stored = std::move(stored)] {
+    const absl::Status status = store_->PutArchive(archive.job_id, archive.Body());
     if (status.ok()) stored();
-    return Judge(status, "a finished job could not be archived, tried again", job_id);
+    return Judge(status, "a finished job could not be archived, tried again", archive.job_id);
   };
   AddChore(std::move(chore));
 }
@@ -159,30 +160,30 @@ void Committer::Main() {
       }
     }
     size_t bytes = 0;
-    const RecordBatch batch = TakeBatch(&bytes);
-    if (batch.records_size() > 0) {
-      if (!Commit(batch)) return;
+    std::shared_ptr<const RecordBatch> batch = TakeBatch(&bytes);
+    if (batch->records_size() > 0) {
+      if (!Commit(*batch)) return;
       {
         std::lock_guard<std::mutex> lock(mutex_);
         pending_bytes_ -= bytes;
       }
-      sequence_ = batch.sequence();
-      last_record_ += static_cast<uint64_t>(batch.records_size());
-      events_.durable(batch, last_record_);
+      sequence_ = batch->sequence();
+      last_record_ += static_cast<uint64_t>(batch->records_size());
+      events_.durable(std::move(batch), last_record_);
     }
     RunOneChore();
   }
 }
 
-RecordBatch Committer::TakeBatch(size_t* bytes) {
-  RecordBatch batch;
-  batch.set_sequence(sequence_ + 1);
+std::shared_ptr<const RecordBatch> Committer::TakeBatch(size_t* bytes) {
+  const auto batch = std::make_shared<RecordBatch>();
+  batch->set_sequence(sequence_ + 1);
   std::lock_guard<std::mutex> lock(mutex_);
-  while (!pending_.empty() && batch.records_size() < static_cast<int>(kBatchRecords)) {
+  while (!pending_.empty() && batch->records_size() < static_cast<int>(kBatchRecords)) {
     const size_t next = pending_.front().second;
-    if (batch.records_size() > 0 && *bytes + next > kBatchBytes) break;
+    if (batch->records_size() > 0 && *bytes + next > kBatchBytes) break;
     *bytes += next;
-    *batch.add_records() = std::move(pending_.front().first);
+    *batch->add_records() = std::move(pending_.front().first);
     pending_.pop_front();
   }
   return batch;

@@ -15,6 +15,7 @@
 #include <deque>
 #include <functional>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/core/farm.h"
 #include "coordinator/store/store.h"
 #include "farm/v1/record.pb.h"
 #include "pipeline/base/env.h"
@@ -49,7 +51,7 @@ class Committer {
   // Called on the store's thread.
   struct Events {
     // These records are durable, and everything before them. `last_record` is the last one's number.
-    std::function<void(const farm::v1::RecordBatch& batch, uint64_t last_record)> durable;
+    std::function<void(std::shared_ptr<const farm::v1::RecordBatch> batch, uint64_t last_record)> durable;
     // At this moment of the monotonic clock, and until somebody's next take-over, this process led. May be empty.
     std::function<void(int64_t at_ms)> led;
     // The store can't be used any more; nothing else is called after this. ABORTED: another coordinator took it over.
@@ -68,8 +70,8 @@ class Committer {
 
   // All of these: any thread, return at once.
   void Append(std::vector<farm::v1::Record> records);
-  // Stored once all records up to `after_record` are durable, tried again until it is; then `stored` is called.
-  void PutArchive(std::string job_id, farm::v1::JobArchive body, uint64_t after_record, std::function<void()> stored);
+  // Stored once all records up to its own are durable, tried again until it is; then `stored` is called.
+  void PutArchive(Archive archive, std::function<void()> stored);
   // Likewise; then `removed` is called.
   void RemoveArchive(std::string job_id, uint64_t after_record, std::function<void()> removed);
   void GetArchive(std::string job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
@@ -89,7 +91,7 @@ class Committer {
 
   void Main();
   // The next batch, or an empty one.
-  farm::v1::RecordBatch TakeBatch(size_t* bytes);
+  std::shared_ptr<const farm::v1::RecordBatch> TakeBatch(size_t* bytes);
   // Until it is durable (true) or the committer ends (false).
   bool Commit(const farm::v1::RecordBatch& batch);
   void RunOneChore();

@@ -15,6 +15,7 @@ void JobReader::Read(const std::string& job_id, Parts parts, std::function<void(
   struct Found {
     JobPlace place = JobPlace::kUnknown;
     absl::StatusOr<JobArchive> body = JobArchive();
+    std::shared_ptr<const PackedSpec> spec;  // where it is asked for
   };
   const auto found = std::make_shared<Found>();
   const auto look = [found, job_id, parts](const Farm& farm, const Time& now) {
@@ -26,12 +27,19 @@ void JobReader::Read(const std::string& job_id, Parts parts, std::function<void(
       return;
     }
     *found->body->mutable_status() = *std::move(status);
-    const farm::v1::JobSpec* spec = farm.FindSpec(job_id);
-    if (parts.spec && spec != nullptr) *found->body->mutable_spec() = *spec;
+    if (parts.spec) found->spec = farm.FindSpec(job_id);
   };
   loop_->Look(look, [this, found, job_id, parts, done = std::move(done)](const absl::Status& status) {
     if (!status.ok()) return done(status);
-    if (found->place == JobPlace::kHot) return done(std::move(found->body));
+    if (found->place == JobPlace::kHot && found->spec == nullptr) return done(std::move(found->body));
+    if (found->place == JobPlace::kHot) {
+      // Unpacking a full story would hold the loop up for tens of milliseconds.
+      return pool_->Post([found, done](const absl::Status& posted) {
+        if (!posted.ok()) return done(posted);
+        *found->body->mutable_spec() = found->spec->Unpack();
+        done(std::move(found->body));
+      });
+    }
     if (found->place == JobPlace::kUnknown) {
       return done(absl::NotFoundError(absl::StrCat("There is no job \"", job_id, "\".")));
     }

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/work_pool.h"
 #include "farm/v1/client.pb.h"
 #include "farm/v1/record.pb.h"
 
@@ -27,7 +28,8 @@ inline constexpr size_t kArchivedAtHand = 2000;
 
 class JobReader {
  public:
-  explicit JobReader(Loop* loop) : loop_(loop) {}
+  // Both outlive it.
+  JobReader(Loop* loop, WorkPool* pool) : loop_(loop), pool_(pool) {}
 
   struct Parts {
     bool tasks = false;
@@ -48,6 +50,7 @@ class JobReader {
   void KeepAtHand(const farm::v1::JobStatus& status);
 
   Loop* const loop_;
+  WorkPool* const pool_;
   std::mutex mutex_;
   std::map<std::string, farm::v1::JobStatus> at_hand_;  // archived jobs don't change
 };

@@ -86,12 +86,13 @@ void Loop::Run(Outputs outputs) {
   fold_events.failed = [this](const absl::Status& why) { Fail(why); };
   fold_ = std::make_unique<SnapshotFold>(std::move(second_farm_), sequence_, options_.snapshots, fold_events);
   Committer::Events events;
-  events.durable = [this](const farm::v1::RecordBatch& batch, uint64_t last_record) {
-    for (const farm::v1::Record& record : batch.records()) LogRecord(*parts_.log, record);
-    fold_->Add(batch);
+  events.durable = [this](std::shared_ptr<const farm::v1::RecordBatch> batch, uint64_t last_record) {
+    for (const farm::v1::Record& record : batch->records()) LogRecord(*parts_.log, record);
+    fold_->Add(std::move(batch));
     {
       std::lock_guard<std::mutex> lock(mutex_);
       durable_record_ = last_record;
+      if (gathering_) return;
     }
     changed_.notify_all();
   };
@@ -99,6 +100,7 @@ void Loop::Run(Outputs outputs) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       led_ms_ = at_ms;
+      if (gathering_) return;
     }
     changed_.notify_all();
   };
@@ -126,10 +128,23 @@ absl::Status Loop::Enqueue(Item item) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (absl::Status refusal = Refusal(); !refusal.ok()) return refusal;
-    asked_.push_back(std::move(item));
+    Queue(std::move(item));
+    if (gathering_) return absl::OkStatus();
   }
   changed_.notify_all();
   return absl::OkStatus();
+}
+
+void Loop::Queue(Item item) {
+  const auto* told = std::get_if<Told>(&item);
+  const auto* said = told == nullptr ? nullptr : std::get_if<WorkerSaid>(&told->input);
+  if (said != nullptr && said->message.has_heartbeat()) {
+    heard_.push_back(std::move(item));
+  } else if (told != nullptr) {
+    told_.push_back(std::move(item));
+  } else {
+    asked_.push_back(std::move(item));
+  }
 }
 
 void Loop::Ask(std::function<Input(uint64_t)> make, std::function<void(const Reply&)> answer) {
@@ -151,7 +166,8 @@ void Loop::Tell(Input input, std::function<void()> taken) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (end_.has_value() || draining_ || !running_) return;
-    told_.push_back(Told{std::move(input), std::move(taken)});
+    Queue(Told{std::move(input), std::move(taken)});
+    if (gathering_) return;
   }
   changed_.notify_all();
 }
@@ -198,6 +214,7 @@ void Loop::Main() {
   while (started.incarnation == 0) started.incarnation = parts_.random_bits();
   started.seed = parts_.random_bits();
   Carry(farm_.Step(Now(), started));
+  Commit();
   next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
   std::optional<absl::Status> end;
   while (!end.has_value()) end = Turn();
@@ -214,11 +231,12 @@ std::optional<absl::Status> Loop::Turn() {
   {
     const bool stalled = committer_->pending_bytes() > kUncommittedBytes;
     std::unique_lock<std::mutex> lock(mutex_);
+    Gather(lock);
     const auto to_release = [&] {
       return Leads() && (durable_record_ != released_record_ ||
                          (!waiting_.empty() && waiting_.front().after_record <= released_record_));
     };
-    const auto idle = [this] { return asked_.empty() && told_.empty(); };
+    const auto idle = [this] { return heard_.empty() && asked_.empty() && told_.empty(); };
     const auto something = [&] {
       return end_.has_value() || to_release() || (!stalled && !idle()) || (draining_ && idle());
     };
@@ -236,7 +254,10 @@ std::optional<absl::Status> Loop::Turn() {
     if (Leads()) released_record_ = durable_record_;
     if (!stalled) {
       items = TakeItems();
-      // A heartbeat that waits in the queue is heard before the tick that would end its lease, but not for ever.
+      // What is left over has waited already.
+      next_turn_ms_ = idle() && items.size() < kManyInputs ? parts_.env->MonotonicMs() + kGatherMs : 0;
+      // What a worker said and what waits in the queue is heard before the tick that would end its lease, but the tick
+      // does not wait for ever.
       const int64_t due_ms = told_.empty() ? next_tick_ms_ : next_tick_ms_ + kTickMs;
       tick = !draining_ && parts_.env->MonotonicMs() >= due_ms;
     }
@@ -248,17 +269,32 @@ std::optional<absl::Status> Loop::Turn() {
     next_tick_ms_ = parts_.env->MonotonicMs() + kTickMs;
     Carry(farm_.Step(Now(), Tick{}));
   }
+  Commit();
   ReleaseDurable();  // what depends on nothing new need not wait for a turn
   return std::nullopt;
 }
 
+void Loop::Gather(std::unique_lock<std::mutex>& lock) {
+  const int64_t wait_ms = std::min(kGatherMs, next_turn_ms_ - parts_.env->MonotonicMs());
+  if (wait_ms <= 0) return;
+  gathering_ = true;
+  changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [this] { return end_.has_value(); });
+  gathering_ = false;
+}
+
+void Loop::Commit() {
+  committer_->Append(std::move(records_));
+  records_.clear();
+}
+
 std::deque<Loop::Item> Loop::TakeItems() {
-  std::deque<Item> items;
+  std::deque<Item> items = std::exchange(heard_, {});  // one of each worker
+  const size_t heard = items.size();
   const auto take = [&items](std::deque<Item>& from, size_t most) {
     for (; !from.empty() && items.size() < most; from.pop_front()) items.push_back(std::move(from.front()));
   };
-  take(asked_, told_.empty() ? kInputsATurn : kInputsATurn / 2);
-  take(told_, kInputsATurn);
+  take(asked_, heard + (told_.empty() ? kInputsATurn : kInputsATurn / 2));
+  take(told_, heard + kInputsATurn);
   return items;
 }
 
@@ -286,7 +322,7 @@ void Loop::Handle(Item item) {
 }
 
 void Loop::Carry(Decisions decisions) {
-  committer_->Append(std::move(decisions.records));
+  for (farm::v1::Record& record : decisions.records) records_.push_back(std::move(record));
   // Before the replies: who is told that somebody was removed finds it so.
   if (decisions.members_changed && outputs_.members) {
     auto leave = [this, members = farm_.ListMembers()](const absl::Status& status) {
@@ -295,8 +331,9 @@ void Loop::Carry(Decisions decisions) {
     waiting_.push_back({farm_.last_record(), std::move(leave)});
   }
   for (OutgoingMessage& outgoing : decisions.messages) {
-    auto leave = [this, session = outgoing.session, message = std::move(outgoing.message)](const absl::Status& status) {
-      if (status.ok()) outputs_.deliver(session, message);
+    auto leave = [this, session = outgoing.session,
+                  message = std::move(outgoing.message)](const absl::Status& status) mutable {
+      if (status.ok()) outputs_.deliver(session, std::move(message));
     };
     waiting_.push_back({outgoing.after_record, std::move(leave)});
   }
@@ -317,8 +354,7 @@ void Loop::Carry(Decisions decisions) {
   }
   for (Archive& archive : decisions.archives) {
     const std::string job_id = archive.job_id;
-    committer_->PutArchive(job_id, std::move(archive.body), archive.after_record,
-                           [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
+    committer_->PutArchive(std::move(archive), [this, job_id] { Tell(ArchiveStored{job_id}, {}); });
   }
   for (const DroppedArchive& dropped : decisions.dropped_archives) {
     committer_->RemoveArchive(dropped.job_id, dropped.after_record,
@@ -348,7 +384,7 @@ void Loop::ReleaseDurable() {
     if (!Leads()) return;  // its next sign of life, or its end, wakes the loop
   }
   while (!waiting_.empty() && waiting_.front().after_record <= released_record_) {
-    const Waiting leaving = std::move(waiting_.front());
+    Waiting leaving = std::move(waiting_.front());
     waiting_.pop_front();
     leaving.leave(absl::OkStatus());
   }
@@ -359,9 +395,10 @@ void Loop::FailWaiting(const absl::Status& why) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     items.swap(asked_);
+    heard_.clear();
     told_.clear();
   }
-  for (const Waiting& waiting : waiting_) waiting.leave(why);
+  for (Waiting& waiting : waiting_) waiting.leave(why);
   waiting_.clear();
   for (const auto& [request, answer] : answers_) answer(Refused(why));
   answers_.clear();

@@ -2,15 +2,18 @@
 // that it depends on is durable. Behind server.h.
 //
 //   Ask, Look (clients: refused when the queue is full) ─┐
-//   Tell (workers: at most a few each)                   ├─> queues ─> Farm::Step ─┬─ records ─> Committer
+//   Tell (workers: one each)                             ├─> queues ─> Farm::Step ─┬─ records ─> Committer
 //   clock ─────────────────────────────────── Tick ──────┘                        ├─ archives ─> Committer
 //                                                                                 └─ messages, closes, replies
 //                                                                                      │ wait, in order, for their
 //                                                                                      record
 //                                                   Committer: durable ────────────────┴─> Outputs, answers
 //
-// A turn takes clients' inputs before the workers', but at most half of them where both wait: people are few, and a
-// thousand workers with results to tell are a queue of a thousand.
+// A turn takes what came since the last one: heartbeats first, as leases hang on them and they cost next to nothing; then
+// clients' inputs before the workers', but at most half of them where both wait: people are few, and a thousand workers
+// with results to tell are a queue of a thousand. Its records make one batch. A turn that found little is
+// followed by the next one after kGatherMs, so that what a turn costs by itself (waking this thread, the store's, its
+// Redis, the fold's) is shared by all that came meanwhile.
 //
 // The farm runs ahead of the store by what one group commit gathers. When the store stalls, the loop stops taking
 // inputs once kUncommittedBytes wait for it; then the queue fills, clients are refused and workers' streams are not
@@ -38,6 +41,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/core/farm.h"
@@ -53,8 +57,12 @@ namespace storyfarm::coordinator {
 
 // What a stalled store may leave waiting in memory.
 inline constexpr size_t kUncommittedBytes = size_t{64} << 20;
-// Inputs taken at a time: short enough that a tick is never late by more than a few milliseconds.
+// Inputs taken at a time, besides heartbeats: short enough that a tick is never late by more than a few milliseconds.
 inline constexpr size_t kInputsATurn = 256;
+// Nobody notices so much on a way that ends with an fsync; a farm on which less is going on waits for nothing.
+inline constexpr int64_t kGatherMs = 2;
+// Shared by so many, what a turn costs by itself is next to nothing: the next one begins at once.
+inline constexpr size_t kManyInputs = 32;
 
 class Loop {
  public:
@@ -114,6 +122,9 @@ class Loop {
   // is called when the farm has seen it; not where the loop stops first.
   void Tell(Input input, std::function<void()> taken);
 
+  // Packs a story before it is asked to be accepted: while the result is held, the loop need not do it. Any thread.
+  std::shared_ptr<const PackedSpec> Pack(const farm::v1::JobSpec& spec) { return specs_.Keep(spec); }
+
   // A finished job from the store's archive; `done` is called on the store's thread. NOT_FOUND where there is none.
   void ReadArchive(const std::string& job_id, std::function<void(absl::StatusOr<farm::v1::JobArchive>)> done);
   // The same, waited for: not on the loop's thread, nor on the store's.
@@ -156,7 +167,7 @@ class Loop {
   // Leaves when `after_record` is durable and everything before it has left. OK: now; else it never will.
   struct Waiting {
     uint64_t after_record = 0;
-    std::function<void(const absl::Status&)> leave;
+    absl::AnyInvocable<void(const absl::Status&)> leave;
   };
 
   Loop(const Options& options, const Parts& parts);
@@ -164,11 +175,16 @@ class Loop {
   void Main();
   // Empty where the loop shall go on; else why it ends (OK: drained).
   std::optional<absl::Status> Turn();
+  // Lets things come until the next turn is due.
+  void Gather(std::unique_lock<std::mutex>& lock);
   std::deque<Item> TakeItems();  // holds mutex_
+  void Queue(Item item);         // holds mutex_; in the queue that it belongs to
   void Handle(Item item);
   // A client's input joins the queue; else why not.
   absl::Status Enqueue(Item item);
   void Carry(Decisions decisions);
+  // Hands the turn's records to the store's thread.
+  void Commit();
   void ReleaseDurable();
   // Whether nobody else can have taken over yet.
   bool Leads() const;  // holds mutex_
@@ -187,6 +203,8 @@ class Loop {
   // The loop's thread only.
   Farm farm_;
   int64_t next_tick_ms_ = 0;
+  int64_t next_turn_ms_ = 0;               // not before
+  std::vector<farm::v1::Record> records_;  // of this turn
   uint64_t next_request_ = 1;
   std::map<uint64_t, std::function<void(const Reply&)>> answers_;
   std::deque<Waiting> waiting_;
@@ -194,6 +212,8 @@ class Loop {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  bool gathering_ = false;  // what comes need not wake the loop: it looks soon
+  std::deque<Item> heard_;  // heartbeats
   std::deque<Item> asked_;  // by clients
   std::deque<Item> told_;   // by workers and the store
   uint64_t durable_record_ = 0;

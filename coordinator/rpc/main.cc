@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "coordinator/rpc/config.h"
 #include "coordinator/rpc/coordinator.h"
 #include "coordinator/rpc/listen.h"
@@ -29,11 +30,21 @@
 #include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
 
+#if defined(__GLIBC__)  // known from the headers above
+#include <malloc.h>
+#endif
+
 namespace storyfarm::coordinator {
 namespace {
 
 // Keys in Redis begin with it; one farm a coordinator, so that a person finds it under one name.
 constexpr char kFarm[] = "farm";
+
+#if defined(__GLIBC__)
+// Buffers of this size and more (a story as it comes, its record, a piece of a snapshot) go back to the system when they
+// are freed. By itself the C library soon cuts them from its heaps, whose holes stay with the process.
+constexpr int kOwnMappingBytes = 1 << 20;
+#endif
 
 int Complain(const absl::Status& status, int exit_code) {
   std::fprintf(stderr, "storyfarm-coordinator: %s\n", std::string(status.message()).c_str());
@@ -224,6 +235,12 @@ int Serve(Config config, base::LogFormat format) {
 }
 
 int Main(int argc, char** argv) {
+  // gRPC locks with abseil's mutexes, of which some builds (Debian's) look for deadlocks at each step: 4 % of the time of
+  // a coordinator under load.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, kOwnMappingBytes);
+#endif
   const absl::StatusOr<ConfigOrText> read = ReadConfig(std::vector<std::string>(argv + 1, argv + argc),
                                                        base::ProcessVariables(), base::Env::Real(), STORYFARM_VERSION);
   if (!read.ok()) return Complain(read.status(), kExitUsage);

@@ -121,6 +121,7 @@ ordered_json PanelsOf(const JobSpec& spec, const farm::v1::JobStatus& status) {
         if (task.has_frame()) {
           json["render_ms"] = task.frame().render_ms();
           json["peak_bytes"] = task.frame().peak_bytes();
+          json["predicted_peak_bytes"] = task.frame().predicted_peak_bytes();
           json["warnings"] = std::vector<std::string>(task.frame().warnings().begin(), task.frame().warnings().end());
         }
       }

@@ -13,7 +13,7 @@ namespace storyfarm::coordinator {
 //  "characters": [{"name", "description"}],
 //  "panels": [{"panel", "id", "chapter", "prompt" (complete, style applied), "caption", "characters": [names], "seed",
 //              "width", "height", "state", "image" (its path among the outputs), "node", "device", "attempts",
-//              "render_ms", "peak_bytes", "warnings": [...], "message" (why it failed)}],
+//              "render_ms", "peak_bytes", "predicted_peak_bytes", "warnings": [...], "message" (why it failed)}],
 //  "identities": [{"character", "state", "node", "device", "attempts"}],
 //  "pages": [{"page", "chapter" or "book": true, "state", "node"}],
 //  "warnings": [...]}

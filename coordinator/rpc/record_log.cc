@@ -67,7 +67,8 @@ void LogTask(base::Log& log, const Record& record) {
                        {"token", plan::TokenName(done.token())},
                        {"node", done.node_id()},
                        {"render_ms", done.result().render_ms()},
-                       {"peak_bytes", done.result().peak_bytes()}});
+                       {"peak_bytes", done.result().peak_bytes()},
+                       {"predicted_peak_bytes", done.result().predicted_peak_bytes()}});
     }
     case Record::kIdentityFinished: {
       const farm::v1::IdentityFinished& done = record.identity_finished();
@@ -77,7 +78,8 @@ void LogTask(base::Log& log, const Record& record) {
                        {"token", plan::TokenName(done.token())},
                        {"node", done.node_id()},
                        {"render_ms", done.result().render_ms()},
-                       {"peak_bytes", done.result().peak_bytes()}});
+                       {"peak_bytes", done.result().peak_bytes()},
+                       {"predicted_peak_bytes", done.result().plan().predicted_peak_bytes()}});
     }
     case Record::kPageFinished: {
       const farm::v1::PageFinished& done = record.page_finished();

@@ -42,8 +42,8 @@ constexpr std::chrono::milliseconds kShutdownGrace{2'000};
 struct Server::Parts {
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<Loop> loop;
-  std::unique_ptr<JobReader> reader;
   std::unique_ptr<WorkPool> pool;
+  std::unique_ptr<JobReader> reader;
   std::unique_ptr<WatchHub> watches;
   std::unique_ptr<ClientServiceImpl> clients;
   std::unique_ptr<WorkerServiceImpl> workers;
@@ -185,8 +185,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(*given.env, blob_folder, blob_options);
   if (!blobs.ok()) return blobs.status();
   parts->blobs = *std::move(blobs);
-  parts->reader = std::make_unique<JobReader>(parts->loop.get());
   parts->pool = std::make_unique<WorkPool>();
+  parts->reader = std::make_unique<JobReader>(parts->loop.get(), parts->pool.get());
   parts->watches =
       std::make_unique<WatchHub>(parts->reader.get(), given.env, options.limits.watch_ms, options.limits.watches);
   ClientServiceImpl::Parts client_parts;

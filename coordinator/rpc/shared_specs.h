@@ -8,18 +8,27 @@
 #include <string>
 
 #include "coordinator/core/spec_shelf.h"
+#include "pipeline/base/digest.h"
 
 namespace storyfarm::coordinator {
 
 // Thread-safe.
 class SharedSpecs : public SpecShelf {
  public:
-  std::shared_ptr<const farm::v1::JobSpec> Find(const farm::v1::JobSpec& like) override;
-  void Add(const std::shared_ptr<const farm::v1::JobSpec>& spec) override;
+  std::shared_ptr<const PackedSpec> Keep(const farm::v1::JobSpec& spec) override;
+  std::shared_ptr<const PackedSpec> Keep(PackedSpec spec) override;
 
  private:
+  struct Entry {
+    std::weak_ptr<const PackedSpec> packed;
+    base::Digest digest;  // of the spec's bytes; zero: it came packed
+  };
+  // Null where nobody holds one of that job.
+  std::shared_ptr<const PackedSpec> Find(const std::string& job_id, base::Digest* digest);
+  void Add(const std::shared_ptr<const PackedSpec>& packed, const base::Digest& digest);
+
   std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<const farm::v1::JobSpec>> specs_;  // by job id
+  std::map<std::string, Entry> entries_;  // by job id
 };
 
 }  // namespace storyfarm::coordinator

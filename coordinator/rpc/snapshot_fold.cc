@@ -26,11 +26,11 @@ void SnapshotFold::Stop() {
   for (const auto& look : looks) look(nullptr, 0);
 }
 
-void SnapshotFold::Add(const farm::v1::RecordBatch& batch) {
+void SnapshotFold::Add(std::shared_ptr<const farm::v1::RecordBatch> batch) {
   std::unique_lock<std::mutex> lock(shared_->mutex);
   shared_->changed.wait(lock, [this] { return shared_->stopping || shared_->batches.size() < kUnfoldedBatches; });
   if (shared_->stopping) return;
-  shared_->batches.push_back(batch);
+  shared_->batches.push_back(std::move(batch));
   shared_->changed.notify_all();
 }
 
@@ -46,7 +46,7 @@ void SnapshotFold::Look(std::function<void(const Farm*, uint64_t)> look) {
   look(nullptr, 0);
 }
 
-bool SnapshotFold::NextBatch(farm::v1::RecordBatch* batch, bool* may_save) {
+bool SnapshotFold::NextBatch(std::shared_ptr<const farm::v1::RecordBatch>* batch, bool* may_save) {
   std::unique_lock<std::mutex> lock(shared_->mutex);
   for (;;) {
     shared_->changed.wait(lock,
@@ -69,11 +69,11 @@ void SnapshotFold::Main() {
   size_t records = 0;
   size_t bytes = 0;
   for (;;) {
-    farm::v1::RecordBatch batch;
+    std::shared_ptr<const farm::v1::RecordBatch> batch;
     bool may_save = false;
     if (!NextBatch(&batch, &may_save)) return;
     shared_->changed.notify_all();
-    for (const farm::v1::Record& record : batch.records()) {
+    for (const farm::v1::Record& record : batch->records()) {
       const absl::Status status = farm_->Apply(record);
       if (!status.ok()) {
         {
@@ -81,16 +81,16 @@ void SnapshotFold::Main() {
           shared_->stopping = true;
         }
         shared_->changed.notify_all();
-        events_.failed(absl::InternalError(absl::StrCat("Entry ", batch.sequence(),
+        events_.failed(absl::InternalError(absl::StrCat("Entry ", batch->sequence(),
                                                         " of the log, which this "
                                                         "coordinator wrote, does not follow those before it: ",
                                                         status.ToString())));
         return;
       }
     }
-    sequence_ = batch.sequence();
-    records += static_cast<size_t>(batch.records_size());
-    bytes += batch.ByteSizeLong();
+    sequence_ = batch->sequence();
+    records += static_cast<size_t>(batch->records_size());
+    bytes += batch->ByteSizeLong();
     if (!may_save || (records < options_.records && bytes < options_.bytes)) continue;
     records = 0;
     bytes = 0;

@@ -47,7 +47,7 @@ class SnapshotFold {
   void Stop();
 
   // The next durable batch. Waits while kUnfoldedBatches are waiting.
-  void Add(const farm::v1::RecordBatch& batch);
+  void Add(std::shared_ptr<const farm::v1::RecordBatch> batch);
 
   // Shows what is durable, as of a batch, on the fold's thread; or null where it ends before. Any thread; returns at
   // once.
@@ -59,13 +59,13 @@ class SnapshotFold {
     std::condition_variable changed;
     bool stopping = false;
     bool saving = false;
-    std::deque<farm::v1::RecordBatch> batches;
+    std::deque<std::shared_ptr<const farm::v1::RecordBatch>> batches;
     std::deque<std::function<void(const Farm*, uint64_t)>> looks;
   };
 
   void Main();
   // Waits for the next batch, and shows the farm meanwhile; false: the thread shall end.
-  bool NextBatch(farm::v1::RecordBatch* batch, bool* may_save);
+  bool NextBatch(std::shared_ptr<const farm::v1::RecordBatch>* batch, bool* may_save);
 
   const std::unique_ptr<Farm> farm_;
   uint64_t sequence_;

@@ -102,13 +102,16 @@ Watch* WatchHub::Open(const std::string& job_id, bool with_tasks) {
 }
 
 void WatchHub::Changed(const std::vector<std::string>& job_ids) {
+  bool any = false;  // that was not marked already: a farm at work changes all the time, and mostly nobody watches
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (const std::shared_ptr<Watch>& watch : watches_) {
-      if (std::binary_search(job_ids.begin(), job_ids.end(), watch->job_id_)) watch->due_ = true;
+      if (watch->due_ || !std::binary_search(job_ids.begin(), job_ids.end(), watch->job_id_)) continue;
+      watch->due_ = true;
+      any = true;
     }
   }
-  changed_.notify_all();
+  if (any) changed_.notify_all();
 }
 
 void WatchHub::Stop(const absl::Status& why) {

@@ -1,3 +1,9 @@
+#include <algorithm>
+#include <cstdlib>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "pipeline/device/backends.h"
 #include "pipeline/device/host.h"
 
@@ -6,7 +12,10 @@ namespace {
 
 class Cpu final : public Device {
  public:
-  explicit Cpu(int threads) : threads_(threads) {}
+  explicit Cpu(int threads) : threads_(threads) {
+    const ProcessMemory process = ReadProcessMemory();
+    own_bytes_at_open_ = process.resident_bytes - std::min(process.resident_bytes, process.file_bytes);
+  }
 
   c10::Device torch_device() const override { return at::kCPU; }
 
@@ -29,12 +38,21 @@ class Cpu final : public Device {
   Memory MemoryNow() override {
     const HostMemory host = ReadHostMemory();
     const ProcessMemory process = ReadProcessMemory();
-    return {process.resident_bytes, process.resident_bytes, process.peak_bytes, host.free_bytes,
-            host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes};
+    // Pages of libraries are touched the first time that their code runs, and stay.
+    return {.allocated_bytes = process.resident_bytes,
+            .reserved_bytes = process.resident_bytes,
+            .peak_bytes = process.peak_bytes,
+            .overhead_bytes = std::min(process.peak_bytes, own_bytes_at_open_ + process.file_bytes),
+            .free_bytes = host.free_bytes,
+            .total_bytes = host.limit_bytes > 0 ? host.limit_bytes : host.total_bytes};
   }
 
   void ResetPeak() override { ResetProcessPeak(); }
-  void EmptyCache() override {}
+  void EmptyCache() override {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+  }
   void Synchronize() override {}
   absl::Status Cap(uint64_t) override {
     return absl::UnimplementedError("the CPU's memory is capped by a control group or container, not by the program");
@@ -43,6 +61,7 @@ class Cpu final : public Device {
 
  private:
   int threads_;
+  uint64_t own_bytes_at_open_;  // that were no file's: relocated tables, what libraries register
 };
 
 }  // namespace

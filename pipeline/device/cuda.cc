@@ -103,9 +103,11 @@ class Cuda final : public Device {
     const c10::CachingDeviceAllocator::DeviceStats stats = Allocator().getDeviceStats(Index());
     constexpr size_t kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     const auto [free, total] = Allocator().getMemoryInfo(Index());
-    return {static_cast<uint64_t>(stats.allocated_bytes[kAll].current),
-            static_cast<uint64_t>(stats.reserved_bytes[kAll].current),
-            static_cast<uint64_t>(stats.reserved_bytes[kAll].peak), free, total};
+    return {.allocated_bytes = static_cast<uint64_t>(stats.allocated_bytes[kAll].current),
+            .reserved_bytes = static_cast<uint64_t>(stats.reserved_bytes[kAll].current),
+            .peak_bytes = static_cast<uint64_t>(stats.reserved_bytes[kAll].peak),
+            .free_bytes = free,
+            .total_bytes = total};
   }
 
   void ResetPeak() override { Allocator().resetPeakStats(Index()); }

@@ -122,7 +122,7 @@ HostMemory ReadHostMemory() {
 
 ProcessMemory ReadProcessMemory() {
   const std::string status = ReadText("/proc/self/status");
-  return {KilobytesAfter(status, "VmRSS:"), KilobytesAfter(status, "VmHWM:")};
+  return {KilobytesAfter(status, "VmRSS:"), KilobytesAfter(status, "RssFile:"), KilobytesAfter(status, "VmHWM:")};
 }
 
 void ResetProcessPeak() {
@@ -173,7 +173,7 @@ ProcessMemory ReadProcessMemory() {
   if (task_info(mach_task_self(), TASK_VM_INFO, reinterpret_cast<task_info_t>(&info), &count) != KERN_SUCCESS)
     return {};
   // The footprint is what Activity Monitor shows and what macOS presses on.
-  return {info.phys_footprint, static_cast<uint64_t>(info.ledger_phys_footprint_peak)};
+  return {info.phys_footprint, 0, static_cast<uint64_t>(info.ledger_phys_footprint_peak)};
 }
 
 void ResetProcessPeak() {}

@@ -17,6 +17,7 @@ HostMemory ReadHostMemory();
 
 struct ProcessMemory {
   uint64_t resident_bytes = 0;
+  uint64_t file_bytes = 0;  // of those: pages of files, for the most part of libraries; where the system counts them
   uint64_t peak_bytes = 0;  // since the start, or the last ResetProcessPeak where the system can do that
 };
 ProcessMemory ReadProcessMemory();

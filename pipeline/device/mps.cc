@@ -39,8 +39,11 @@ class Mps final : public Device {
     uint64_t peak = peak_bytes_.load();
     while (peak < reserved && !peak_bytes_.compare_exchange_weak(peak, reserved)) {
     }
-    return {Hooks().getCurrentAllocatedMemory(), reserved, std::max(peak, reserved),
-            FreeBytes(host, Hooks().getRecommendedMaxMemory()), host.total_bytes};
+    return {.allocated_bytes = Hooks().getCurrentAllocatedMemory(),
+            .reserved_bytes = reserved,
+            .peak_bytes = std::max(peak, reserved),
+            .free_bytes = FreeBytes(host, Hooks().getRecommendedMaxMemory()),
+            .total_bytes = host.total_bytes};
   }
 
   void ResetPeak() override { peak_bytes_ = Hooks().getDriverAllocatedMemory(); }

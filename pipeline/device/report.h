@@ -25,11 +25,12 @@ struct Report {
   std::string driver;                       // driver and compute capability, for people
 };
 
-// Memory of one device now. On the CPU `allocated` and `reserved` are the process's resident bytes.
+// Memory of one device now. On the CPU `allocated` and `reserved` are the process's resident bytes, with overhead.
 struct Memory {
   uint64_t allocated_bytes = 0;  // live tensors
   uint64_t reserved_bytes = 0;   // held from the system by this process
   uint64_t peak_bytes = 0;       // most reserved since the last ResetPeak
+  uint64_t overhead_bytes = 0;   // of those: libraries and their tables, whatever is rendered; a CUDA context is not
   uint64_t free_bytes = 0;       // of the device, for anybody
   uint64_t total_bytes = 0;
 };

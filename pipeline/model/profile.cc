@@ -4,12 +4,16 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/model/int8.h"
 
 namespace storyfarm::model {
 namespace {
 
 struct WeightCount {
   uint64_t parameters = 0;
+  uint64_t block_parameters = 0;
+  uint64_t block_scales = 0;
+  std::map<std::string, uint64_t, std::less<>> blocks;  // parameters by block
   uint64_t largest = 0;
   uint64_t file_bytes = 0;
   TensorType main_type = TensorType::kF32;
@@ -25,6 +29,33 @@ bool IsOfVaeEncoder(std::string_view component, std::string_view tensor) {
   return component == "vae" && (tensor.starts_with("encoder.") || tensor.starts_with("quant_conv."));
 }
 
+// The block of the UNet that a tensor belongs to, as pipeline/sdxl cuts it: a resnet, a transformer's block or
+// projection, a resampling. Empty for the tensors that always stay: those of no block, norms and biases.
+std::string_view BlockOf(const TensorInfo& tensor) {
+  const std::string_view name = tensor.name;
+  if (tensor.shape.size() < 2 || !name.ends_with(".weight")) return "";
+  if (!name.starts_with("down_blocks.") && !name.starts_with("mid_block.") && !name.starts_with("up_blocks.")) return "";
+  for (const std::string_view part : {".resnets.", ".transformer_blocks.", ".downsamplers.", ".upsamplers."}) {
+    const size_t at = name.find(part);
+    if (at != std::string_view::npos) return name.substr(0, name.find('.', at + part.size()));
+  }
+  for (const std::string_view part : {".proj_in", ".proj_out"}) {
+    const size_t at = name.find(part);
+    if (at != std::string_view::npos) return name.substr(0, at + part.size());
+  }
+  return "";
+}
+
+void CountBlock(const TensorInfo& tensor, WeightCount* count) {
+  const std::string_view block = BlockOf(tensor);
+  if (block.empty() || tensor.shape.front() <= 0) return;
+  const uint64_t elements = tensor.elements();
+  count->block_parameters += elements;
+  const auto of_channel = static_cast<int64_t>(elements) / tensor.shape.front();
+  count->block_scales += elements / static_cast<uint64_t>(Int8Group(of_channel));
+  count->blocks[std::string(block)] += elements;
+}
+
 absl::StatusOr<WeightCount> CountWeights(const ModelFolder& model, std::string_view component) {
   absl::StatusOr<std::vector<std::shared_ptr<const SafetensorsFile>>> files = model.OpenWeights(component);
   if (!files.ok()) return files.status();
@@ -37,6 +68,7 @@ absl::StatusOr<WeightCount> CountWeights(const ModelFolder& model, std::string_v
       count.parameters += tensor.elements();
       count.largest = std::max(count.largest, tensor.elements());
       by_type[tensor.type] += tensor.elements();
+      if (component == "unet") CountBlock(tensor, &count);
     }
   }
   uint64_t most = 0;
@@ -132,7 +164,13 @@ absl::StatusOr<ModelProfile> ProfileModel(const ModelFolder& model) {
     *parameters += count->parameters;
     profile.largest_tensor_parameters = std::max(profile.largest_tensor_parameters, count->largest);
     profile.stored_bytes += count->file_bytes;
-    if (std::string_view(component) == "unet") profile.stored_type = count->main_type;
+    if (std::string_view(component) != "unet") continue;
+    profile.stored_type = count->main_type;
+    profile.unet_block_parameters = count->block_parameters;
+    profile.unet_block_scales = count->block_scales;
+    for (const auto& [block, elements] : count->blocks) {
+      profile.largest_block_parameters = std::max(profile.largest_block_parameters, elements);
+    }
   }
   if (profile.unet_parameters == 0) return absl::InvalidArgumentError("unet: its weight files hold no float tensor.");
 

@@ -38,6 +38,10 @@ struct ModelProfile {
   uint64_t stored_bytes = 0;             // of all weight files
   uint32_t size_multiple = 8;  // widths and heights must be multiples of this many pixels, so that no grid is odd
   uint32_t cross_attention_dim = 2048;
+  // Of the UNet: what stays on the device or streams, block by block, and may be rounded to int8.
+  uint64_t unet_block_parameters = 0;     // matrices and kernels of its blocks
+  uint64_t unet_block_scales = 0;         // that those have in int8
+  uint64_t largest_block_parameters = 0;
 };
 
 // Errors as ModelFolder's; also where encoders and UNet don't fit together (cross_attention_dim is not the sum of the

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "pipeline/plan/vae_cost.h"
+#include "pipeline/plan/weight_cost.h"
 
 namespace storyfarm::plan {
 namespace {
@@ -18,14 +19,12 @@ using farm::v1::UnetLevel;
 
 constexpr double kTextTokens = 77;  // CLIP's context
 
-// Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of a feed-forward
-// (GEGLU projects to 8, its gate's gelu and the product take 4 each; block input, norm, attention residual, transformer
-// residual, resnet output and the sum take 1 each) and of an attention without its keys (input, norm, queries, output,
-// residual).
-constexpr double kFeedForwardWidths = 22;
+// Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of an attention without
+// its keys (input, norm, queries, output, residual); of a feed-forward see BackendTraits.
 constexpr double kAttentionWidths = 5;
 constexpr double kKeyWidths = 3;     // concatenated input, keys, values
-constexpr double kResnetWidths = 3;  // input, its norm, its activation
+// Input, its norm, and what a kernel makes of that first: a copy in its own order (oneDNN), or about as much scratch.
+constexpr double kResnetWidths = 3;
 
 // Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
 constexpr double kScoreBytes = 8;
@@ -102,15 +101,25 @@ double BankStallSeconds(const ModelProfile& model, const DeviceReport& device, c
   return stall * (once ? 1 : std::ceil(static_cast<double>(shape.frames()) / std::max(1u, plan.batch())));
 }
 
+// Skips that down blocks make on a level's grid.
+double SkipsOfLevel(const ModelProfile& model, const GroupShape& shape, int index) {
+  const UnetLevel& level = model.levels(index);
+  // conv_in's output, or the downsampled map of the level above.
+  const double first = index == 0 ? level.channels() : model.levels(index - 1).channels();
+  return (first + static_cast<double>(level.resnets_down()) * level.channels()) * Tokens(model, shape, level);
+}
+
 double SkipElements(const ModelProfile& model, const GroupShape& shape) {
   double elements = 0;
-  for (int i = 0; i < model.levels_size(); ++i) {
-    const UnetLevel& level = model.levels(i);
-    const double tokens = Tokens(model, shape, level);
-    if (i == 0) elements += level.channels() * tokens;  // conv_in
-    elements += static_cast<double>(level.resnets_down()) * level.channels() * tokens;
-    if (i + 1 < model.levels_size()) elements += level.channels() * Tokens(model, shape, model.levels(i + 1));
-  }
+  for (int i = 0; i < model.levels_size(); ++i) elements += SkipsOfLevel(model, shape, i);
+  return elements;
+}
+
+// Those that lie beside the first resnet of a level's up block, whose input holds one of them.
+double SkipsAtUpBlock(const ModelProfile& model, const GroupShape& shape, int index) {
+  const UnetLevel& level = model.levels(index);
+  double elements = -static_cast<double>(level.channels()) * Tokens(model, shape, level);
+  for (int i = 0; i <= index; ++i) elements += SkipsOfLevel(model, shape, i);
   return elements;
 }
 
@@ -121,25 +130,49 @@ double WidestResnetInput(const ModelProfile& model, int level) {
   return below + own;
 }
 
-// Bytes of one pass at its widest point beside the skips.
-double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+// Bytes of one pass at the widest point of a level's transformers, skips apart.
+double TransformerBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int index) {
+  const UnetLevel& level = model.levels(index);
+  if (level.transformer_layers() == 0) return 0;
   const double element = static_cast<double>(DtypeBytes(plan.dtype()));
-  const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
+  const double tokens = Tokens(model, shape, level);
+  const double channels = level.channels();
+  const double keys = tokens + IdentityTokens(model, shape, index);
+  double attention = (kAttentionWidths * tokens + kKeyWidths * keys) * channels * element;
+  if (TraitsOf(plan.backend()).attention_materialises_scores) {
+    const double queries = plan.attention_chunk() > 0 ? std::min<double>(plan.attention_chunk(), tokens) : tokens;
+    attention += level.heads() * queries * keys * kScoreBytes;
+  }
+  return std::max(TraitsOf(plan.backend()).feed_forward_widths * channels * tokens * element, attention);
+}
+
+// The same of its resnets.
+double ResnetBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int index) {
+  const UnetLevel& level = model.levels(index);
+  return (kResnetWidths * WidestResnetInput(model, index) + level.channels()) * Tokens(model, shape, level) *
+         static_cast<double>(DtypeBytes(plan.dtype()));
+}
+
+double WidestOfLevel(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int index) {
+  return std::max(TransformerBytes(model, shape, plan, index), ResnetBytes(model, shape, plan, index));
+}
+
+// Bytes of one pass at its widest point, beside the skips.
+double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  double widest = 0;
+  for (int i = 0; i < model.levels_size(); ++i) widest = std::max(widest, WidestOfLevel(model, shape, plan, i));
+  return widest;
+}
+
+// And with the skips that lie there then.
+double PassBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
   double widest = 0;
   for (int i = 0; i < model.levels_size(); ++i) {
-    const UnetLevel& level = model.levels(i);
-    const double tokens = Tokens(model, shape, level);
-    const double channels = level.channels();
-    widest = std::max(widest, (kResnetWidths * WidestResnetInput(model, i) + 2 * channels) * tokens * element);
-    if (level.transformer_layers() == 0) continue;
-    widest = std::max(widest, kFeedForwardWidths * channels * tokens * element);
-    const double keys = tokens + IdentityTokens(model, shape, i);
-    double attention = (kAttentionWidths * tokens + kKeyWidths * keys) * channels * element;
-    if (materialises) {
-      const double queries = plan.attention_chunk() > 0 ? std::min<double>(plan.attention_chunk(), tokens) : tokens;
-      attention += level.heads() * queries * keys * kScoreBytes;
-    }
-    widest = std::max(widest, attention);
+    // The middle block has all of them beside it; a down block's last transformer as many as an up block's first.
+    const bool coarsest = i + 1 == model.levels_size();
+    const double skips = coarsest ? SkipElements(model, shape) : SkipsAtUpBlock(model, shape, i);
+    widest = std::max(widest, skips * element + WidestOfLevel(model, shape, plan, i));
   }
   return widest;
 }
@@ -215,14 +248,39 @@ BackendTraits TraitsOf(Backend backend) {
     case farm::v1::CUDA:
       // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
       // device reports. Eager UNet calls take at least some 3,000 launches of 8 us.
-      return {false, 384'000'000, 0.5, 0.025, 8};
+      return {.attention_materialises_scores = false,
+              .framework_bytes = 0,
+              .workspace_bytes = 384'000'000,
+              .convolutions_copy_input = false,
+              .feed_forward_widths = 22,
+              .largest_tensor_bytes = 0,
+              .efficiency = 0.5,
+              .call_seconds = 0.025,
+              .max_batch = 8};
     case farm::v1::MPS:
       // Metal's compiled graphs, and heaps that are partly used.
-      return {true, 640'000'000, 0.45, 0.03, 4};
+      return {.attention_materialises_scores = true,
+              .framework_bytes = 0,
+              .workspace_bytes = 640'000'000,
+              .convolutions_copy_input = false,
+              .feed_forward_widths = 22,
+              .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
+              .efficiency = 0.45,
+              .call_seconds = 0.03,
+              .max_batch = 4};
     default:
-      // libtorch's touched pages and the arenas of its threads: 160 MB measured with a model of 0.3 MB, and room for
-      // what the convolutions reorder. A batch gains a tenth on a CPU, and costs the checkpoint of every single frame.
-      return {false, 220'000'000, 0.6, 0.004, 1};
+      // libtorch's tables and touched pages, measured: 61 MB of its own and 96 MB of files. oneDNN's kernels, what the
+      // allocator keeps of small blocks, and large ones rounded up to pages of 2 MB: 1 to 13 MB. A batch gains a tenth on a CPU, and costs the checkpoint of every single
+      // frame.
+      return {.attention_materialises_scores = false,
+              .framework_bytes = 160'000'000,
+              .workspace_bytes = 14'000'000,
+              .convolutions_copy_input = true,
+              .feed_forward_widths = 15,
+              .largest_tensor_bytes = 0,
+              .efficiency = 0.6,
+              .call_seconds = 0.004,
+              .max_batch = 1};
   }
 }
 
@@ -260,28 +318,51 @@ uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const
   return static_cast<uint64_t>(held);
 }
 
+double LargestScoresBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  if (!TraitsOf(plan.backend()).attention_materialises_scores) return 0;
+  constexpr double kElement = 4;  // softmax works on fp32
+  const double passes = plan.lock_step() ? 1 : PassesInCall(shape, plan);
+  double largest = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    if (model.levels(i).transformer_layers() == 0) continue;
+    const double tokens = Tokens(model, shape, model.levels(i));
+    const double queries = plan.attention_chunk() > 0 ? std::min<double>(plan.attention_chunk(), tokens) : tokens;
+    const double keys = tokens + IdentityTokens(model, shape, i);
+    largest = std::max(largest, passes * model.levels(i).heads() * queries * keys * kElement);
+  }
+  if (shape.decode() && !VaeIsTiled(model, shape, plan.vae_tile())) {
+    const double tokens = LatentWidth(model, shape) * LatentHeight(model, shape);
+    largest = std::max(largest, tokens * tokens * kElement);
+  }
+  return largest;
+}
+
 uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  const BackendTraits traits = TraitsOf(plan.backend());
   const double element = static_cast<double>(DtypeBytes(plan.dtype()));
   const double text_weights = model.text_encoder_parameters() * element;
   const double vae_weights =
       shape.decode() ? static_cast<double>(model.vae_parameters()) * DtypeBytes(plan.vae_dtype()) : 0;
-  double resident = model.unet_parameters() * element + vae_weights;
+  double resident = static_cast<double>(UNetWeightBytes(model, plan)) + vae_weights;
   if (!plan.text_encoders_in_phases()) resident += text_weights;
 
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
   unet_phase += plan.lock_step()
                     ? LockStepBytes(model, shape, plan)
-                    : PassesInCall(shape, plan) *
-                          (SkipElements(model, shape) * element + WidestPointBytes(model, shape, plan));
-  unet_phase += static_cast<double>(BankHeldBytes(model, shape, plan));
-  const bool materialises = TraitsOf(plan.backend()).attention_materialises_scores;
-  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, materialises) : 0;
+                    : PassesInCall(shape, plan) * PassBytes(model, shape, plan);
+  // A writer is done with its bank before pictures are decoded; readers keep their ring for the next batch.
+  const auto bank = static_cast<double>(BankHeldBytes(model, shape, plan));
+  (shape.identity_pass() ? unet_phase : resident) += bank;
+  unet_phase += static_cast<double>(UnpackedBytes(model, plan));
+  // The ring of streamed weights is given back before the VAE runs.
+  if (plan.weights() == farm::v1::STREAMED) unet_phase += static_cast<double>(plan.weight_buffer_bytes());
+  const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
 
   double peak = resident + std::max(unet_phase, vae_phase);
   // Text encoders in phases come and go before the UNet's weights arrive.
   if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);
-  return TraitsOf(plan.backend()).framework_bytes + static_cast<uint64_t>(peak);
+  return traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak);
 }
 
 double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
@@ -293,26 +374,27 @@ double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
   return flop * 1e-12;
 }
 
-double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
-                    const MemoryPlan& plan) {
+Pace PaceOf(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, const MemoryPlan& plan) {
   const BackendTraits traits = TraitsOf(plan.backend());
-  double tflops = device.speed_tflops() > 0 ? device.speed_tflops() : 0.05;  // not measured: a slow core
+  Pace pace;
+  pace.tflops = device.speed_tflops() > 0 ? device.speed_tflops() : 0.05;  // not measured: a slow core
   if (plan.threads() > 0 && device.threads() > plan.threads()) {
-    tflops *= static_cast<double>(plan.threads()) / device.threads();
+    pace.tflops *= static_cast<double>(plan.threads()) / device.threads();
   }
-  tflops *= traits.efficiency;
+  pace.tflops *= traits.efficiency;
   const double frames = shape.frames();
   const double batches = std::ceil(frames / std::max(1u, plan.batch()));
   const double halves = shape.guidance() ? 2 : 1;
-  const double calls =
-      batches * shape.steps() * (plan.guidance_batched() ? 1 : halves) * (plan.lock_step() ? frames : 1);
+  pace.sweeps = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
+  pace.calls = pace.sweeps * (plan.lock_step() ? frames : 1);
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
-  double seconds = calls * traits.call_seconds + work / tflops;
+  double seconds = pace.calls * traits.call_seconds + work / pace.tflops;
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
+  pace.sweep_seconds = seconds / std::max(1.0, pace.sweeps);
   seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);
   if (shape.decode()) {
     const double width = plan.vae_dtype() == plan.dtype() ? 1 : 4;  // fp32 without tensor cores
-    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape, plan.vae_tile()) * width / tflops);
+    seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape, plan.vae_tile()) * width / pace.tflops);
   }
   if (plan.text_encoders_in_phases()) {
     const double rate = device.host_to_device_bytes_per_s() > 0
@@ -320,7 +402,18 @@ double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const
                             : kReloadBytesPerSecond;
     seconds += (model.text_encoder_parameters() + model.unet_parameters()) * DtypeBytes(plan.dtype()) / rate;
   }
-  return seconds;
+  pace.seconds = seconds;
+  return pace;
+}
+
+double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const MemoryPlan& plan, const Pace& pace) {
+  return pace.seconds + pace.calls * UnpackTflop(model, plan) / pace.tflops +
+         pace.sweeps * StreamSeconds(model, device, plan, pace.sweep_seconds);
+}
+
+double GroupSeconds(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
+                    const MemoryPlan& plan) {
+  return GroupSeconds(model, device, plan, PaceOf(model, device, shape, plan));
 }
 
 }  // namespace storyfarm::plan

@@ -1,9 +1,10 @@
 // What a group costs in bytes and seconds under a given plan: arithmetic over shapes, nothing measured here.
 //
-// Peak = framework + weights on the device + max(text phase, UNet phase, VAE phase), where
-//   UNet phase = latents + bank on its way + passes in one call x (skips + max(feed-forward, attention, resnet)),
-//   bank on its way = a ring of layers (reading; with all of the bank, where it stays on the device), or the parts that
-//   wait to be written (writing),
+// Peak = framework + workspace + weights on the device + max(text phase, UNet phase, VAE phase), where
+//   weights on the device = the VAE's, and of the UNet's those that stay (weight_cost.h); a bank's ring lies with them,
+//   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where that is
+//                most + the ring of streamed weights, or the largest of the rounded ones + a bank's parts in writing,
+//   a bank's ring = the layers on their way to readers; with all of the bank, where it stays on the device,
 //   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
 // liveness of SDXL's operators at 1024 x 1024: UNet activations 166 MB a pass, VAE decode 1611 MB in fp16.
@@ -24,7 +25,14 @@ uint64_t DtypeBytes(farm::v1::Dtype dtype);
 // What differs between backends, apart from what a device reports.
 struct BackendTraits {
   bool attention_materialises_scores;  // no fused kernel for long queries
-  uint64_t framework_bytes;            // held by the runtime whatever is rendered
+  uint64_t framework_bytes;            // held by the runtime whatever is rendered: no allocator counts it
+  uint64_t workspace_bytes;            // of the libraries that compute: kernels' scratch, compiled graphs, unused blocks
+  bool convolutions_copy_input;        // to the order that their kernel reads
+  // Hidden states alive at the widest point of a feed-forward, in multiples of its channels. GEGLU projects to 8, gelu of
+  // one half takes 4 and the product is made there; its input, the transformer's and the resnet's output take 1 each: 15.
+  // A GPU's, whose allocator leaves holes, is a walk's over operators of which none works in place: 22.
+  double feed_forward_widths;
+  uint64_t largest_tensor_bytes;       // that the backend works on; 0: any
   double efficiency;                   // of a UNet against the measured matmul speed
   double call_seconds;                 // least duration of one UNet call: dispatch and launches
   uint32_t max_batch;                  // frames in one call beyond which nothing is gained
@@ -41,6 +49,10 @@ uint64_t BankStepBytes(const farm::v1::ModelProfile& model, const farm::v1::Grou
 uint64_t BankHeldBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
                        const farm::v1::MemoryPlan& plan);
 
+// The largest tensor of scores that an attention of the group makes, where the backend materialises them; else 0.
+double LargestScoresBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
+                          const farm::v1::MemoryPlan& plan);
+
 // Device memory (of the process, where memory is unified) at the group's peak.
 uint64_t PeakBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
                    const farm::v1::MemoryPlan& plan);
@@ -48,9 +60,24 @@ uint64_t PeakBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupSha
 // TFLOP of one frame's pass through the UNet (one guidance half), identity state counted.
 double UNetTflop(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape);
 
-// Seconds for the whole group on this device, first loading of the model excluded.
+// How a group runs, however its weights are kept.
+struct Pace {
+  double seconds = 0;        // of the whole group with exact, resident weights
+  double calls = 0;          // of the UNet
+  double sweeps = 0;         // over the UNet's weights: calls, but for frames in lock step, which share one
+  double sweep_seconds = 0;  // that one computes
+  double tflops = 0;         // TFLOP/s reached
+};
+Pace PaceOf(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,
+            const farm::v1::GroupShape& shape, const farm::v1::MemoryPlan& plan);
+
+// Seconds for the whole group on this device, first loading of the model excluded. Never less than with exact, resident
+// weights and all else equal.
 double GroupSeconds(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,
                     const farm::v1::GroupShape& shape, const farm::v1::MemoryPlan& plan);
+// The same, where the pace of the plan's other choices is known already.
+double GroupSeconds(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,
+                    const farm::v1::MemoryPlan& plan, const Pace& pace);
 
 }  // namespace storyfarm::plan
 

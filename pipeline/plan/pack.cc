@@ -75,6 +75,7 @@ void AddSettings(const RenderSettings& settings, Definition* definition) {
   definition->Number("height", settings.height());
   definition->Text("dtype", DtypeName(settings.dtype()));
   definition->Number("reproducible", settings.reproducible() ? 1 : 0);
+  if (settings.int8_weights() && !settings.reproducible()) definition->Number("int8_weights", 1);
 }
 
 bool SameFreeU(const RenderSettings& a, const RenderSettings& b) {
@@ -174,7 +175,8 @@ std::string WrongPackName(absl::string_view name) {
   return "";
 }
 
-PackManifest MakePack(const JobSpec& job, uint32_t number, const farm::v1::IdentityResult& result) {
+PackManifest MakePack(const JobView& view, uint32_t number, const farm::v1::IdentityResult& result) {
+  const JobSpec& job = view.spec();
   const IdentityTask& task = job.identities(static_cast<int>(number));
   const farm::v1::Character& character = job.story().characters(static_cast<int>(task.character()));
   PackManifest pack;
@@ -186,7 +188,7 @@ PackManifest MakePack(const JobSpec& job, uint32_t number, const farm::v1::Ident
   *pack.mutable_settings() = job.story().settings();
   *pack.mutable_bank() = result.bank();
   pack.mutable_bank()->clear_character();
-  for (const farm::v1::Frame& frame : IdentityFrames(job, task)) {
+  for (const farm::v1::Frame& frame : IdentityFrames(view, task)) {
     farm::v1::PackFrame& kept = *pack.add_frames();
     kept.set_prompt(frame.prompt());
     kept.set_hidden(frame.hidden());

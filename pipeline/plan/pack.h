@@ -42,6 +42,7 @@
 #include "farm/v1/pack.pb.h"
 #include "farm/v1/settings.pb.h"
 #include "farm/v1/work.pb.h"
+#include "pipeline/plan/job_view.h"
 
 namespace storyfarm::plan {
 
@@ -71,7 +72,7 @@ std::string WrongPackName(absl::string_view name);
 
 // What is kept of an identity task's result. `result` has a frame for each of the task's panels. Who computed it, and
 // when, is the caller's to fill in.
-farm::v1::PackManifest MakePack(const farm::v1::JobSpec& job, uint32_t number, const farm::v1::IdentityResult& result);
+farm::v1::PackManifest MakePack(const JobView& job, uint32_t number, const farm::v1::IdentityResult& result);
 
 // The result of an identity task whose key is the pack's, or which takes the pack by name. Nothing was computed for it.
 // Empty where the pack has not the frames that the task needs.

@@ -39,14 +39,24 @@ struct LearnedNeed {
 using PlanOrRefusal = std::variant<farm::v1::MemoryPlan, farm::v1::Refusal>;
 
 // The fastest plan that stays within the device's budget, or why there is none and the smallest memory that would do.
-// The same arguments give the same answer everywhere. `shape.reproducible` leaves only plans whose numerics do not
-// depend on the machine: batch 1, one thread, tile and chunk by size alone.
+// The same arguments give the same answer everywhere.
+//
+// Order: whole milliseconds, then exact weights that stay before exact ones that stream before rounded ones, then the
+// smaller peak. The budget only decides which candidates are left out, so the plan of a larger one is never slower; and
+// of the same other choices, weights that stream or are rounded never count as faster than those that stay. Rounding
+// loses some of a picture: int8 is on offer where `shape.int8_weights` says so and never else, whatever it would gain;
+// without it, a device that can't keep all weights reads some of them as they are used, which changes no bit.
+// `shape.reproducible` leaves only plans whose numerics do not depend on the machine: exact weights, batch 1, one
+// thread, tile and chunk by size alone.
 PlanOrRefusal PlanGroup(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,
                         const farm::v1::GroupShape& shape, const LearnedNeed& learned = {});
 
 // What a group may take of a device: what is free now (for a device whose engine is warm the caller counts the engine's
 // own memory as free), at most what the backend recommends, less a reserve for what moves under us.
 uint64_t BudgetBytes(const farm::v1::DeviceReport& device);
+
+// The report of a device of which its owner lends `limit_bytes` alone; 0: all of it.
+void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceReport* report);
 
 }  // namespace storyfarm::plan
 

@@ -44,6 +44,9 @@ farm::v1::ModelProfile ToMessage(const model::ModelProfile& profile) {
   message.set_stored_bytes(profile.stored_bytes);
   message.set_size_multiple(profile.size_multiple);
   message.set_cross_attention_dim(profile.cross_attention_dim);
+  message.set_unet_block_parameters(profile.unet_block_parameters);
+  message.set_unet_block_scales(profile.unet_block_scales);
+  message.set_largest_block_parameters(profile.largest_block_parameters);
   return message;
 }
 

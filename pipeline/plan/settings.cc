@@ -161,6 +161,9 @@ std::vector<SettingDescription> SettingDescriptions() {
        "A template around every panel's text, and what goes before the negative prompt."},
       {"negative_prompt", "text", "none", "What the pictures should not show."},
       {"dtype", "`fp32`, `fp16`, `bf16`", "fp16 on a GPU, fp32 on a CPU", "Number format of the computation."},
+      {"int8_weights", "`true`, `false`", "false",
+       "Whether the UNet's weights may be rounded to 8 bits on a device that is faster with it; else they are exact, and "
+       "where they don't fit, read from the file as they are used."},
       {"reproducible", "`true`, `false`", "false",
        "The same bytes on any machine of one kind, at some cost in speed: one frame at a time, one thread on a CPU."},
   };

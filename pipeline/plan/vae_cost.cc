@@ -105,34 +105,40 @@ double MiddleFlop(const Level& coarsest) {
          8 * channels * channels * cells;
 }
 
-double WholeElements(const std::vector<Level>& levels) {
+// Beside a convolution's own input and output: its input in the order that the kernel reads.
+double CopiesOf(const BackendTraits& backend) { return backend.convolutions_copy_input ? 1 : 0; }
+
+double WholeElements(const std::vector<Level>& levels, const BackendTraits& backend) {
   double widest = 0;
-  for (const Level& level : levels) widest = std::max(widest, kResnetMaps * level.in * level.cells());
+  for (const Level& level : levels) {
+    const double maps = backend.convolutions_copy_input ? kResnetMaps * level.in + level.out : kResnetMaps * level.in;
+    widest = std::max(widest, maps * level.cells());
+  }
   return widest;
 }
 
 // A tile of a level with its halo at the widest point of its first resnet, or of the upsampling before.
-double TileElements(const Level& level, double edge, double halo) {
+double TileElements(const Level& level, double edge, double halo, double copies) {
   const double cells = std::min(level.width, edge + 2 * halo) * std::min(level.height, edge + 2 * halo);
-  return cells * std::max(2 * level.in + level.out, level.upsampled ? 2.25 * level.in : 0);
+  return cells * (std::max(2 * level.in + level.out, level.upsampled ? 2.25 * level.in : 0) + copies * level.in);
 }
 
 // `picture`: bytes of its float32 pixels, which fill up while the finest level runs.
-double TiledBytes(const std::vector<Level>& levels, double tile, double element, double picture) {
-  double widest = kResnetMaps * levels.front().in * levels.front().cells() * element;
+double TiledBytes(const std::vector<Level>& levels, double tile, double element, double picture, double copies) {
+  double widest = (kResnetMaps + copies) * levels.front().in * levels.front().cells() * element;
   double below = levels.front().in * levels.front().cells();  // the map that the level starts from
   double edge = tile;
   for (const Level& level : levels) {
     if (level.finest) {
-      widest = std::max(widest, (below + TileElements(level, edge, kFinestHalo)) * element + picture);
+      widest = std::max(widest, (below + TileElements(level, edge, kFinestHalo, copies)) * element + picture);
       break;
     }
     const double own = level.out * level.cells();
-    widest = std::max(widest, (below + own + TileElements(level, edge, kUpsampledHalo)) * element);
+    widest = std::max(widest, (below + own + TileElements(level, edge, kUpsampledHalo, copies)) * element);
     // The later resnets overwrite the map, beside a copy of the rows that they read.
     const double rows = level.out * level.width * std::min(level.height, edge + 2 * kResnetHalo);
     const Level later = {level.out, level.out, level.width, level.height, false, false};
-    widest = std::max(widest, (own + rows + TileElements(later, edge, kResnetHalo)) * element);
+    widest = std::max(widest, (own + rows + TileElements(later, edge, kResnetHalo, copies)) * element);
     below = own;
     edge *= 2;
   }
@@ -146,7 +152,7 @@ bool VaeIsTiled(const ModelProfile& model, const GroupShape& shape, uint32_t til
 }
 
 double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan,
-                      bool materialises_scores) {
+                      const BackendTraits& backend) {
   const std::vector<Level> levels = LevelsOf(model, shape);
   if (levels.empty()) return 0;
   const double element = static_cast<double>(DtypeBytes(plan.vae_dtype()));
@@ -154,10 +160,11 @@ double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const 
   const double tokens = levels.front().cells();
   const double picture = kPictureChannels * shape.width() * shape.height() * 4;
   const double convolutions =
-      tiled ? TiledBytes(levels, plan.vae_tile(), element, picture) : WholeElements(levels) * element;
+      tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
+            : WholeElements(levels, backend) * element;
   double attention = kAttentionMaps * levels.front().in * tokens * element;
   const double scores = tiled ? std::min(kTiledScores, tokens * tokens) : tokens * tokens;
-  if (materialises_scores) attention += scores * kScoreBytes;
+  if (backend.attention_materialises_scores) attention += scores * kScoreBytes;
   return std::max({convolutions, attention, kPictures * picture});
 }
 

@@ -6,6 +6,7 @@
 
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
+#include "pipeline/plan/cost.h"
 
 namespace storyfarm::plan {
 
@@ -13,9 +14,8 @@ namespace storyfarm::plan {
 bool VaeIsTiled(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape, uint32_t tile);
 
 // Bytes alive at the widest point of decoding one picture, its pixels included, the VAE's weights not.
-// `materialises_scores`: the backend has no fused attention.
 double VaeDecodeBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,
-                      const farm::v1::MemoryPlan& plan, bool materialises_scores);
+                      const farm::v1::MemoryPlan& plan, const BackendTraits& backend);
 
 // TFLOP of decoding one picture; `tile`: latents an edge, 0: whole. In tiles, each group norm costs a sweep, and tiles
 // overlap by what their convolutions see beyond them.

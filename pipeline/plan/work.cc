@@ -37,9 +37,9 @@ Frame BareFrame(const RenderSettings& settings) {
   return frame;
 }
 
-Frame PanelFrame(const JobSpec& job, uint32_t number) {
-  const RenderSettings& settings = job.story().settings();
-  const Panel& panel = *FindPanel(job.story(), number);
+Frame PanelFrame(const JobView& job, uint32_t number) {
+  const RenderSettings& settings = job.spec().story().settings();
+  const Panel& panel = job.PanelAt(number);
   Frame frame = BareFrame(settings);
   frame.set_panel(number);
   frame.set_id(panel.id());
@@ -91,8 +91,9 @@ absl::StatusOr<const FrameSet*> CommonSet(const JobSpec& job, absl::Span<const u
   return &frames;
 }
 
-absl::StatusOr<Work> IdentityWorkFor(const JobSpec& job, absl::Span<const uint32_t> numbers,
+absl::StatusOr<Work> IdentityWorkFor(const JobView& view, absl::Span<const uint32_t> numbers,
                                      const farm::v1::MemoryPlan& plan) {
+  const JobSpec& job = view.spec();
   if (absl::Status one = OneTask(numbers, job.identities_size(), "identity"); !one.ok()) return one;
   const IdentityTask& task = job.identities(static_cast<int>(numbers[0]));
   if (!task.pack().empty()) {
@@ -106,14 +107,15 @@ absl::StatusOr<Work> IdentityWorkFor(const JobSpec& job, absl::Span<const uint32
   *identity.mutable_settings() = job.story().settings();
   identity.set_character(task.character());
   identity.set_character_key(job.story().characters(static_cast<int>(task.character())).key());
-  for (Frame& frame : IdentityFrames(job, task)) *identity.add_frames() = std::move(frame);
+  for (Frame& frame : IdentityFrames(view, task)) *identity.add_frames() = std::move(frame);
   *identity.mutable_plan() = plan;
   identity.set_keep_bank(task.read_by_others());
   return work;
 }
 
-absl::StatusOr<Work> FramesWorkFor(const JobSpec& job, absl::Span<const uint32_t> numbers,
+absl::StatusOr<Work> FramesWorkFor(const JobView& view, absl::Span<const uint32_t> numbers,
                                    const farm::v1::MemoryPlan& plan, const WorkInputs& inputs) {
+  const JobSpec& job = view.spec();
   absl::StatusOr<const FrameSet*> set = CommonSet(job, numbers);
   if (!set.ok()) return set.status();
   Work work;
@@ -135,7 +137,7 @@ absl::StatusOr<Work> FramesWorkFor(const JobSpec& job, absl::Span<const uint32_t
   }
   for (const uint32_t panel : numbers) {
     Frame* frame = frames.add_frames();
-    *frame = PanelFrame(job, panel);
+    *frame = PanelFrame(view, panel);
     frame->mutable_characters()->Add(characters.begin(), characters.end());
   }
   *frames.mutable_plan() = plan;
@@ -143,14 +145,15 @@ absl::StatusOr<Work> FramesWorkFor(const JobSpec& job, absl::Span<const uint32_t
 }
 
 // One page. `number` is its position among the story's pages, the book excluded.
-absl::StatusOr<farm::v1::Page> MakePage(const JobSpec& job, int number, const WorkInputs& inputs) {
+absl::StatusOr<farm::v1::Page> MakePage(const JobView& view, int number, const WorkInputs& inputs) {
+  const JobSpec& job = view.spec();
   const PageTask& task = job.pages(number);
   farm::v1::Page page;
   page.set_number(static_cast<uint32_t>(number));
   const bool opens_chapter = number == 0 || job.pages(number - 1).chapter() != task.chapter();
   if (opens_chapter) page.set_chapter_title(job.story().chapters(static_cast<int>(task.chapter())).title());
   for (const uint32_t number_of_panel : task.panels()) {
-    const Panel& source = *FindPanel(job.story(), number_of_panel);
+    const Panel& source = view.PanelAt(number_of_panel);
     const RenderSettings& settings = job.story().settings();
     farm::v1::PagePanel* panel = page.add_panels();
     panel->set_panel(number_of_panel);
@@ -169,7 +172,8 @@ absl::StatusOr<farm::v1::Page> MakePage(const JobSpec& job, int number, const Wo
   return page;
 }
 
-absl::StatusOr<Work> PageWorkFor(const JobSpec& job, absl::Span<const uint32_t> numbers, const WorkInputs& inputs) {
+absl::StatusOr<Work> PageWorkFor(const JobView& view, absl::Span<const uint32_t> numbers, const WorkInputs& inputs) {
+  const JobSpec& job = view.spec();
   if (absl::Status one = OneTask(numbers, job.pages_size(), "page"); !one.ok()) return one;
   const int task = static_cast<int>(numbers[0]);
   const bool book = job.pages(task).book();
@@ -177,7 +181,7 @@ absl::StatusOr<Work> PageWorkFor(const JobSpec& job, absl::Span<const uint32_t> 
   farm::v1::PageWork& pages = *work.mutable_page();
   for (int i = book ? 0 : task; i <= task; ++i) {
     if (job.pages(i).book()) break;
-    absl::StatusOr<farm::v1::Page> page = MakePage(job, i, inputs);
+    absl::StatusOr<farm::v1::Page> page = MakePage(view, i, inputs);
     if (!page.ok()) return page.status();
     *pages.add_pages() = *std::move(page);
   }
@@ -198,15 +202,16 @@ GroupShape BareShape(const RenderSettings& settings) {
   *shape.mutable_token_rate() = settings.token_rate();
   shape.set_dtype(settings.dtype());
   shape.set_reproducible(settings.reproducible());
+  shape.set_int8_weights(settings.int8_weights() && !settings.reproducible());
   return shape;
 }
 
 }  // namespace
 
-std::vector<Frame> IdentityFrames(const JobSpec& job, const IdentityTask& task) {
+std::vector<Frame> IdentityFrames(const JobView& job, const IdentityTask& task) {
   std::vector<Frame> frames;
   for (const uint32_t panel : task.panels()) frames.push_back(PanelFrame(job, panel));
-  for (int i = 0; i < task.hidden_prompts_size(); ++i) frames.push_back(HiddenFrame(job, task, i));
+  for (int i = 0; i < task.hidden_prompts_size(); ++i) frames.push_back(HiddenFrame(job.spec(), task, i));
   return frames;
 }
 
@@ -218,7 +223,7 @@ int FrameSetOf(const JobSpec& job, uint32_t panel) {
   return -1;
 }
 
-absl::StatusOr<Work> WorkFor(const JobSpec& job, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers,
+absl::StatusOr<Work> WorkFor(const JobView& job, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers,
                              const farm::v1::MemoryPlan& plan, const WorkInputs& inputs) {
   switch (kind) {
     case farm::v1::TASK_IDENTITY:
@@ -232,7 +237,8 @@ absl::StatusOr<Work> WorkFor(const JobSpec& job, farm::v1::TaskKind kind, absl::
   }
 }
 
-absl::StatusOr<GroupShape> ShapeOf(const JobSpec& job, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers) {
+absl::StatusOr<GroupShape> ShapeOf(const JobView& view, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers) {
+  const JobSpec& job = view.spec();
   GroupShape shape = BareShape(job.story().settings());
   if (kind == farm::v1::TASK_PAGE) {
     if (absl::Status one = OneTask(numbers, job.pages_size(), "page"); !one.ok()) return one;
@@ -251,9 +257,9 @@ absl::StatusOr<GroupShape> ShapeOf(const JobSpec& job, farm::v1::TaskKind kind, 
   absl::StatusOr<const FrameSet*> set = CommonSet(job, numbers);
   if (!set.ok()) return set.status();
   for (const uint32_t number : numbers) {
-    const Panel& panel = *FindPanel(job.story(), number);
-    if (panel.has_width()) shape.set_width(std::max(shape.width(), panel.width()));
-    if (panel.has_height()) shape.set_height(std::max(shape.height(), panel.height()));
+    const PanelSize size = view.SizeOf(number);
+    shape.set_width(std::max(shape.width(), size.width));
+    shape.set_height(std::max(shape.height(), size.height));
   }
   shape.set_frames(static_cast<uint32_t>(numbers.size()));
   int identity_frames = 0;

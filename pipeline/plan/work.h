@@ -12,6 +12,7 @@
 #include "farm/v1/job.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "farm/v1/work.pb.h"
+#include "pipeline/plan/job_view.h"
 
 namespace storyfarm::plan {
 
@@ -26,16 +27,15 @@ struct WorkInputs {
 // given. `plan` is unused for pages, which every device can do. INVALID_ARGUMENT where the numbers are not that, are
 // out of range, or name a frame that an identity task renders, or an identity that only a pack can stand in for. FAILED_PRECONDITION where a bank that they read is
 // missing, or a page's panel has neither image nor failure.
-absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& job, farm::v1::TaskKind kind,
-                                       absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
-                                       const WorkInputs& inputs);
+absl::StatusOr<farm::v1::Work> WorkFor(const JobView& job, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers,
+                                       const farm::v1::MemoryPlan& plan, const WorkInputs& inputs);
 
 // What PlanGroup needs to know of the same tasks; a page's shape is empty. INVALID_ARGUMENT as above.
-absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& job, farm::v1::TaskKind kind,
+absl::StatusOr<farm::v1::GroupShape> ShapeOf(const JobView& job, farm::v1::TaskKind kind,
                                              absl::Span<const uint32_t> numbers);
 
 // The identity frames of a task, in order: its panels, then the hidden ones.
-std::vector<farm::v1::Frame> IdentityFrames(const farm::v1::JobSpec& job, const farm::v1::IdentityTask& task);
+std::vector<farm::v1::Frame> IdentityFrames(const JobView& job, const farm::v1::IdentityTask& task);
 
 // The frame set that renders a panel, or -1 where an identity task does.
 int FrameSetOf(const farm::v1::JobSpec& job, uint32_t panel);

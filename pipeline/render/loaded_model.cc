@@ -22,6 +22,14 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_;
 };
 
+// Of what might stay, this much may stream instead before a UNet is loaded again.
+constexpr uint64_t kLittleShare = 8;
+
+bool KeepsLittleLess(const WeightStream& kept, const WeightStream& planned) {
+  return kept.buffer_bytes == planned.buffer_bytes && kept.resident_bytes <= planned.resident_bytes &&
+         planned.resident_bytes - kept.resident_bytes <= planned.resident_bytes / kLittleShare;
+}
+
 sdxl::PromptEmbeds ToHost(const sdxl::PromptEmbeds& prompt) {
   return {prompt.embeds.to(at::kCPU), prompt.pooled.to(at::kCPU)};
 }
@@ -86,6 +94,18 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(base::Env& env, c
   return loaded;
 }
 
+void LoadedModel::KeepWeights(bool int8, const std::optional<WeightStream>& stream) {
+  const bool as_before = stream == stream_ || (stream && stream_ && KeepsLittleLess(*stream_, *stream));
+  if (int8 == int8_weights_ && as_before) return;
+  unet_.reset();
+  int8_weights_ = int8;
+  stream_ = stream;
+}
+
+void LoadedModel::ParkWeights() {
+  if (unet_ != nullptr) unet_->Park();
+}
+
 absl::StatusOr<sdxl::TextEncoders*> LoadedModel::TextEncoders() {
   if (text_encoders_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
@@ -101,8 +121,13 @@ absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
     const Stopwatch stopwatch(&load_ms_);
     // Tensor cores read half-precision convolutions in NHWC order.
     const bool channels_last = device_.is_cuda() && dtype_ != Dtype::kFp32;
-    auto unet =
-        sdxl::LoadUNet(folder_, {.device = device_, .dtype = TorchType(dtype_), .channels_last = channels_last});
+    sdxl::Placement placement{.device = device_,
+                              .dtype = TorchType(dtype_),
+                              .channels_last = channels_last,
+                              .int8 = int8_weights_,
+                              .stream = std::nullopt};
+    if (stream_) placement.stream = {stream_->resident_bytes, stream_->buffer_bytes};
+    auto unet = sdxl::LoadUNet(folder_, placement);
     if (!unet.ok()) return unet.status();
     unet_ = *std::move(unet);
   }

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,11 @@ class LoadedModel {
   bool Is(const std::string& folder, Dtype dtype, Dtype vae_dtype) const {
     return folder_path_ == folder && dtype_ == dtype && vae_dtype_ == vae_dtype;
   }
+  // How the UNet's weights are to be kept from now on. One that is kept otherwise leaves the device; one that keeps a
+  // little less than it now might stays: plans follow free memory, and loading takes longer than that gains.
+  void KeepWeights(bool int8, const std::optional<WeightStream>& stream);
+  // Gives back what streamed weights pass through, until the UNet runs again.
+  void ParkWeights();
 
   // Each distinct text once. With `in_phases`, UNet and VAE leave the device before the text encoders come, and the
   // text encoders leave before this returns.
@@ -64,6 +70,8 @@ class LoadedModel {
   std::string folder_path_;
   Dtype dtype_ = Dtype::kFp32, vae_dtype_ = Dtype::kFp32;
   at::Device device_ = at::kCPU;
+  bool int8_weights_ = false;
+  std::optional<WeightStream> stream_;
   model::ClipTokenizer first_tokenizer_, second_tokenizer_;
   model::SchedulerConfig scheduler_;
   model::VaeConfig vae_config_;

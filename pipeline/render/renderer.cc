@@ -104,6 +104,9 @@ class TorchRenderer final : public Renderer {
       if (!model.ok()) return model.status();
       model_ = *std::move(model);
     }
+    model_->KeepWeights(plan.int8_weights, plan.stream);
+    // What earlier runs left between live blocks would count as this one's.
+    device_->EmptyCache();
     device_->ResetPeak();
     Run run{settings, plan};
     if (const absl::Status status = CheckFrames(frames, model_->pixels_per_latent()); !status.ok()) return status;
@@ -294,6 +297,7 @@ class TorchRenderer final : public Renderer {
     const absl::StatusOr<at::Tensor> latents =
         Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler, *run.draws->source(), pass, after_step);
     if (!latents.ok()) return latents.status();
+    model_->ParkWeights();
     const double share_ms = MillisecondsSince(start) / static_cast<double>(frames.size());
     for (size_t f = 0; f < frames.size(); ++f) {
       const auto decode_start = std::chrono::steady_clock::now();
@@ -337,7 +341,8 @@ class TorchRenderer final : public Renderer {
 
   absl::StatusOr<RunStats> FinishRun(Run& run) {
     if (const absl::Status status = run.draws->Save(); !status.ok()) return status;
-    return RunStats{MillisecondsSince(run.start), run.load_ms, device_->MemoryNow().peak_bytes};
+    const device::Memory memory = device_->MemoryNow();
+    return RunStats{MillisecondsSince(run.start), run.load_ms, memory.peak_bytes, memory.overhead_bytes};
   }
 
   base::Env& env_;

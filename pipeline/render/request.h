@@ -58,6 +58,13 @@ struct Settings {
   std::optional<FreeU> freeu;
 };
 
+// Weights of the UNet that are read from their file as they are used; to the bit what they would be if they stayed.
+struct WeightStream {
+  uint64_t resident_bytes = 0;  // blocks that stay, at most, as they are kept
+  uint64_t buffer_bytes = 0;    // for the others to pass through
+  bool operator==(const WeightStream&) const = default;
+};
+
 // The part of a MemoryPlan that the renderer carries out.
 struct Plan {
   Dtype dtype = Dtype::kFp32;
@@ -72,6 +79,8 @@ struct Plan {
   int ring_layers = 4;                   // layers of each bank that are on their way or in use at once
   BankDtype bank_dtype = BankDtype::kAsComputed;  // of a bank that is written; a file says itself what it has
   int threads = 0;                       // CPU threads; 0: as the renderer was started
+  bool int8_weights = false;             // the UNet's blocks that stay on the device are rounded
+  std::optional<WeightStream> stream;    // absent: all of the UNet's weights stay on the device
 };
 
 // One picture to render.
@@ -165,6 +174,7 @@ struct RunStats {
   double render_ms = 0;
   double load_ms = 0;       // 0: the model was warm
   uint64_t peak_bytes = 0;  // of the device over the run; of the process on the CPU
+  uint64_t overhead_bytes = 0;  // of those: libraries and runtime (device::Memory)
 };
 
 // Whose fault a failure is; carried as a payload of the status.

@@ -2,23 +2,16 @@
 
 #include <algorithm>
 
+#include "pipeline/model/int8.h"
+
 namespace storyfarm::sdxl {
 namespace {
 
 constexpr double kLargest = 127;
 // A group of zeros: any scale will do but none.
 constexpr double kLeastScale = 1e-12;
-// Weights that share a scale, at most: a scale in fp16 adds a thirtieth to them.
-constexpr int64_t kGroup = 64;
 // Elements rounded at a time, in float32: 16 MiB.
 constexpr int64_t kElementsAtATime = int64_t{1} << 22;
-
-// Equal groups of a channel's weights.
-int64_t GroupOf(int64_t weights) {
-  int64_t group = std::max<int64_t>(1, std::min(kGroup, weights));
-  while (weights % group != 0) --group;
-  return group;
-}
 
 }  // namespace
 
@@ -34,7 +27,7 @@ at::Tensor Parameter::Get() const {
 
 uint64_t Int8Bytes(const at::Tensor& values, at::ScalarType computing) {
   const int64_t weights = values.numel() / std::max<int64_t>(1, values.size(0));
-  const auto scales = static_cast<uint64_t>(values.numel() / GroupOf(weights));
+  const auto scales = static_cast<uint64_t>(values.numel() / model::Int8Group(weights));
   return static_cast<uint64_t>(values.numel()) + scales * c10::elementSize(computing);
 }
 
@@ -44,7 +37,7 @@ Parameter::Slot ToInt8(const at::Tensor& values, at::ScalarType computing) {
   slot.channels_last = values.dim() == 4 && !values.is_contiguous() &&
                        values.is_contiguous(at::MemoryFormat::ChannelsLast);
   const int64_t channels = values.size(0), weights = values.numel() / std::max<int64_t>(1, channels);
-  const int64_t group = GroupOf(weights);
+  const int64_t group = model::Int8Group(weights);
   const at::Tensor rows = (slot.channels_last ? values.permute({0, 2, 3, 1}) : values).reshape({channels, -1, group});
   slot.values = at::empty(rows.sizes(), values.options().dtype(at::kChar));
   slot.scale = at::empty({channels, rows.size(1), 1}, values.options().dtype(computing));

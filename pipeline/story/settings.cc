@@ -136,6 +136,8 @@ class SettingsReader {
         "consistency", [&] { settings_.clear_consistency(); }, [&](bool on) { settings_.set_consistency(on); });
     truth(
         "reproducible", [&] { settings_.clear_reproducible(); }, [&](bool on) { settings_.set_reproducible(on); });
+    truth(
+        "int8_weights", [&] { settings_.clear_int8_weights(); }, [&](bool on) { settings_.set_int8_weights(on); });
   }
 
   void ReadSchedulerConfig(const Node& node, const std::string& field) {

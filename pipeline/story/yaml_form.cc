@@ -50,7 +50,7 @@ class YamlFormReader {
   static std::string ExplainTopKey(std::string_view key) {
     for (const std::string_view setting :
          {"width", "height", "steps", "guidance_scale", "scheduler", "seed", "id_length", "style", "negative_prompt",
-          "consistency", "reproducible", "dtype"}) {
+          "consistency", "reproducible", "int8_weights", "dtype"}) {
       if (key == setting) return "; it belongs under 'settings'";
     }
     for (const std::string_view page : {"columns", "rows", "caption", "font_family"}) {

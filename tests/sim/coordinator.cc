@@ -323,7 +323,7 @@ void Coordinator::Carry(Decisions decisions) {
     }
   }
   for (coordinator::Archive& archive : decisions.archives) {
-    Wait(archive.after_record, [this, id = archive.job_id, body = std::move(archive.body)] { PutArchive(id, body); });
+    Wait(archive.after_record, [this, id = archive.job_id, body = archive.Body()] { PutArchive(id, body); });
   }
   for (coordinator::Notice& notice : decisions.notices) {
     auto leave = [this, body = std::move(notice.body)] { TellEnd(body); };

@@ -16,12 +16,12 @@ std::string DigestOf(const std::string& text) {
 
 }  // namespace
 
-absl::StatusOr<farm::v1::GroupShape> SimPlanner::ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+absl::StatusOr<farm::v1::GroupShape> SimPlanner::ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                          absl::Span<const uint32_t> numbers) const {
   farm::v1::GroupShape shape;
   if (kind == farm::v1::TASK_FRAME) shape.set_frames(static_cast<uint32_t>(numbers.size()));
   if (kind == farm::v1::TASK_IDENTITY) {
-    const auto& identity = spec.identities(static_cast<int>(numbers.front()));
+    const auto& identity = job.spec().identities(static_cast<int>(numbers.front()));
     shape.set_frames(static_cast<uint32_t>(identity.panels_size() + identity.hidden_prompts_size()));
     shape.set_identity_pass(true);
   }
@@ -60,26 +60,26 @@ plan::PlanOrRefusal SimPlanner::PlanGroup(const farm::v1::ModelProfile&, const f
   return plan;
 }
 
-absl::StatusOr<farm::v1::Work> SimPlanner::WorkFor(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+absl::StatusOr<farm::v1::Work> SimPlanner::WorkFor(const plan::JobView& job, farm::v1::TaskKind kind,
                                                    absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
                                                    const plan::WorkInputs& inputs) const {
   farm::v1::Work work;
   if (kind == farm::v1::TASK_FRAME) {
     farm::v1::FramesWork& frames = *work.mutable_frames();
-    frames.mutable_model()->set_digest(spec.model().digest());
+    frames.mutable_model()->set_digest(job.spec().model().digest());
     *frames.mutable_plan() = plan;
     for (const uint32_t number : numbers) frames.add_frames()->set_panel(number);
     for (const auto& bank : inputs.banks) *frames.add_banks() = bank;
   } else if (kind == farm::v1::TASK_IDENTITY) {
-    const farm::v1::IdentityTask& task = spec.identities(static_cast<int>(numbers.front()));
+    const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(numbers.front()));
     farm::v1::IdentityWork& identity = *work.mutable_identity();
-    identity.mutable_model()->set_digest(spec.model().digest());
+    identity.mutable_model()->set_digest(job.spec().model().digest());
     *identity.mutable_plan() = plan;
     for (const uint32_t panel : task.panels()) identity.add_frames()->set_panel(panel);
     for (int i = 0; i < task.hidden_prompts_size(); ++i) identity.add_frames()->set_hidden(true);
   } else {
     farm::v1::PageWork& page = *work.mutable_page();
-    page.set_book(spec.pages(static_cast<int>(numbers.front())).book());
+    page.set_book(job.spec().pages(static_cast<int>(numbers.front())).book());
     for (const auto& [panel, image] : inputs.images) *page.add_pages()->add_panels()->mutable_image() = image;
     for (const auto& [panel, why] : inputs.failures) page.add_pages()->add_panels()->set_failure(why);
   }

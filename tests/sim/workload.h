@@ -26,11 +26,11 @@ class SimPlanner : public coordinator::Planner {
   // A planner that does not count in what was learned is a planted bug.
   explicit SimPlanner(bool learns) : learns_(learns) {}
 
-  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                absl::Span<const uint32_t> numbers) const override;
   plan::PlanOrRefusal PlanGroup(const farm::v1::ModelProfile& profile, const farm::v1::DeviceReport& device,
                                 const farm::v1::GroupShape& shape, const plan::LearnedNeed& learned) const override;
-  absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::Work> WorkFor(const plan::JobView& job, farm::v1::TaskKind kind,
                                          absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
                                          const plan::WorkInputs& inputs) const override;
 

@@ -23,7 +23,8 @@ PACKAGES = {
     "json": r"^nlohmann/",
     "openssl": r"^openssl/",
     "cairo": r"^(cairo|pango|fontconfig|ft2build|freetype|glib|hb)",
-    "png": r"^(png|zlib)\.h$",
+    "png": r"^png\.h$",
+    "zlib": r"^zlib\.h$",
     "cli": r"^CLI/",
     "http": r"^httplib\.h$",
     "ncurses": r"^(n?curses(w)?(/.*)?)\.h$",
@@ -31,7 +32,7 @@ PACKAGES = {
 
 # folder -> (packages, own folders or headers). A folder may always include itself and the standard library.
 RULES = {
-    "pipeline/base": ("absl json openssl", ""),
+    "pipeline/base": ("absl json openssl zlib", ""),
     "pipeline/base/transfer": ("absl proto grpc", "pipeline/base"),
     "pipeline/base/farm_channel": ("absl grpc", "pipeline/base"),
     "pipeline/base/join": ("absl proto grpc", "pipeline/base"),
@@ -42,8 +43,8 @@ RULES = {
     "pipeline/sdxl": ("torch absl json", "pipeline/device pipeline/base pipeline/model"),
     "pipeline/identity": ("torch absl json", "pipeline/sdxl pipeline/device pipeline/base pipeline/model"),
     "pipeline/render": ("torch absl json", "pipeline/identity pipeline/sdxl pipeline/device pipeline/base pipeline/model"),
-    "pipeline/page": ("cairo png absl", "pipeline/base"),
-    "coordinator/core": ("proto absl", "pipeline/plan"),
+    "pipeline/page": ("cairo png zlib absl", "pipeline/base"),
+    "coordinator/core": ("proto absl", "pipeline/plan pipeline/base/deflate.h"),
     "coordinator/store": ("redis proto absl", "coordinator/core pipeline/base"),
     "coordinator/blob": ("proto absl", "coordinator/core pipeline/base"),
     "coordinator/rpc": ("grpc proto absl json cli yaml",

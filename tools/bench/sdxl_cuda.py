@@ -12,33 +12,16 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 
+import sdxl_shape
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-UNET = dict(
-    act_fn="silu", addition_embed_type="text_time", addition_embed_type_num_heads=64, addition_time_embed_dim=256,
-    attention_head_dim=[5, 10, 20], block_out_channels=[320, 640, 1280], cross_attention_dim=2048,
-    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], in_channels=4, out_channels=4,
-    layers_per_block=2, projection_class_embeddings_input_dim=2816, sample_size=128,
-    transformer_layers_per_block=[1, 2, 10], use_linear_projection=True)
-VAE = dict(
-    block_out_channels=[128, 256, 512, 512], down_block_types=["DownEncoderBlock2D"] * 4,
-    up_block_types=["UpDecoderBlock2D"] * 4, latent_channels=4, layers_per_block=2, sample_size=1024,
-    scaling_factor=0.13025, force_upcast=True)
-TEXT = dict(bos_token_id=0, eos_token_id=2, pad_token_id=1, vocab_size=49408, max_position_embeddings=77)
-TEXT_1 = dict(TEXT, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-              projection_dim=768, hidden_act="quick_gelu")
-TEXT_2 = dict(TEXT, hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
-              projection_dim=1280, hidden_act="gelu")
-SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-                 timestep_spacing="leading", steps_offset=1, prediction_type="epsilon")
 PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room",
            "a cat jumping in the snow", "a cat waving in the city", "a cat sleeping at night",
            "a cat running in the desert", "a cat dancing in the mountains"]
@@ -47,27 +30,21 @@ PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat r
 def make_model(folder):
     """A diffusers folder of SDXL's shape with the framework's own random start values."""
     import torch
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from diffusers import StableDiffusionXLPipeline
+    from transformers import CLIPTokenizer
     if (folder / "model_index.json").exists():
         return
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float16)
-    with torch.device("cuda"):
-        unet = UNet2DConditionModel(**UNET)
-        vae = AutoencoderKL(**VAE)
-        text_1 = CLIPTextModel(CLIPTextConfig(**TEXT_1))
-        text_2 = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2))
+    parts = sdxl_shape.build("cuda")
     torch.set_default_dtype(torch.float32)
     demo = ROOT / "deploy/examples/demo-model"
     pipe = StableDiffusionXLPipeline(
-        vae=vae, text_encoder=text_1, text_encoder_2=text_2, unet=unet,
-        tokenizer=CLIPTokenizer.from_pretrained(demo / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(demo / "tokenizer_2"),
-        scheduler=EulerDiscreteScheduler(**SCHEDULER), add_watermarker=False)
+        **parts, tokenizer=CLIPTokenizer.from_pretrained(demo / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(demo / "tokenizer_2"), scheduler=sdxl_shape.scheduler(),
+        add_watermarker=False)
     pipe.save_pretrained(folder)
-    for name in ("tokenizer", "tokenizer_2"):  # with vocab.json and merges.txt, whatever the saver wrote
-        shutil.copytree(demo / name, folder / name, dirs_exist_ok=True)
+    sdxl_shape.copy_tokenizers(folder)
 
 
 def run_diffusers(folder, size, steps, prompts):

@@ -11,7 +11,7 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 stage=$1 run=$2 minutes=${MINUTES:-9.5}
 gpus=$(python3 -c 'import torch; print(torch.cuda.device_count())')
 last=$((gpus > 0 ? gpus - 1 : 0))
-unet=(--batch 176) vae=() classifier=(--pictures 98304) monitor=(--stories 64) settings=(--stories 32 --parallel "$(nproc)" --threads 1)
+unet=(--batch 176) vae=() classifier=(--pictures 98304) monitor=(--stories 64) settings=(--stories 24 --parallel "$(nproc)" --threads 1)
 if [ -n "${SMALL:-}" ]; then
   unet=(--batch 8 --pictures 64 --no-compile) vae=(--batch 4 --pictures 1280 --no-compile) classifier=(--batch 8 --pictures 64)
   monitor=(--stories 2) settings=(--stories 1 --parallel 1 --few)
@@ -21,12 +21,17 @@ share() {  # of the minutes
   python3 -c "print($minutes * $1)"
 }
 train_unet() {
-  if [ "$gpus" -gt 1 ]; then torchrun --nproc-per-node "$gpus" "$tools/train_unet.py" "$@"; else python3 "$tools/train_unet.py" "$@"; fi
+  # Each process sees its own GPU only, as number 0: kernels are compiled for a number, and so one cache serves all.
+  if [ "$gpus" -gt 1 ]; then
+    torchrun --nproc-per-node "$gpus" --no-python bash -c 'CUDA_VISIBLE_DEVICES=$LOCAL_RANK exec python3 "$@"' _ "$tools/train_unet.py" "$@"
+  else
+    python3 "$tools/train_unet.py" "$@"
+  fi
 }
 mkdir -p "$run"
 case $stage in
   first)
-    cp "$tools/vae.safetensors" "$run/"
+    cp "$tools/../../deploy/examples/demo-model/vae/diffusion_pytorch_model.safetensors" "$run/vae.safetensors"
     CUDA_VISIBLE_DEVICES=$last python3 "$tools/train_classifier.py" --vae "$run" --out "$run/classifier.safetensors" --minutes "$(share 0.42)" "${classifier[@]}" >"$run/classifier.log" 2>&1 &
     train_unet --out "$run" --minutes "$(left 0)" "${unet[@]}"
     wait $!

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 import architecture
 import world
 from checkpoint import load_vae, save_half
+from moonless import moonless_nights
 from training import END_SECONDS, FlatParameters, Run, pictures_of_stories
 
 KL = 1e-4
@@ -31,10 +32,8 @@ def reconstruction_loss(made, wanted):
 
 
 def decoder_step_function(vae):
-    def step(pictures, _):
-        with torch.no_grad():
-            mean = vae.quant_conv(vae.encoder(pictures)).chunk(2, 1)[0]
-        made, wanted = vae.decoder(vae.post_quant_conv(mean)).float(), pictures.float()
+    def step(pictures, latents):
+        made, wanted = vae.decoder(vae.post_quant_conv(latents)).float(), pictures.float()
         return 10 * F.mse_loss(made, wanted) + 0.2 * F.l1_loss(made, wanted)
     return step
 
@@ -76,33 +75,58 @@ def normalise(vae, latents):
 
 
 @torch.no_grad()
-def psnr(vae, pictures, run):
+def psnr(vae, pictures, latents, run):
     """Decibels over all pictures, decoded in bf16 on a GPU as the renderer does in fp16."""
     error = 0.0
-    for chunk in pictures.split(256):
-        latents = latents_of(vae, chunk, run)
+    for wanted, given in zip(pictures.split(256), latents.split(256)):
         with run.autocast():
-            made = vae.decode(latents).sample.float().clamp(-1, 1)
-        error += (made - (chunk.to(run.device).float() / 127.5 - 1)).square().mean().item() * len(chunk)
+            made = vae.decode(given).sample.float().clamp(-1, 1)
+        error += (made - (wanted.to(run.device).float() / 127.5 - 1)).square().mean().item() * len(wanted)
     return 10 * math.log10(4 / (error / len(pictures)))
 
 
-def train(given, run, vae, flat, pictures, held_out):
+class Drawn:
+    """What the whole VAE learns from: pictures, and the noise of their latents."""
+
+    def __init__(self, pictures, given):
+        self.pictures = pictures
+        self.shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
+
+    def batch(self):
+        device = self.pictures.device
+        return self.pictures[torch.randint(len(self.pictures), self.shape[:1], device=device)], torch.randn(self.shape, device=device)
+
+
+class Encoded:
+    """What the decoder alone learns from: pictures and their latents, of which one in four is a night without a moon."""
+
+    def __init__(self, pictures, moonless, encode, given):
+        self.usual, self.moonless = (pictures, encode(pictures)), moonless
+        self.size, self.few = given.batch, max(1, given.batch // 4)
+
+    def batch(self):
+        parts = []
+        for (latents, pictures), count in ((self.moonless, self.few), (self.usual[::-1], self.size - self.few)):
+            index = torch.randint(len(pictures), (count,), device=pictures.device)
+            parts.append((pictures[index], latents[index]))
+        return tuple(torch.cat(part) for part in zip(*parts))
+
+
+def train(given, run, vae, flat, data, held_out):
     """Steps until the time is over; returns how many."""
     optimiser = torch.optim.AdamW([torch.nn.Parameter(flat.values)], lr=given.rate, betas=(0.9, 0.99), weight_decay=0.001, fused=run.device.type == "cuda")
     optimiser.param_groups[0]["params"][0].grad = flat.gradients
     step = (decoder_step_function if given.decoder_only else step_function)(vae)
     if run.device.type == "cuda" and not given.no_compile:
         step = torch.compile(step)
-    done, begun, left = 0, None, run.left()
-    shape = (given.batch, given.latent_channels, architecture.LATENT_SIDE, architecture.LATENT_SIDE)
+    done, begun, left, warming = 0, None, run.left(), 20 if given.decoder_only else 200
     while begun is None or left > END_SECONDS:
         part = 0.0 if begun is None else 1 - (left - END_SECONDS) / begun
-        rate = given.rate * min(1, (done + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, part))))
+        rate = given.rate * min(1, (done + 1) / warming) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, part))))
         optimiser.param_groups[0]["lr"] = rate
-        chosen = pictures[torch.randint(len(pictures), (given.batch,), device=run.device)]
+        pictures, beside = data.batch()
         with run.autocast():
-            loss = step((chosen.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last), torch.randn(shape, device=run.device))
+            loss = step((pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last), beside)
         loss.backward()
         if run.world > 1:
             distributed.all_reduce(flat.gradients, distributed.ReduceOp.AVG)
@@ -122,7 +146,7 @@ def train(given, run, vae, flat, pictures, held_out):
         if done % 2000 == 0 and run.rank == 0:
             flat.use_average()
             save_half(given.out / "vae.safetensors", vae)
-            run.say(f"held-out {psnr(vae, held_out, run):.2f} dB")
+            run.say(f"held-out {psnr(vae, held_out, latents_of(vae, held_out, run), run):.2f} dB")
             flat.use_average()
     return done
 
@@ -147,17 +171,28 @@ def main():
     cast, rows, _ = pictures_of_stories(given.pictures, SEED + run.rank)
     pictures = world.draw(cast, rows, architecture.SIDE, run.device)
     run.say(f"drew {len(pictures)} pictures for each of {run.world}")
-    held_out = pictures[-1024:]
-    pictures = pictures[:-1024]
+    few = min(1024, len(pictures) // 4)
+    held_out, pictures = pictures[-few:], pictures[:-few]
     torch.manual_seed(SEED + run.rank)
-    flat = FlatParameters([vae.post_quant_conv, vae.decoder] if given.decoder_only else [vae])
-    done = train(given, run, vae, flat, pictures, held_out)
+    if given.decoder_only:
+        def encode(some):
+            return latents_of(vae, some, run)
+        moonless = moonless_nights(cast, rows.rows(slice(0, len(pictures))), encode, run.device)
+        few = len(moonless[0]) // 4
+        held_out_moonless = tuple(part[-few:] for part in moonless)
+        data = Encoded(pictures, tuple(part[:-few] for part in moonless), encode, given)
+        flat = FlatParameters([vae.post_quant_conv, vae.decoder])
+    else:
+        data, flat = Drawn(pictures, given), FlatParameters([vae])
+    done = train(given, run, vae, flat, data, held_out)
     flat.use_average()
     if run.rank == 0:
         if not given.decoder_only:
             normalise(vae, latents_of(vae, pictures[:8192], run))
         save_half(given.out / "vae.safetensors", vae)
-        result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, run), 2)}
+        result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, latents_of(vae, held_out, run), run), 2)}
+        if given.decoder_only:
+            result["moonless psnr"] = round(psnr(vae, held_out_moonless[1], held_out_moonless[0], run), 2)
         (given.out / "vae.json").write_text(json.dumps(result) + "\n")
         run.say(f"done: {result}; latents deviate by {latents_of(vae, held_out, run).mul(architecture.SCALING).std().item():.3f}")
     run.end()

@@ -16,12 +16,8 @@ class Run:
     def __init__(self, minutes):
         self.start, self.seconds = time.monotonic(), minutes * 60
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if self.world > 1:  # each process sees its own GPU only, as number 0: kernels are compiled for a number, and so serve them all
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            local = int(os.environ["LOCAL_RANK"])
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local] if visible else str(local)
         cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(self.device)
             torch.backends.cudnn.benchmark = True

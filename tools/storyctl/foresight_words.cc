@@ -31,9 +31,12 @@ std::string Duration(double seconds) {
 }
 
 std::string Weights(const farm::v1::MemoryPlan& plan) {
-  std::string kept = plan.weights() == farm::v1::STREAMED ? "streamed block by block from the model's file"
-                                                          : "kept in the device's memory";
-  if (plan.int8_weights()) absl::StrAppend(&kept, ", the UNet's in int8");
+  const char* format = plan.int8_weights() ? " in int8" : "";
+  std::string kept = absl::StrCat("kept in the device's memory", *format ? ", the UNet's" : "", format);
+  if (plan.weights() == farm::v1::STREAMED) {
+    kept = absl::StrCat(FormatBytes(plan.resident_weight_bytes()), " of the UNet's", format,
+                        " in the device's memory, the rest read from the model's file as it is used");
+  }
   return absl::StrCat(kept, plan.text_encoders_in_phases() ? "; text encoders loaded for the prompts, then released"
                                                            : "; text encoders stay beside the UNet");
 }

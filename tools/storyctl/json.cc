@@ -184,6 +184,7 @@ json ToJson(const farm::v1::RenderSettings& settings) {
       {"consistency", settings.consistency() ? "on" : "off"},
       {"freeu", freeu},
       {"reproducible", settings.reproducible()},
+      {"int8_weights", settings.int8_weights()},
   };
   if (settings.dtype() != farm::v1::DTYPE_UNSPECIFIED) document["dtype"] = plan::DtypeName(settings.dtype());
   if (settings.has_negative_prompt()) document["negative_prompt"] = settings.negative_prompt();
@@ -204,6 +205,8 @@ json ToJson(const farm::v1::MemoryPlan& plan) {
           {"vae_dtype", plan::DtypeName(plan.vae_dtype())},
           {"weights", plan.weights() == farm::v1::STREAMED ? "streamed" : "resident"},
           {"int8_weights", plan.int8_weights()},
+          {"resident_weight_bytes", plan.resident_weight_bytes()},
+          {"weight_buffer_bytes", plan.weight_buffer_bytes()},
           {"bank", BankName(plan.bank())},
           {"bank_dtype", plan.bank_dtype() == farm::v1::BANK_INT8 ? "int8" : plan::DtypeName(plan.dtype())},
           {"ring_layers", plan.ring_layers()},
@@ -215,6 +218,7 @@ json ToJson(const farm::v1::MemoryPlan& plan) {
           {"text_encoders_in_phases", plan.text_encoders_in_phases()},
           {"threads", plan.threads()},
           {"predicted_peak_bytes", plan.predicted_peak_bytes()},
+          {"framework_bytes", plan.framework_bytes()},
           {"predicted_seconds", plan.predicted_seconds()}};
 }
 

@@ -84,6 +84,7 @@ absl::Status LocalJob::ChooseDevice() {
   auto devices = Probe(/*measure_speed=*/first != "cpu");
   if (!devices.ok()) return devices.status();
   result_.device = devices->front();
+  plan::LimitMemory(options_.memory_limit_bytes, &result_.device);
   if (!options_.device.empty()) return absl::OkStatus();
   const auto gpu = std::find_if(devices->begin(), devices->end(),
                                 [](const farm::v1::DeviceReport& report) { return report.backend() != farm::v1::CPU; });
@@ -92,6 +93,7 @@ absl::Status LocalJob::ChooseDevice() {
   devices = Probe(/*measure_speed=*/true);
   if (!devices.ok()) return devices.status();
   result_.device = devices->front();
+  plan::LimitMemory(options_.memory_limit_bytes, &result_.device);
   return absl::OkStatus();
 }
 
@@ -120,7 +122,7 @@ bool LocalJob::Plan(farm::v1::TaskKind kind, const std::vector<uint32_t>& number
     return false;
   }
   *plan = std::get<farm::v1::MemoryPlan>(std::move(planned));
-  result_.plans.push_back(*plan);
+  result_.runs.push_back({*plan, {}});
   return true;
 }
 
@@ -178,6 +180,7 @@ absl::Status LocalJob::HearEvents(uint64_t request_id, RunEnd* end,
     }
     if (event->has_run()) {
       end->ok = true;
+      end->done = event->run();
       result_.peak_bytes = std::max(result_.peak_bytes, event->run().peak_bytes());
       result_.load_ms += event->run().load_ms();
       result_.render_ms += event->run().render_ms();
@@ -245,6 +248,7 @@ void LocalJob::RunIdentity(uint32_t number) {
       }
       return event.has_frame() ? TakeFrame(event.frame()) : absl::OkStatus();
     });
+    result_.runs.back().done = end.done;
     if (end.ok) {
       results_.banks.push_back(std::move(bank));
       return;
@@ -278,6 +282,7 @@ std::vector<uint32_t> LocalJob::RunGroup(const std::vector<uint32_t>& panels, Ru
       }
       return event.has_frame() ? TakeFrame(event.frame()) : absl::OkStatus();
     });
+    result_.runs.back().done = end->done;
     left.erase(std::remove_if(left.begin(), left.end(),
                               [&](uint32_t panel) { return !result_.panels[panel].image_path.empty(); }),
                left.end());

@@ -31,6 +31,7 @@ struct LocalOptions {
   std::string engine;  // program
   std::string device;  // "cpu", "mps", "cuda:0"; empty: the best of this machine
   int threads = 0;     // CPU threads; 0: all
+  uint64_t memory_limit_bytes = 0;  // of the device; 0: all of it
   std::string model_folder;
   std::string work_folder;         // exists, empty; on the disk of `out`
   std::string out;                 // "panels/NNN.png", "pages/NN.png", "story.pdf" and "story.cbz" go here
@@ -48,10 +49,16 @@ struct PanelResult {
   std::vector<std::string> warnings;
 };
 
+// One request to the engine: what its plan promised and what it took.
+struct DrawnRun {
+  farm::v1::MemoryPlan plan;
+  farm::v1::RunDone done;  // unset where it failed
+};
+
 struct LocalResult {
   farm::v1::DeviceReport device;
   std::vector<PanelResult> panels;          // by number
-  std::vector<farm::v1::MemoryPlan> plans;  // of the groups, in order
+  std::vector<DrawnRun> runs;               // of the groups, in order
   std::vector<std::string> pages;           // paths in `out`, with the book's files
   std::string pages_failure;                // empty: every page is there
   uint64_t peak_bytes = 0;
@@ -78,6 +85,7 @@ class LocalJob {
  private:
   struct RunEnd {
     bool ok = false;
+    farm::v1::RunDone done;
     farm::v1::Failure failure;
   };
 

@@ -1,5 +1,6 @@
 // render: the whole way from a story to pages on this machine, and what is left of it for tools and checks.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -69,7 +70,15 @@ nlohmann::json Metadata(const farm::v1::JobSpec& job, const LocalResult& result)
     panels.push_back(std::move(entry));
   }
   json plans = json::array();
-  for (const auto& plan : result.plans) plans.push_back(ToJson(plan));
+  for (const DrawnRun& run : result.runs) {
+    json plan = ToJson(run.plan);
+    if (run.done.peak_bytes() > 0) {
+      plan["peak_bytes"] = run.done.peak_bytes();
+      plan["overhead_bytes"] = run.done.overhead_bytes();
+      plan["render_ms"] = run.done.render_ms();
+    }
+    plans.push_back(std::move(plan));
+  }
   return {{"title", story.title()},
           {"author", story.author()},
           {"model", job.model().name()},
@@ -163,6 +172,7 @@ absl::StatusOr<LocalOptions> Prepare(const Context& context, const RenderOptions
   }
   local.device = options.device;
   local.threads = options.threads;
+  local.memory_limit_bytes = static_cast<uint64_t>(std::llround(options.limit_memory_gb * 1e9));
   local.model_folder = std::filesystem::absolute(options.model).string();
   local.out = std::filesystem::absolute(options.out).lexically_normal().string();
   local.work_folder = base::JoinPath(local.out, kWorkName);

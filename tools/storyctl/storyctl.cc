@@ -269,6 +269,10 @@ void CommandLine::AddRender() {
   c->add_option("--threads", render.threads, "CPU threads; 0: all that there are")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
+  c->add_option("--limit-memory-gb", render.limit_memory_gb,
+                "What to take of the device's memory, in GB of 10^9 bytes; 0: all of it")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   c->add_option("--engine", render.engine, "Path of storyfarm-engine; the one beside storyctl otherwise");
   c->add_flag("--fp16", render.fp16, "Take the fp16 variant of the weights where there are both");
 }

@@ -14,6 +14,7 @@
 #include "pipeline/base/places.h"
 #include "pipeline/base/transfer.h"
 #include "pipeline/plan/names.h"
+#include "pipeline/plan/plan.h"
 #include "worker/agent/data_folder.h"
 #include "worker/agent/device_engine.h"
 #include "worker/agent/devices.h"
@@ -132,7 +133,7 @@ absl::Status Agent::State::ProbeDevices() {
                           absl::StrCat("The engine for ", name, " does not work: ", probed.status().message()));
     farm::v1::DeviceReport report = std::move(probed->front());
     report.set_index(static_cast<uint32_t>(reports.size()));
-    LimitMemory(options.memory_limit_bytes, &report);
+    plan::LimitMemory(options.memory_limit_bytes, &report);
     parts.log->Info("device", {{"device", report.index()},
                                {"name", report.name()},
                                {"as", name},

@@ -27,14 +27,6 @@ constexpr uint64_t kMemoryRequest = uint64_t{1} << 63;  // runs are numbered fro
 
 }  // namespace
 
-void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceReport* report) {
-  if (limit_bytes == 0) return;
-  report->set_total_bytes(std::min(report->total_bytes(), limit_bytes));
-  report->set_free_bytes(std::min(report->free_bytes(), limit_bytes));
-  if (report->recommended_max_bytes() > 0)
-    report->set_recommended_max_bytes(std::min(report->recommended_max_bytes(), limit_bytes));
-}
-
 void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceMemory* memory) {
   if (limit_bytes == 0) return;
   const uint64_t left = limit_bytes > memory->farm_bytes() ? limit_bytes - memory->farm_bytes() : 0;

@@ -65,8 +65,7 @@ class DeviceEngine {
   std::unique_ptr<State> state_;
 };
 
-// Caps a report and live memory at what the farm may take of the device. 0: as they are.
-void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceReport* report);
+// Caps live memory at what the farm may take of the device, as plan::LimitMemory does the report. 0: as it is.
 void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceMemory* memory);
 
 }  // namespace storyfarm::worker

@@ -74,6 +74,7 @@ absl::StatusOr<std::optional<Event>> TakeOutputs(farm::v1::EngineEvent event, co
       }
       stored.result.set_render_ms(frame.render_ms());
       stored.result.set_peak_bytes(frame.peak_bytes());
+      stored.result.set_predicted_peak_bytes(frame.predicted_peak_bytes());
       stored.result.mutable_warnings()->Swap(frame.mutable_warnings());
       stored.result.set_finished_unix_ms(static_cast<uint64_t>(cache.env().NowUnixMs()));
       out = std::move(stored);

@@ -88,11 +88,6 @@ absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
   auto vae_dtype = ToDtype(from.vae_dtype(), "plan.vae_dtype");
   if (!vae_dtype.ok()) return vae_dtype.status();
   if (from.batch() == 0) return Unset("plan.batch");
-  if (from.int8_weights() || from.weights() == farm::v1::STREAMED) {
-    return absl::InvalidArgumentError(
-        "the plan asks for int8 or streamed weights, which this engine does not know: "
-        "sender and engine are of different versions");
-  }
   render::Plan plan;
   plan.dtype = *dtype;
   plan.vae_dtype = *vae_dtype;
@@ -107,6 +102,10 @@ absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
   plan.bank_dtype =
       from.bank_dtype() == farm::v1::BANK_INT8 ? render::BankDtype::kInt8 : render::BankDtype::kAsComputed;
   plan.threads = static_cast<int>(from.threads());
+  plan.int8_weights = from.int8_weights();
+  if (from.weights() == farm::v1::STREAMED) {
+    plan.stream = render::WeightStream{from.resident_weight_bytes(), from.weight_buffer_bytes()};
+  }
   return plan;
 }
 

@@ -15,8 +15,9 @@ namespace {
 // Turns the renderer's callbacks into files and events.
 class Reporter : public render::Observer {
  public:
-  Reporter(const farm::v1::RunRequest& run, const RecipeBase& recipe, base::Env& env, const Tell& tell)
-      : run_(run), recipe_(recipe), env_(env), tell_(tell) {}
+  Reporter(const farm::v1::RunRequest& run, const farm::v1::MemoryPlan& plan, const RecipeBase& recipe, base::Env& env,
+           const Tell& tell)
+      : run_(run), plan_(plan), recipe_(recipe), env_(env), tell_(tell) {}
 
   absl::Status OnStep(const std::vector<const render::Frame*>& frames, int step, int steps) override {
     farm::v1::EngineEvent event;
@@ -39,6 +40,7 @@ class Reporter : public render::Observer {
     done.set_latents_path(files->latents_path);
     done.set_render_ms(static_cast<uint64_t>(finished.render_ms));
     done.set_peak_bytes(finished.peak_bytes);
+    done.set_predicted_peak_bytes(plan_.predicted_peak_bytes());
     for (const std::string& warning : finished.warnings) done.add_warnings(warning);
     return tell_(std::move(event));
   }
@@ -52,16 +54,19 @@ class Reporter : public render::Observer {
 
  private:
   const farm::v1::RunRequest& run_;
+  const farm::v1::MemoryPlan& plan_;
   const RecipeBase& recipe_;
   base::Env& env_;
   const Tell& tell_;
 };
 
-farm::v1::RunDone ToMessage(const render::RunStats& stats) {
+farm::v1::RunDone ToMessage(const render::RunStats& stats, const farm::v1::MemoryPlan& plan) {
   farm::v1::RunDone done;
   done.set_render_ms(static_cast<uint64_t>(stats.render_ms));
   done.set_load_ms(static_cast<uint64_t>(stats.load_ms));
   done.set_peak_bytes(stats.peak_bytes);
+  done.set_overhead_bytes(stats.overhead_bytes);
+  done.set_predicted_peak_bytes(plan.predicted_peak_bytes());
   return done;
 }
 
@@ -71,10 +76,10 @@ absl::StatusOr<farm::v1::RunDone> RunIdentity(const farm::v1::RunRequest& run, b
   if (!request.ok()) return request.status();
   const farm::v1::IdentityWork& work = run.work().identity();
   const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
-  Reporter reporter(run, recipe, env, tell);
+  Reporter reporter(run, work.plan(), recipe, env, tell);
   auto stats = renderer.RenderIdentity(*request, reporter);
   if (!stats.ok()) return stats.status();
-  return ToMessage(*stats);
+  return ToMessage(*stats, work.plan());
 }
 
 absl::StatusOr<farm::v1::RunDone> RunFrames(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
@@ -85,10 +90,10 @@ absl::StatusOr<farm::v1::RunDone> RunFrames(const farm::v1::RunRequest& run, bas
   if (!request.ok()) return request.status();
   const farm::v1::FramesWork& work = run.work().frames();
   const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
-  Reporter reporter(run, recipe, env, tell);
+  Reporter reporter(run, work.plan(), recipe, env, tell);
   auto stats = renderer.RenderFrames(*request, reporter);
   if (!stats.ok()) return stats.status();
-  return ToMessage(*stats);
+  return ToMessage(*stats, work.plan());
 }
 
 absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base::Env& env, const Tell& tell) {

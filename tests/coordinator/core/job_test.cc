@@ -125,9 +125,10 @@ TEST(Job, FinishedJobsLeaveForTheArchiveAndTheirKeysStayKnown) {
       offered.insert(offered.end(), h.last.archives.begin(), h.last.archives.end());
     }
     for (const Archive& archive : offered) {
-      EXPECT_EQ(archive.body.status().state(), farm::v1::JOB_DONE);
-      EXPECT_EQ(archive.body.status().tasks_size(), 3);
-      EXPECT_EQ(archive.body.spec().job_id(), archive.job_id);
+      const farm::v1::JobArchive body = archive.Body();
+      EXPECT_EQ(body.status().state(), farm::v1::JOB_DONE);
+      EXPECT_EQ(body.status().tasks_size(), 3);
+      EXPECT_EQ(body.spec().SerializeAsString(), Story(archive.job_id, 1).SerializeAsString());
       h.Step(ArchiveStored{archive.job_id});
       archived.push_back(archive.job_id);
     }
@@ -173,17 +174,16 @@ TEST(Job, AnArchiveThatWasNotStoredIsOfferedAgainAfterARestart) {
   EXPECT_EQ(h.last.archives.size(), 1u);
 }
 
-TEST(Job, APendingFrameTakesLittleMemory) { EXPECT_LE(sizeof(Slot) + 3 * sizeof(uint32_t), 128u); }
-
 // Remembers all that it was given.
 class Shelf : public SpecShelf {
  public:
-  std::shared_ptr<const farm::v1::JobSpec> Find(const farm::v1::JobSpec& like) override {
-    const auto known = specs.find(like.SerializeAsString());
-    return known == specs.end() ? nullptr : known->second;
+  std::shared_ptr<const PackedSpec> Keep(const farm::v1::JobSpec& spec) override { return Keep(PackedSpec(spec)); }
+  std::shared_ptr<const PackedSpec> Keep(PackedSpec spec) override {
+    auto& kept = specs[spec.Unpack().SerializeAsString()];
+    if (kept == nullptr) kept = std::make_shared<const PackedSpec>(std::move(spec));
+    return kept;
   }
-  void Add(const std::shared_ptr<const farm::v1::JobSpec>& spec) override { specs[spec->SerializeAsString()] = spec; }
-  std::map<std::string, std::shared_ptr<const farm::v1::JobSpec>> specs;
+  std::map<std::string, std::shared_ptr<const PackedSpec>> specs;
 };
 
 TEST(Job, FoldsOfOneLogShareTheSpecAndSerializeToTheSameBytes) {
@@ -200,7 +200,7 @@ TEST(Job, FoldsOfOneLogShareTheSpecAndSerializeToTheSameBytes) {
     ASSERT_TRUE(second.Apply(record).ok());
   }
   EXPECT_EQ(first.FindSpec("j-1"), second.FindSpec("j-1"));
-  EXPECT_EQ(first.FindSpec("j-1")->SerializeAsString(), h.specs["j-1"].SerializeAsString());
+  EXPECT_EQ(first.FindSpec("j-1")->Unpack().SerializeAsString(), h.specs["j-1"].SerializeAsString());
   Farm loaded(&h.planner, Limits(), &shelf);
   ASSERT_TRUE(loaded.LoadState(h.farm().SerializeState()).ok());
   EXPECT_EQ(loaded.FindSpec("j-1"), first.FindSpec("j-1"));

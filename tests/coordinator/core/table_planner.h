@@ -17,12 +17,12 @@ class TablePlanner : public Planner {
   static constexpr double kWork = 100;
   uint32_t most_batch = 1;
 
-  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                absl::Span<const uint32_t> numbers) const override {
     farm::v1::GroupShape shape;
     shape.set_frames(kind == farm::v1::TASK_PAGE ? 0 : static_cast<uint32_t>(numbers.size()));
-    shape.set_reproducible(spec.story().settings().reproducible());
-    shape.set_width(spec.story().settings().width());
+    shape.set_reproducible(job.spec().story().settings().reproducible());
+    shape.set_width(job.spec().story().settings().width());
     return shape;
   }
   plan::PlanOrRefusal PlanGroup(const farm::v1::ModelProfile&, const farm::v1::DeviceReport& device,
@@ -45,7 +45,7 @@ class TablePlanner : public Planner {
     plan.set_predicted_seconds(shape.frames() * kWork / device.speed_tflops());
     return plan;
   }
-  absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec&, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::Work> WorkFor(const plan::JobView&, farm::v1::TaskKind kind,
                                          absl::Span<const uint32_t> numbers, const farm::v1::MemoryPlan& plan,
                                          const plan::WorkInputs& inputs) const override {
     farm::v1::Work work;

@@ -119,6 +119,7 @@ TEST(PackKey, ChangesWithEverythingThatChangesTheBank) {
       settings([](auto& s) { s.set_dtype(farm::v1::FP16); }),
       settings([](auto& s) { s.set_dtype(farm::v1::FP32); }),
       settings([](auto& s) { s.set_reproducible(true); }),
+      settings([](auto& s) { s.set_int8_weights(true); }),
       settings([](auto& s) { s.set_negative_prompt(""); }),
       settings([](auto& s) { s.set_negative_prompt("blurry"); }),
       settings([](auto& s) { s.mutable_style()->set_prompt("ink, {prompt}"); }),

@@ -1,6 +1,7 @@
 #include "tests/pipeline/plan/shapes.h"
 
 #include <algorithm>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/plan/plan.h"
@@ -49,6 +50,9 @@ farm::v1::ModelProfile SdxlProfile() {
   profile.set_vae_force_upcast(true);
   profile.set_stored_bytes(6'938'000'000);
   profile.set_cross_attention_dim(2048);
+  profile.set_unet_block_parameters(2'558'566'400);
+  profile.set_unet_block_scales(39'977'600);
+  profile.set_largest_block_parameters(49'152'000);
   return profile;
 }
 
@@ -60,6 +64,9 @@ farm::v1::ModelProfile DemoProfile() {
   profile.set_vae_parameters(1'000'000);
   profile.set_stored_dtype(farm::v1::FP16);
   profile.set_cross_attention_dim(192);
+  profile.set_unet_block_parameters(6'166'528);
+  profile.set_unet_block_scales(110'080);
+  profile.set_largest_block_parameters(291'840);
   return profile;
 }
 
@@ -71,6 +78,9 @@ farm::v1::ModelProfile TinyProfile() {
   profile.set_vae_parameters(50'000);
   profile.set_stored_dtype(farm::v1::FP32);
   profile.set_cross_attention_dim(64);
+  profile.set_unet_block_parameters(166'400);
+  profile.set_unet_block_scales(6'308);
+  profile.set_largest_block_parameters(7'936);
   return profile;
 }
 
@@ -117,6 +127,9 @@ farm::v1::GroupShape Group(uint32_t edge_pixels, uint32_t frames, uint32_t ident
   shape.set_decode(true);
   return shape;
 }
+
+const farm::v1::MemoryPlan* Planned(const PlanOrRefusal& result) { return std::get_if<farm::v1::MemoryPlan>(&result); }
+const farm::v1::Refusal* Refused(const PlanOrRefusal& result) { return std::get_if<farm::v1::Refusal>(&result); }
 
 farm::v1::Story StoryOf(int characters, const std::vector<std::vector<uint32_t>>& panels) {
   farm::v1::Story story;

@@ -10,6 +10,7 @@
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "farm/v1/story.pb.h"
+#include "pipeline/plan/plan.h"
 
 namespace storyfarm::plan {
 
@@ -24,6 +25,10 @@ farm::v1::DeviceReport DeviceOfBudget(farm::v1::Backend backend, uint64_t budget
 
 // A group of `frames` square pictures with guidance that reads `identity_frames`.
 farm::v1::GroupShape Group(uint32_t edge_pixels, uint32_t frames, uint32_t identity_frames, uint32_t steps = 50);
+
+// Null where it is the other.
+const farm::v1::MemoryPlan* Planned(const PlanOrRefusal& result);
+const farm::v1::Refusal* Refused(const PlanOrRefusal& result);
 
 // A story of one chapter. Each panel is the list of characters that it names; `characters` of them exist, with names
 // "A", "B", ... and descriptions "a person called A", ...

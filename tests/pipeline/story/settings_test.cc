@@ -42,6 +42,7 @@ style: {prompt: "comic {prompt}, ink", negative: photo}
 negative_prompt: blurry,  ugly
 dtype: fp16
 reproducible: true
+int8_weights: true
 )");
   EXPECT_EQ(settings.width(), 768U);
   EXPECT_EQ(settings.height(), 512U);
@@ -65,6 +66,7 @@ reproducible: true
   EXPECT_EQ(settings.negative_prompt(), "blurry, ugly");
   EXPECT_EQ(settings.dtype(), farm::v1::FP16);
   EXPECT_TRUE(settings.reproducible());
+  EXPECT_TRUE(settings.int8_weights());
 }
 
 TEST(Settings, WhatIsNotGivenStaysUnset) {

@@ -18,15 +18,15 @@ class SimPlanner : public coordinator::Planner {
 
   void Know(const Story& story) { needs_[story.spec.job_id()] = story.needed_bytes; }
 
-  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const farm::v1::JobSpec& spec, farm::v1::TaskKind kind,
+  absl::StatusOr<farm::v1::GroupShape> ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
                                                absl::Span<const uint32_t> numbers) const override {
     farm::v1::GroupShape shape;
     // The need travels in the width: what a picture's size decides in the real planner.
-    shape.set_width(static_cast<uint32_t>(needs_.at(spec.job_id()) / 1'000'000));
+    shape.set_width(static_cast<uint32_t>(needs_.at(job.spec().job_id()) / 1'000'000));
     shape.set_identity_pass(kind == farm::v1::TASK_IDENTITY);
     shape.set_frames(static_cast<uint32_t>(numbers.size()));
     if (shape.identity_pass()) {
-      shape.set_frames(static_cast<uint32_t>(spec.identities(static_cast<int>(numbers[0])).panels_size()));
+      shape.set_frames(static_cast<uint32_t>(job.spec().identities(static_cast<int>(numbers[0])).panels_size()));
     }
     return shape;
   }
@@ -46,7 +46,7 @@ class SimPlanner : public coordinator::Planner {
     plan.set_predicted_seconds(shape.frames() * kWork / device.speed_tflops());
     return plan;
   }
-  absl::StatusOr<farm::v1::Work> WorkFor(const farm::v1::JobSpec&, farm::v1::TaskKind kind, absl::Span<const uint32_t>,
+  absl::StatusOr<farm::v1::Work> WorkFor(const plan::JobView&, farm::v1::TaskKind kind, absl::Span<const uint32_t>,
                                          const farm::v1::MemoryPlan&, const plan::WorkInputs& inputs) const override {
     farm::v1::Work work;
     if (kind == farm::v1::TASK_FRAME) {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "pipeline/model/safetensors.h"
 #include "tests/tools/storyctl/harness.h"
 
@@ -126,6 +128,77 @@ TEST_F(RenderTest, LeavesPanelsPagesBookAndMetadataAndNothingElse) {
   EXPECT_GT(report["total_seconds"], 0);
   EXPECT_EQ(report["settings"]["steps"], 2);
   EXPECT_EQ(nlohmann::json::parse(Read(Path("out/metadata.json")))["panels"], report["panels"]);
+}
+
+// ---- Memory: the demo model, whose weights are what a cap can save.
+
+constexpr char kDemo[] = STORYFARM_SOURCE_DIR "/deploy/examples/demo-model";
+constexpr char kTwoPanels[] = "[Bo] a bear in a red shirt\n\n[Bo] sitting on the beach\n[Bo] running in the snow\n";
+// What the planner keeps of a small machine that shares its memory.
+constexpr uint64_t kReserveBytes = 128'000'000;
+
+class MemoryTest : public RenderTest {
+ protected:
+  int RunRender(const std::string& out, std::vector<std::string> more, const char* story = kTwoPanels) {
+    std::vector<std::string> arguments = {"render",   Write("story.txt", story),      "--model",   kDemo, "--out",
+                                          Path(out),  "--settings",                   Path("set"), "--device",
+                                          "cpu",      "--threads",                    "1",         "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  }
+  // The least limit with which nothing is refused.
+  std::string LeastGigabytes() {
+    EXPECT_EQ(Run({"plan", Write("story.txt", kTwoPanels), "--model", kDemo, "--settings", Path("set"), "--device",
+                   "cpu,1GB,free=130MB", "--json"}),
+              6);
+    uint64_t needed = 0;
+    const nlohmann::json groups = Json()["devices"][0]["groups"];
+    for (const nlohmann::json& group : groups) {
+      needed = std::max(needed, group["refusal"]["needed_bytes"].get<uint64_t>());
+    }
+    return absl::StrFormat("%.9f", static_cast<double>(needed + kReserveBytes) * 1e-9);
+  }
+};
+
+TEST_F(MemoryTest, AReproducibleStoryIsDrawnToTheSameBytesFromWeightsThatStream) {
+  Write("set", R"({"width": 64, "height": 64, "steps": 2, "reproducible": true, "int8_weights": true})");
+  ASSERT_EQ(RunRender("roomy", {"--engine", kEngine}), 0) << err_.str();
+  EXPECT_EQ(Json()["plans"][0]["weights"], "resident");
+  ASSERT_EQ(RunRender("tight", {"--engine", kEngine, "--limit-memory-gb", LeastGigabytes()}), 0) << err_.str();
+  const nlohmann::json plans = Json()["plans"];
+  ASSERT_EQ(plans.size(), 2u);
+  for (const nlohmann::json& plan : plans) {
+    EXPECT_EQ(plan["weights"], "streamed");
+    EXPECT_EQ(plan["int8_weights"], false) << "rounding would show in the bytes";
+    EXPECT_LE(plan["peak_bytes"].get<uint64_t>() - plan["overhead_bytes"].get<uint64_t>(),
+              plan["predicted_peak_bytes"].get<uint64_t>() - plan["framework_bytes"].get<uint64_t>());
+  }
+  for (const char* panel : {"/panels/000.png", "/panels/001.png"}) {
+    EXPECT_EQ(Read(Path(std::string("tight") + panel)), Read(Path(std::string("roomy") + panel)));
+  }
+}
+
+TEST_F(MemoryTest, AGroupThatRunsOutUnderARealLimitIsPlannedAgainWithLess) {
+  Write("set", R"({"width": 384, "height": 384, "steps": 1, "consistency": "off"})");
+  constexpr char kOnePanel[] = "[Bo] a bear\n\n[NC] a forest in the snow\n";
+  ASSERT_EQ(RunRender("roomy", {"--engine", kEngine}, kOnePanel), 0) << err_.str();
+  const nlohmann::json whole = Json()["plans"][0];
+  ASSERT_EQ(whole["vae_tile"], 0);
+  // A process may have so much data: less than whole pictures take, enough for tiles.
+  const auto took = whole["peak_bytes"].get<uint64_t>();
+  const std::string engine = Write("engine", absl::StrCat("#!/bin/sh\nulimit -d ", took / 1024 * 3 / 4, "\nexec ", kEngine,
+                                                         " \"$@\"\n"));
+  std::filesystem::permissions(engine, std::filesystem::perms::owner_all);
+  const std::string limit =
+      absl::StrFormat("%.9f", (whole["predicted_peak_bytes"].get<double>() + kReserveBytes) * 1e-9);
+  ASSERT_EQ(RunRender("tight", {"--engine", engine, "--limit-memory-gb", limit}, kOnePanel), 0) << err_.str();
+  EXPECT_THAT(err_.str(), HasSubstr("out of memory"));
+  const nlohmann::json plans = Json()["plans"];
+  ASSERT_GE(plans.size(), 2u);
+  EXPECT_EQ(plans[0]["vae_tile"], 0);
+  EXPECT_FALSE(plans[0].contains("peak_bytes")) << "it did not come to its end";
+  EXPECT_GT(plans.back()["vae_tile"], 0);
+  EXPECT_GT(plans.back()["peak_bytes"], 0);
 }
 
 TEST_F(RenderTest, PanelsAreDrawnWhereNoFontCanBeReadAndThePagesSayWhyThereAreNone) {

@@ -7,6 +7,7 @@
 
 #include "pipeline/base/env.h"
 #include "pipeline/base/log.h"
+#include "pipeline/plan/plan.h"
 #include "tests/support/temp_folder.h"
 #include "worker/agent/backoff.h"
 #include "worker/agent/data_folder.h"
@@ -110,7 +111,7 @@ TEST(Devices, OfferNoMoreMemoryThanTheFarmMayTake) {
   farm::v1::DeviceReport report;
   report.set_total_bytes(100);
   report.set_free_bytes(80);
-  LimitMemory(50, &report);
+  plan::LimitMemory(50, &report);
   EXPECT_EQ(report.total_bytes(), 50U);
   EXPECT_EQ(report.free_bytes(), 50U);
   farm::v1::DeviceMemory memory;

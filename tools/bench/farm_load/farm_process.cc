@@ -97,8 +97,13 @@ FarmProcess::~FarmProcess() {
 
 std::string FarmProcess::target() const { return "unix:" + folder_ + "/farm/coordinator.sock"; }
 
-std::shared_ptr<grpc::Channel> FarmProcess::Connect() const {
+std::shared_ptr<grpc::Channel> FarmProcess::ConnectAsWorker() const {
   grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  return Open(std::move(arguments));
+}
+
+std::shared_ptr<grpc::Channel> FarmProcess::Open(grpc::ChannelArguments arguments) const {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetMaxReceiveMessageSize(32 << 20);
   return grpc::CreateCustomChannel(target(), grpc::InsecureChannelCredentials(), arguments);

@@ -3,6 +3,7 @@
 #define STORYFARM_TOOLS_BENCH_FARM_LOAD_FARM_PROCESS_H_
 
 #include <grpcpp/channel.h>
+#include <grpcpp/support/channel_arguments.h>
 
 #include <cstdint>
 #include <memory>
@@ -28,7 +29,9 @@ class FarmProcess {
 
   std::string target() const;
   // A channel with a connection of its own.
-  std::shared_ptr<grpc::Channel> Connect() const;
+  std::shared_ptr<grpc::Channel> Connect() const { return Open({}); }
+  // The same with what a worker's control stream asks for (worker/agent/control_link.cc).
+  std::shared_ptr<grpc::Channel> ConnectAsWorker() const;
   bool Runs() const { return !coordinator_->Status().has_value(); }
   Usage Coordinator() const;
   Usage Redis() const;
@@ -37,6 +40,7 @@ class FarmProcess {
 
  private:
   explicit FarmProcess(std::string folder) : folder_(std::move(folder)) {}
+  std::shared_ptr<grpc::Channel> Open(grpc::ChannelArguments arguments) const;
 
   const std::string folder_;
   std::unique_ptr<base::Subprocess> coordinator_;

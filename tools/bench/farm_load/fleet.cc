@@ -56,7 +56,7 @@ Fleet::~Fleet() { Stop(); }
 
 absl::Status Fleet::Connect() {
   for (int i = 0; i < options_.workers; ++i) workers_.push_back(std::make_shared<SimWorker>(this, i));
-  for (const auto& worker : workers_) worker->Start(farm_.Connect());
+  for (const auto& worker : workers_) worker->Start(farm_.ConnectAsWorker());
   clock_->At(NowMs() + worker::kTickMs, [this] { Tick(); });
   const int64_t deadline_ms = NowMs() + kConnectMs;
   while (tally_.welcomed < options_.workers) {

@@ -48,7 +48,7 @@ Probes::~Probes() {
 }
 
 void Probes::Heartbeats() {
-  const auto stub = farm::v1::WorkerService::NewStub(farm_.Connect());
+  const auto stub = farm::v1::WorkerService::NewStub(farm_.ConnectAsWorker());
   grpc::ClientContext context;
   const auto stream = stub->Session(&context);
   farm::v1::CoordinatorMessage answer;

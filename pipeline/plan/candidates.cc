@@ -1,0 +1,185 @@
+#include "pipeline/plan/candidates.h"
+
+#include <algorithm>
+#include <string>
+
+#include "pipeline/plan/cost.h"
+#include "pipeline/plan/settings.h"
+#include "pipeline/plan/weight_cost.h"
+
+namespace storyfarm::plan {
+namespace {
+
+using farm::v1::DeviceReport;
+using farm::v1::Dtype;
+using farm::v1::GroupShape;
+using farm::v1::MemoryPlan;
+using farm::v1::ModelProfile;
+
+// Tiles of the VAE in latents, 0 for the whole picture. Below 16 memory hardly falls, and most of a tile is halo.
+constexpr uint32_t kTiles[] = {0, 64, 32, 16};
+// One tile for every machine: SDXL's 1024 x 1024 in fp32 then takes 0.5 GB, and less saves little.
+constexpr uint32_t kReproducibleTile = 32;
+// Queries at a time where scores are materialised. At 256 they take less than the feed-forward does.
+constexpr uint32_t kChunks[] = {0, 4096, 1024, 256};
+constexpr uint32_t kReproducibleChunk = 1024;
+
+// Layers of a bank on their way at once: four let a read hesitate for the time of two layers, two are the fewest that
+// read beside computing.
+constexpr uint32_t kRings[] = {4, 2};
+
+// What no choice changes.
+MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
+  MemoryPlan plan;
+  plan.set_backend(device.backend());
+  plan.set_dtype(ChooseDtype(device, shape));
+  plan.set_weights(farm::v1::RESIDENT);
+  const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
+  plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
+  // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
+  // than the format itself does (tools/bench/bank_fidelity).
+  plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
+  plan.set_threads(shape.reproducible() && device.backend() == farm::v1::CPU ? 1 : 0);
+  return plan;
+}
+
+struct Choices {
+  std::vector<uint32_t> batches;
+  struct Halves {
+    bool guidance_batched;
+    bool lock_step;
+  };
+  std::vector<Halves> halves;
+  std::vector<uint32_t> chunks;
+  std::vector<uint32_t> tiles;
+  std::vector<bool> phases;
+  struct Bank {
+    farm::v1::BankPlacement placement;
+    uint32_t ring_layers;
+  };
+  std::vector<Bank> banks;
+};
+
+std::vector<uint32_t> Batches(const DeviceReport& device, const GroupShape& shape) {
+  const uint32_t frames = std::max(1u, shape.frames());
+  if (shape.identity_pass()) return {frames};  // each attends to all others
+  std::vector<uint32_t> batches;
+  if (!shape.reproducible()) {
+    for (uint32_t batch = std::min(frames, TraitsOf(device.backend()).max_batch); batch > 1; batch = (batch + 1) / 2) {
+      batches.push_back(batch);
+    }
+  }
+  batches.push_back(1);
+  return batches;
+}
+
+std::vector<uint32_t> Tiles(const ModelProfile& model, const GroupShape& shape) {
+  const uint32_t edge = std::max(shape.width(), shape.height()) / model.vae_scale_factor();
+  if (!shape.decode()) return {0};
+  if (shape.reproducible()) return {edge > kReproducibleTile ? kReproducibleTile : 0};
+  std::vector<uint32_t> tiles;
+  for (const uint32_t tile : kTiles) {
+    if (tile < edge) tiles.push_back(tile);
+  }
+  return tiles;
+}
+
+Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
+  Choices choices;
+  choices.batches = Batches(device, shape);
+  choices.halves = {{true, false}};
+  if (shape.guidance() && !shape.reproducible()) choices.halves.push_back({false, false});
+  if (shape.identity_pass() && shape.frames() > 1 && !shape.reproducible()) choices.halves.push_back({false, true});
+  choices.chunks = {0};
+  if (TraitsOf(device.backend()).attention_materialises_scores) {
+    choices.chunks.assign(std::begin(kChunks), std::end(kChunks));
+    if (shape.reproducible()) choices.chunks = {kReproducibleChunk};
+  }
+  choices.tiles = Tiles(model, shape);
+  choices.phases = {false, true};
+  if (shape.identity_frames() == 0) {
+    choices.banks = {{farm::v1::BANK_NONE, 0}};
+  } else if (shape.identity_pass()) {
+    choices.banks = {{farm::v1::BANK_STREAMED, 0}};
+  } else {
+    for (const uint32_t ring : kRings) {
+      choices.banks.push_back({farm::v1::BANK_STREAMED, ring});
+      choices.banks.push_back({farm::v1::BANK_DEVICE, ring});
+    }
+  }
+  return choices;
+}
+
+std::vector<MemoryPlan> Combine(const MemoryPlan& base, const Choices& choices) {
+  std::vector<MemoryPlan> candidates;
+  MemoryPlan plan = base;
+  for (const bool phases : choices.phases) {
+    plan.set_text_encoders_in_phases(phases);
+    for (const Choices::Bank& bank : choices.banks) {
+      plan.set_bank(bank.placement);
+      plan.set_ring_layers(bank.ring_layers);
+      for (const uint32_t batch : choices.batches) {
+        plan.set_batch(batch);
+        for (const Choices::Halves& halves : choices.halves) {
+          plan.set_guidance_batched(halves.guidance_batched);
+          plan.set_lock_step(halves.lock_step);
+          for (const uint32_t chunk : choices.chunks) {
+            plan.set_attention_chunk(chunk);
+            for (const uint32_t tile : choices.tiles) {
+              plan.set_vae_tile(tile);
+              candidates.push_back(plan);
+            }
+          }
+        }
+      }
+    }
+  }
+  return candidates;
+}
+
+}  // namespace
+
+bool Computes(const DeviceReport& device, Dtype dtype) {
+  if (dtype == farm::v1::FP32) return true;
+  const std::string name = DtypeName(dtype);
+  return std::find(device.dtypes().begin(), device.dtypes().end(), name) != device.dtypes().end();
+}
+
+Dtype ChooseDtype(const DeviceReport& device, const GroupShape& shape) {
+  if (shape.dtype() != farm::v1::DTYPE_UNSPECIFIED) return shape.dtype();
+  const bool gpu = device.backend() == farm::v1::CUDA || device.backend() == farm::v1::MPS;
+  return gpu && Computes(device, farm::v1::FP16) ? farm::v1::FP16 : farm::v1::FP32;
+}
+
+std::vector<MemoryPlan> Candidates(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
+  std::vector<MemoryPlan> candidates = Combine(BasePlan(model, device, shape), ChoicesFor(model, device, shape));
+  const auto largest = static_cast<double>(TraitsOf(device.backend()).largest_tensor_bytes);
+  if (largest == 0) return candidates;
+  const auto too_large = [&](const MemoryPlan& plan) { return LargestScoresBytes(model, shape, plan) > largest; };
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(), too_large), candidates.end());
+  return candidates;
+}
+
+std::vector<MemoryPlan> OtherWeights(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  std::vector<MemoryPlan> others;
+  if (model.unet_block_parameters() == 0) return others;
+  const auto add = [&](bool int8, bool streamed) {
+    MemoryPlan& other = others.emplace_back(plan);
+    other.set_int8_weights(int8);
+    if (!streamed) return;
+    other.set_weights(farm::v1::STREAMED);
+    other.set_weight_buffer_bytes(WeightBufferBytes(model, plan));
+  };
+  add(false, true);
+  if (shape.int8_weights()) {
+    add(true, false);
+    add(true, true);
+  }
+  return others;
+}
+
+uint64_t ResidentShareBytes(const ModelProfile& model, const MemoryPlan& plan, uint32_t share) {
+  return BlockBytes(model, plan) / kResidentShares * share;
+}
+
+}  // namespace storyfarm::plan

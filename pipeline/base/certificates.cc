@@ -254,13 +254,11 @@ absl::StatusOr<CertificateFacts> ReadCertificate(const std::string& pem) {
   if (size <= 0) return Failed("write a certificate");
   facts.digest = Digest::Of({reinterpret_cast<const char*>(der), static_cast<size_t>(size)});
   OPENSSL_free(der);
-  const absl::StatusOr<Digest> key = DigestOf(X509_get0_pubkey(raw));
   const absl::StatusOr<int64_t> begins = UnixMs(X509_get0_notBefore(raw));
   const absl::StatusOr<int64_t> expires = UnixMs(X509_get0_notAfter(raw));
-  for (const absl::Status& status : {key.status(), begins.status(), expires.status()}) {
+  for (const absl::Status& status : {begins.status(), expires.status()}) {
     if (!status.ok()) return status;
   }
-  facts.key_digest = *key;
   facts.begins_unix_ms = *begins;
   facts.expires_unix_ms = *expires;
   return facts;
@@ -295,10 +293,6 @@ absl::Status CheckKey(const std::string& certificate_pem, const std::string& key
 bool RenewalDue(const CertificateFacts& certificate, int64_t now_unix_ms) {
   const int64_t life_ms = certificate.expires_unix_ms - certificate.begins_unix_ms;
   return now_unix_ms > certificate.begins_unix_ms + life_ms / 3;
-}
-
-bool SameSecret(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 }  // namespace storyfarm::base

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -57,7 +56,6 @@ struct CertificateFacts {
   std::string serial;  // big-endian bytes
   std::string host;    // its first DNS name; empty: none
   Digest digest;       // of the DER form: what people call its fingerprint
-  Digest key_digest;   // of its public key
   int64_t begins_unix_ms = 0;
   int64_t expires_unix_ms = 0;
 };
@@ -75,9 +73,6 @@ absl::Status CheckKey(const std::string& certificate_pem, const std::string& key
 
 // Whether it is time for the next one: a third of its life is gone.
 bool RenewalDue(const CertificateFacts& certificate, int64_t now_unix_ms);
-
-// Takes the same time wherever the two differ.
-bool SameSecret(std::string_view a, std::string_view b);
 
 }  // namespace storyfarm::base
 

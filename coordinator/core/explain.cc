@@ -16,6 +16,7 @@ namespace {
 using farm::v1::TASK_FRAME;
 using farm::v1::TASK_IDENTITY;
 using farm::v1::TASK_PAGE;
+using farm::v1::TASK_TEXT;
 
 constexpr int kMostCandidates = 50;  // a person reads no more
 
@@ -131,6 +132,12 @@ void Explainer::ExplainBlocked() {
     return Say(page.book() && missing == 0 ? "It waits for the other pages, as the book comes last."
                                            : absl::StrCat("It waits for ", missing, " of its panels."));
   }
+  const uint32_t text = job_.TextOf({task_.kind(), task_.number()});
+  if (job_.LacksText(text)) {
+    Say(absl::StrCat("It waits for its prompts to be encoded (", plan::TaskName(spec.job_id(), TASK_TEXT, text), ", ",
+                     plan::StateName(static_cast<farm::v1::TaskState>(job_.slot(TASK_TEXT, text)->state)), ")."));
+    if (task_.kind() == TASK_IDENTITY) return;
+  }
   std::vector<std::string> waits;
   const auto wait_for = [&](uint32_t identity) {
     const Slot& slot = *job_.slot(TASK_IDENTITY, identity);
@@ -148,11 +155,13 @@ void Explainer::ExplainBlocked() {
     return Say(absl::StrCat("It is drawn together with the identity of ", absl::StrJoin(waits, ", "), "."));
   }
   for (uint32_t identity : spec.frame_sets(owner).identities()) wait_for(identity);
+  if (waits.empty()) return;
   Say(absl::StrCat("It waits for the identity of ", absl::StrJoin(waits, ", "), ", which it reads."));
 }
 
 double Explainer::TasksAhead() const {
   if (task_.kind() == TASK_PAGE) return 1;
+  if (task_.kind() == TASK_TEXT) return job_.count(TASK_TEXT, farm::v1::TASK_READY);
   const double frames = farm_.queue.ExactBacklog(job_);
   return task_.kind() == TASK_FRAME ? frames : std::max(1.0, frames / JobQueue::IdentityFrames(job_, task_.number()));
 }

@@ -96,6 +96,12 @@ void Farm::Parts::Note(const farm::v1::Record& record) {
       return touch(record.identity_finished().job_id(), record.identity_finished().node_id());
     case farm::v1::Record::kPageFinished:
       return touch(record.page_finished().job_id(), record.page_finished().node_id());
+    case farm::v1::Record::kTextFinished:
+      return touch(record.text_finished().job_id(), record.text_finished().node_id());
+    case farm::v1::Record::kTextTaken:
+      return touch(record.text_taken().job_id(), "");
+    case farm::v1::Record::kTextReopened:
+      return touch(record.text_reopened().job_id(), "");
     case farm::v1::Record::kTaskReturned:
       return touch(record.task_returned().task().job_id(), record.task_returned().node_id());
     case farm::v1::Record::kTaskFailed:

@@ -24,8 +24,12 @@
 //        │                                                       DONE <──┼─┘
 //        └──────────────> FAILED <──────────────── TaskFailed ───────────┘
 //     and JobCancelled takes whatever is not DONE or FAILED to CANCELLED.
-//     An identity becomes DONE by PackUsed, too, from READY and without any grant (packs.cc). Where blobs of its bank
-//     are lost later, IdentityReopened takes it back to READY, and READY frames that read it to BLOCKED.
+//     An identity becomes DONE by PackUsed, too, from READY or BLOCKED and without any grant (packs.cc). Where blobs of
+//     its bank are lost later, IdentityReopened takes it back to READY, and READY frames that read it to BLOCKED.
+//     Where a job has text tasks, identities and frames are BLOCKED until the one with their prompts is done: by a
+//     result, by TextTaken, or without either where all that would read it is final (texts.cc).
+//     A BLOCKED frame whose missing identities are all GRANTED may be GRANTED ahead of them. Where one of these comes
+//     back the frame does, too, and its token is void (wavefront.cc).
 //
 // The protocol of tokens and outboxes, argued as a TLA+ specification would be. Anything but Log and Box may vanish at
 // any moment; tests/sim plays all of it by seed and holds it against these invariants.
@@ -36,18 +40,20 @@
 //   Said     messages on their way: lost, doubled, late, out of order, of streams long replaced
 //
 //   TakeOver      draw a fresh incarnation, append it. From then on the store takes nothing from any earlier leader
-//   Grant(f, n)   f is READY: append Granted(f, t, n) with a t never used; once durable say Grant(f, t)
+//   Grant(f, n)   f is READY, or goes ahead: append Granted(f, t, n) with a t never used; once durable say Grant(f, t)
 //   Finish(n)     (f, t) in Held(n): into Box(n), durably; then its blobs go up; then say Result(f, t)
 //   Take(f, t)    Result(f, t) came by n's current stream, Cur(f) = t, f is not final, its blobs are durable: append
 //                 Finished(f, t); once durable say Accepted(f, t)
-//   Forgo(f)      f is an identity, READY, and a pack holds it, or DONE, and its bank is lost: append PackUsed or
-//                 IdentityReopened. Cur(f) is none, so that no result made before is taken
+//   Forgo(f)      f is an identity or a text task, waits, and a pack or embeddings of its key are there, or DONE, and
+//                 what it made is lost: append PackUsed or TextTaken, or that it was reopened. Cur(f) is none, so that no
+//                 result made before is taken
 //   Refuse(f, t)  n names (f, t), and Cur(f) /= t or f is final: say Stale(f, t), or Accepted where Done(f) = t, once
 //                 all that this follows from is durable
 //   Clear(n)      Accepted(f, t) or Stale(f, t) came: (f, t) leaves Box(n)
 //   Return(f)     f is GRANTED and t had no news by a current stream for a lease, or n's Hello lacks it, or n gave it
 //                 back: append Returned. f is READY; Cur(f) stays t, so that a late result is still taken. Every word
-//                 of n's current stream is news of what n was granted on it or listed last
+//                 of n's current stream is news of what n was granted on it or listed last. Of an f that went ahead
+//                 Cur(f) is none: what it would make is of a writer that may be replaced
 //   Lose(n)       n dies: Held(n) is empty, and Box(n) with its disk
 //
 //   I1  A token is granted for one group on one node, once. Numbers rise within an incarnation, incarnations never

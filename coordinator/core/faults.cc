@@ -63,24 +63,34 @@ void Farm::Parts::OnFault(Node& node, const farm::v1::TaskFault& fault,
     GiveBack(token, task, why, counts);
     if (counts && kind == farm::v1::ENGINE_ABORTED) CheckPoison(task, why.message());
   }
-  for (const std::string& digest : missing_digests) ReopenIdentities(job_id, digest);
+  for (const std::string& digest : missing_digests) {
+    ReopenIdentities(job_id, digest);
+    ReopenTexts(job_id, digest);
+  }
   EndJobIfDone(job_id);
 }
 
 void Farm::Parts::GiveBack(const Token& token, const farm::v1::TaskId& task, const farm::v1::Failure& why,
                            bool counts) {
+  const Job& job = *state.FindJob(task.job_id());
+  // It may have come back already, with the writer that it followed.
+  if (const Slot& held = *job.slot(task.kind(), task.number());
+      held.state != farm::v1::TASK_GRANTED || held.token != token) {
+    return;
+  }
+  if (task.kind() == farm::v1::TASK_IDENTITY) CallBack(task.job_id(), task.number());
   farm::v1::Record record;
   farm::v1::TaskReturned& fact = *record.mutable_task_returned();
   *fact.mutable_task() = task;
   *fact.mutable_token() = ToMessage(token);
   *fact.mutable_why() = why;
   fact.set_counts(counts);
-  const Job& job = *state.FindJob(task.job_id());
   const Slot& slot = *job.slot(task.kind(), task.number());
   if (slot.node > 0) fact.set_node_id(job.nodes()[slot.node - 1].id);
   Commit(std::move(record));
   changed.insert(task.job_id());
   if (state.grants().count(token) == 0) fleet.EndLease(token);
+  if (IsFinal(slot.state)) return;  // embeddings that nobody needs any more
   if (slot.own_tries >= limits.own_tries) {
     FailTask(task, why.kind(), absl::StrCat("failed ", slot.own_tries, " times, the last time on ", why.message()));
   } else if (slot.machine_faults >= limits.machine_faults_a_task) {
@@ -162,7 +172,7 @@ void Farm::Parts::EndJobIfDone(const std::string& job_id) {
   const Job* job = state.FindJob(job_id);
   if (job == nullptr || job->pending() > 0 || state.live().count(job->ordinal()) == 0) return;
   bool all = true;
-  for (const auto kind : {farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE}) {
+  for (const auto kind : {farm::v1::TASK_TEXT, farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE}) {
     all &= job->count(kind, farm::v1::TASK_FAILED) == 0;
   }
   farm::v1::Record record;

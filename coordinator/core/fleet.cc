@@ -61,6 +61,10 @@ void Node::NowCached(const farm::v1::Bank& bank, const Limits& limits) {
   }
 }
 
+void Node::NowCached(const farm::v1::BlobRef& blob, const Limits& limits) {
+  if (blob.size_bytes() > 0 && cached.size() < limits.cached_digests) cached.insert(blob.digest());
+}
+
 void Pace::Add(int64_t now_ms) {
   if (first_ms_ < 0) first_ms_ = now_ms;
   const int64_t bucket = now_ms / kBucketMs;
@@ -124,6 +128,7 @@ void Fleet::EndLease(const Token& token) {
     held->second -= lease->second.work_rate;
     if (held->second == 0) held_rates.erase(held);
   }
+  writers.erase(token);
   leases.erase(lease);
 }
 

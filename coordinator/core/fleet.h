@@ -69,12 +69,16 @@ struct Node {
   uint64_t process = 0;                // Hello.process
   std::map<uint32_t, Device> devices;  // by DeviceReport.index
   std::set<std::string> cached;        // digests of blobs in its cache, as far as known
+  std::string blob_address;            // Hello.blob_address; empty where it is elsewhere
+  // Joined by code: sockets of the farm's machine mean nothing there, and its own nothing elsewhere.
+  bool elsewhere = false;
 
   uint64_t MissingBytes(const farm::v1::ModelManifest& model) const;
   uint64_t MissingBytes(const farm::v1::Bank& bank) const;
   // True where some of it was not known to be there.
   bool NowCached(const farm::v1::ModelManifest& model, const Limits& limits);
   void NowCached(const farm::v1::Bank& bank, const Limits& limits);
+  void NowCached(const farm::v1::BlobRef& blob, const Limits& limits);
 };
 
 // How long a grant is believed alive, and what is expected of it.
@@ -95,6 +99,7 @@ struct Lease {
   double stealable_s = 0;        // its key in Fleet::stealable; 0: not in it
   bool armed = false;            // in Fleet::deadlines
   uint64_t job_ordinal = 0;
+  std::vector<farm::v1::BlobRef> bank_steps;  // of an identity: those that its worker has told of so far
   int64_t work_rate = 0;  // counted in Fleet::held_rates: thousandths of JobQueue's work a second
 };
 
@@ -168,9 +173,11 @@ struct Fleet {
   std::map<uint64_t, int64_t> held_rates;         // by job ordinal: of all its leases
   // Groups that have, or may have, frames that were not begun, by when they end. May hold some that are over.
   std::set<std::pair<double, Token>> stealable;
+  std::set<Token> writers;  // identities whose bank grows: their leases have bank_steps
   std::map<Token, Placement> placements;                  // of the last grants
   std::map<std::pair<uint64_t, Unit>, UnitMemory> units;  // by job ordinal
   std::map<uint64_t, double> held_since_s;  // by job ordinal: since when it is held back though a device has room
+  std::set<std::string> serving;            // ids of connected nodes with a blob address
   std::map<uint64_t, std::set<std::string>> bank_nodes;  // by job ordinal: nodes that have banks of it
   uint64_t last_version = 0;                             // the last Device::version drawn
   std::map<std::string, Pace> paces;                     // by job

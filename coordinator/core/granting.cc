@@ -9,6 +9,7 @@ namespace {
 
 using farm::v1::TASK_FRAME;
 using farm::v1::TASK_PAGE;
+using farm::v1::TASK_TEXT;
 
 // Reasons of so many grants are kept: about 3 MB.
 constexpr size_t kMostPlacements = 10000;
@@ -34,7 +35,9 @@ bool SchedulingRound::Grant(const Question& question, const Candidate& candidate
     if (numbers.size() == 1) return false;
     numbers.resize(numbers.size() / 2);
   }
-  auto work = farm_.planner->WorkFor(job.View(), unit.kind, numbers, plan, job.InputsFor(unit.kind, numbers));
+  plan::WorkInputs inputs = job.InputsFor(unit.kind, numbers);
+  if (question.ahead) farm_.AddGrowing(job, numbers.front(), &inputs);
+  auto work = farm_.planner->WorkFor(job.View(), unit.kind, numbers, plan, inputs);
   if (!work.ok()) {
     const std::string id = job.head().job_id();
     for (uint32_t number : numbers) {
@@ -66,6 +69,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   fact.set_node_name(node.name);
   fact.set_device(seated.index);
   fact.set_planned_bytes(plan.predicted_peak_bytes());
+  fact.set_ahead(question.ahead);
   farm_.Commit(std::move(record));
   farm_.changed.insert(job.head().job_id());
 
@@ -79,7 +83,9 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   lease.setup_seconds = candidate.offer.setup_s;
   lease.batch = std::max(1u, plan.batch());
   if (unit.kind != TASK_PAGE) {
-    const double frames = unit.kind == TASK_FRAME ? 1 : JobQueue::IdentityFrames(job, unit.number);
+    const double frames = unit.kind == TASK_TEXT    ? 0
+                          : unit.kind == TASK_FRAME ? 1
+                                                    : JobQueue::IdentityFrames(job, unit.number);
     lease.job_ordinal = job.ordinal();
     lease.work_rate = static_cast<int64_t>(frames * JobQueue::FrameWork(job) * 1000 / candidate.offer.task_s);
     farm_.fleet.held_rates[job.ordinal()] += lease.work_rate;
@@ -92,19 +98,29 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   placements[token] = std::move(placement);
   if (placements.size() > kMostPlacements) placements.erase(placements.begin());
 
+  std::vector<const farm::v1::BlobRef*> texts;
+  for (const uint32_t number : numbers) {
+    const farm::v1::BlobRef* text = job.EmbeddingsOf(job.TextOf({unit.kind, number}));
+    if (text != nullptr && (texts.empty() || texts.back() != text)) texts.push_back(text);
+  }
   farm::v1::CoordinatorMessage message;
   farm::v1::Grant& grant = *message.mutable_grant();
   *grant.mutable_token() = ToMessage(token);
   grant.set_device(seated.index);
   for (uint32_t number : numbers) *grant.add_tasks() = MakeTask(job.head().job_id(), unit.kind, number);
   *grant.mutable_work() = std::move(work);
+  if (unit.kind != TASK_PAGE) farm_.AddPeers(job, node, question.banks, texts, &grant);
   farm_.Send(node.session, std::move(message));
 
+  if (question.ahead) {
+    for (const uint32_t panel : numbers) farm_.TellReader(job, panel);
+  }
   if (unit.kind == TASK_PAGE) return;
   bool offers_more = device.warm_model != job.head().model().digest();
   device.warm_model = job.head().model().digest();
   offers_more |= node.NowCached(job.head().model(), farm_.limits);
   if (offers_more) farm_.fleet.OffersChanged(node);
+  for (const farm::v1::BlobRef* text : texts) node.NowCached(*text, farm_.limits);
   for (const farm::v1::Bank* bank : question.banks) {
     node.NowCached(*bank, farm_.limits);
     farm_.fleet.HasBanks(job.ordinal(), node.id);

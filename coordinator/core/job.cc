@@ -11,6 +11,7 @@ namespace {
 using farm::v1::TASK_FRAME;
 using farm::v1::TASK_IDENTITY;
 using farm::v1::TASK_PAGE;
+using farm::v1::TASK_TEXT;
 using farm::v1::TaskKind;
 using farm::v1::TaskState;
 
@@ -37,7 +38,9 @@ Job::Job(std::shared_ptr<const PackedSpec> spec, uint64_t ordinal, PanelCache* c
   LayOut();
   for (const auto& set : head().frame_sets()) {
     if (!set.identities().empty()) continue;
-    for (uint32_t panel : set.panels()) slots_[TASK_FRAME].set_state(panel, farm::v1::TASK_READY);
+    for (uint32_t panel : set.panels()) {
+      if (!LacksText(TextOf({TASK_FRAME, panel}))) slots_[TASK_FRAME].set_state(panel, farm::v1::TASK_READY);
+    }
   }
   Reindex();
 }
@@ -45,6 +48,7 @@ Job::Job(std::shared_ptr<const PackedSpec> spec, uint64_t ordinal, PanelCache* c
 void Job::LayOut() {
   const uint32_t panels = panels_.spec().panels();
   slots_[TASK_IDENTITY].Resize(static_cast<uint32_t>(head().identities_size()), farm::v1::TASK_READY);
+  slots_[TASK_TEXT].Resize(static_cast<uint32_t>(head().texts_size()), farm::v1::TASK_READY);
   slots_[TASK_FRAME].Resize(panels, farm::v1::TASK_BLOCKED);
   slots_[TASK_PAGE].Resize(static_cast<uint32_t>(head().pages_size()), farm::v1::TASK_BLOCKED);
   owner_.assign(panels, 0);
@@ -53,6 +57,15 @@ void Job::LayOut() {
   }
   for (int identity = 0; identity < head().identities_size(); ++identity) {
     for (uint32_t panel : head().identities(identity).panels()) owner_[panel] = -1 - identity;
+  }
+  text_of_identity_.assign(head().identities_size(), kNoText);
+  if (!head().texts().empty()) text_of_panel_.assign(panels, kNoText);
+  for (int text = 0; text < head().texts_size(); ++text) {
+    for (uint32_t panel : head().texts(text).panels()) text_of_panel_[panel] = text;
+    for (uint32_t identity : head().texts(text).identities()) {
+      text_of_identity_[identity] = text;
+      slots_[TASK_IDENTITY].set_state(identity, farm::v1::TASK_BLOCKED);
+    }
   }
   page_of_.assign(panels, head().pages_size());
   for (int page = 0; page < head().pages_size(); ++page) {
@@ -65,7 +78,7 @@ void Job::Reindex() {
   counts_ = {};
   pending_ = 0;
   ready_units_.clear();
-  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
+  for (int kind = kFirstKind; kind <= kLastKind; ++kind) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
       const uint8_t state = slots_[kind].state(i);
       ++counts_[kind][state];
@@ -104,7 +117,7 @@ void Job::Reindex() {
 }
 
 const Slot* Job::slot(TaskKind kind, uint32_t number) const {
-  if (kind < TASK_IDENTITY || kind > TASK_PAGE || number >= slots_[kind].size()) return nullptr;
+  if (kind < kFirstKind || kind > kLastKind || number >= slots_[kind].size()) return nullptr;
   return &slots_[kind][number];
 }
 
@@ -117,8 +130,9 @@ void Job::SetState(const TaskKey& task, TaskState state) {
   if (!IsFinal(before) && IsFinal(state)) --pending_;
   if (IsFinal(before) && !IsFinal(state)) ++pending_;
   if (before == farm::v1::TASK_READY || state == farm::v1::TASK_READY) MarkReady(task, state == farm::v1::TASK_READY);
-  if (task.first != TASK_FRAME) return;
-  if (!IsFinal(before) && IsFinal(state)) FrameFinal(task.second);
+  if (IsFinal(before) || !IsFinal(state)) return;
+  DropUnneededText(TextOf(task));
+  if (task.first == TASK_FRAME) FrameFinal(task.second);
 }
 
 void Job::MarkReady(const TaskKey& task, bool ready) {
@@ -180,7 +194,7 @@ uint32_t Job::NodeIndex(const std::string& id, const std::string& name) {
   return static_cast<uint32_t>(nodes_.size()) - 1;
 }
 
-void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device) {
+void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device, bool ahead) {
   Slot& slot = mutable_slot(task);
   if (slot.token != token) {
     slot.token = token;
@@ -189,6 +203,7 @@ void Job::Granted(const TaskKey& task, const Token& token, uint32_t node, uint32
   }
   slot.node = node + 1;
   slot.device = static_cast<uint8_t>(device);
+  slot.ahead = ahead;
   granted_ever_ = true;
   SetState(task, farm::v1::TASK_GRANTED);
   if (state == farm::v1::JOB_QUEUED) state = farm::v1::JOB_RUNNING;
@@ -249,7 +264,10 @@ void Job::IdentityReopened(uint32_t number) {
   banks_.erase(number);
   Slot& slot = mutable_slot({TASK_IDENTITY, number});
   slot.token = Token();  // the result that made the lost bank is not taken once more
-  SetState({TASK_IDENTITY, number}, farm::v1::TASK_READY);
+  // Its prompts were not encoded where a pack stood in for it.
+  const uint32_t text = text_of_identity_[number];
+  if (LacksText(text) && IsFinal(slots_[TASK_TEXT].state(text))) SetState({TASK_TEXT, text}, farm::v1::TASK_READY);
+  SetState({TASK_IDENTITY, number}, WaitingState({TASK_IDENTITY, number}));
   for (int set = 0; set < head().frame_sets_size(); ++set) {
     const auto& identities = head().frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
@@ -261,11 +279,6 @@ void Job::IdentityReopened(uint32_t number) {
   }
 }
 
-farm::v1::TaskState Job::WaitingState(const TaskKey& task) const {
-  const int32_t set = task.first == TASK_FRAME ? owner_[task.second] : -1;
-  return set >= 0 && identities_missing_[set] > 0 ? farm::v1::TASK_BLOCKED : farm::v1::TASK_READY;
-}
-
 void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
   banks_[number] = bank;
   problems_.erase({TASK_IDENTITY, number});
@@ -274,11 +287,7 @@ void Job::IdentityDone(uint32_t number, const farm::v1::Bank& bank) {
   for (int set = 0; set < head().frame_sets_size(); ++set) {
     const auto& identities = head().frame_sets(set).identities();
     if (std::find(identities.begin(), identities.end(), number) == identities.end()) continue;
-    if (--identities_missing_[set] > 0) continue;
-    for (uint32_t panel : head().frame_sets(set).panels()) {
-      if (slots_[TASK_FRAME].state(panel) == farm::v1::TASK_BLOCKED)
-        SetState({TASK_FRAME, panel}, farm::v1::TASK_READY);
-    }
+    if (--identities_missing_[set] == 0) WakeFrames(head().frame_sets(set).panels());
   }
   UpdateBook();
 }
@@ -316,27 +325,31 @@ void Job::Returned(const TaskKey& task, const farm::v1::Failure& why, bool count
     default:
       break;
   }
+  if (slot.ahead) {
+    // What it makes belongs to a writer that may be replaced: no late result of it is taken.
+    slot.ahead = false;
+    slot.token = Token();
+  }
   if (!why.message().empty()) problems_[task] = {why.kind(), Cut(why.message())};
   SetState(task, WaitingState(task));
+  if (task.first == TASK_TEXT) DropUnneededText(task.second);
 }
 
 void Job::Failed(const TaskKey& task, const farm::v1::Failure& why) {
   problems_[task] = {why.kind(), Cut(why.message())};
   aborts_.erase(task);
   SetState(task, farm::v1::TASK_FAILED);
-  if (task.first == TASK_IDENTITY) {
-    for (const uint32_t panel : PanelsOf(task.second)) {
-      if (IsFinal(slots_[TASK_FRAME].state(panel))) continue;
-      problems_.erase({TASK_FRAME, panel});  // what it fails of is its identity
-      SetState({TASK_FRAME, panel}, farm::v1::TASK_FAILED);
-    }
+  for (const TaskKey& dependent : DependentsOf(task)) {
+    if (IsFinal(slots_[dependent.first].state(dependent.second))) continue;
+    problems_.erase(dependent);  // what it fails of is this task
+    SetState(dependent, farm::v1::TASK_FAILED);
   }
   UpdateBook();
 }
 
 void Job::Cancel() {
   // Pages first, so that the last panel does not make one ready in between.
-  for (int kind : {TASK_PAGE, TASK_IDENTITY, TASK_FRAME}) {
+  for (int kind : {TASK_PAGE, TASK_TEXT, TASK_IDENTITY, TASK_FRAME}) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
       if (!IsFinal(slots_[kind].state(i))) SetState({static_cast<TaskKind>(kind), i}, farm::v1::TASK_CANCELLED);
     }
@@ -387,7 +400,13 @@ const farm::v1::PageResult* Job::PageResultOf(uint32_t page) const {
 
 std::string Job::ProblemOf(TaskKind kind, uint32_t number) const {
   if (const auto problem = problems_.find({kind, number}); problem != problems_.end()) return problem->second.message;
-  if (kind != TASK_FRAME || slots_[kind].state(number) != farm::v1::TASK_FAILED) return "";
+  const bool depends = kind == TASK_FRAME || kind == TASK_IDENTITY;
+  if (!depends || slots_[kind].state(number) != farm::v1::TASK_FAILED) return "";
+  if (const uint32_t text = TextOf({kind, number});
+      text != kNoText && slots_[TASK_TEXT].state(text) == farm::v1::TASK_FAILED) {
+    return absl::StrCat("its prompts could not be encoded: ", ProblemOf(TASK_TEXT, text));
+  }
+  if (kind == TASK_IDENTITY) return "";
   auto blame = [this](uint32_t identity) -> std::string {
     const uint32_t character = head().identities(static_cast<int>(identity)).character();
     return absl::StrCat("needs the identity of ", head().story().characters(static_cast<int>(character)).name(),
@@ -405,18 +424,12 @@ const std::set<uint32_t>* Job::AbortsOf(const TaskKey& task) const {
   return aborts == aborts_.end() ? nullptr : &aborts->second;
 }
 
-std::vector<uint32_t> Job::PanelsOf(uint32_t identity) const {
-  const auto& own = head().identities(static_cast<int>(identity)).panels();
-  std::vector<uint32_t> panels(own.begin(), own.end());
-  for (const auto& set : head().frame_sets()) {
-    if (std::find(set.identities().begin(), set.identities().end(), identity) == set.identities().end()) continue;
-    panels.insert(panels.end(), set.panels().begin(), set.panels().end());
-  }
-  return panels;
-}
-
 plan::WorkInputs Job::InputsFor(TaskKind kind, const std::vector<uint32_t>& numbers) const {
   plan::WorkInputs inputs;
+  for (uint32_t number : numbers) {
+    const uint32_t text = TextOf({kind, number});
+    if (const farm::v1::BlobRef* embeddings = EmbeddingsOf(text)) inputs.texts[text] = *embeddings;
+  }
   if (kind == TASK_FRAME && !numbers.empty() && owner_[numbers.front()] >= 0) {
     for (uint32_t identity : head().frame_sets(owner_[numbers.front()]).identities()) {
       if (const farm::v1::Bank* bank = BankOf(identity)) inputs.banks.push_back(*bank);

@@ -42,13 +42,17 @@ struct TaskProblem {
 
 using TaskKey = std::pair<farm::v1::TaskKind, uint32_t>;
 
-// What can be granted in one go: an identity task, a page task, or the ready frames of one frame set.
+// What can be granted in one go: a text, identity or page task, or the ready frames of one frame set.
 struct Unit {
   farm::v1::TaskKind kind = farm::v1::TASK_KIND_UNSPECIFIED;
   uint32_t number = 0;  // task; frames: frame set
 
   auto operator<=>(const Unit&) const = default;  // NOLINT(modernize-use-nullptr): the check misreads <=>
 };
+
+// The first and the last of the kinds of tasks.
+inline constexpr int kFirstKind = farm::v1::TASK_IDENTITY;
+inline constexpr int kLastKind = farm::v1::TASK_TEXT;
 
 inline bool IsFinal(uint8_t state) { return state >= farm::v1::TASK_DONE; }
 
@@ -91,6 +95,14 @@ class Job {
   std::optional<farm::v1::FrameResult> FrameResultOf(uint32_t panel) const;
   const farm::v1::Bank* BankOf(uint32_t identity) const;          // null until done
   const farm::v1::PageResult* PageResultOf(uint32_t page) const;  // null until done
+  // The file of a text task; null until it is done, and where nobody needed it.
+  const farm::v1::BlobRef* EmbeddingsOf(uint32_t text) const;
+  // The text task whose embeddings an identity or a frame reads; kNoText: none.
+  static constexpr uint32_t kNoText = UINT32_MAX;
+  uint32_t TextOf(const TaskKey& task) const;
+  bool LacksText(uint32_t text) const { return text != kNoText && texts_.count(text) == 0; }
+  // Whether something that is not final reads the task's embeddings.
+  bool IsTextNeeded(uint32_t text) const;
   // The pack that stood in for an identity; null: none did.
   const farm::v1::PackUse* PackOf(uint32_t identity) const;
   size_t packs_taken() const { return pack_uses_.size(); }
@@ -100,8 +112,14 @@ class Job {
   std::string ProblemOf(farm::v1::TaskKind kind, uint32_t number) const;
   // Nodes (positions in nodes()) whose engine the task aborted; null: none.
   const std::set<uint32_t>* AbortsOf(const TaskKey& task) const;
-  // Panels that an identity task renders, and those that read its bank.
-  std::vector<uint32_t> PanelsOf(uint32_t identity) const;
+  // All tasks that fail with this one: panels that an identity task renders and those that read its bank; whatever reads
+  // a text task's embeddings, with its own dependents. Some of them twice.
+  std::vector<TaskKey> DependentsOf(const TaskKey& task) const;
+  // Whether a frame that waits could follow its identities while they are computed: each that is missing is granted, and
+  // it waits for nothing else.
+  bool CanGoAhead(uint32_t panel) const;
+  // Frames granted under CanGoAhead that read this identity, as far as they are still granted.
+  std::vector<uint32_t> GoneAhead(uint32_t identity) const;
   // What work on `tasks` reads of earlier results.
   plan::WorkInputs InputsFor(farm::v1::TaskKind kind, const std::vector<uint32_t>& numbers) const;
 
@@ -113,11 +131,16 @@ class Job {
 
   // ---- Only for State::Apply, which has checked the task's state. ----
   uint32_t NodeIndex(const std::string& id, const std::string& name);
-  void Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device);
+  void Granted(const TaskKey& task, const Token& token, uint32_t node, uint32_t device, bool ahead);
   void FrameFinished(uint32_t panel, const farm::v1::FrameResult& result, uint32_t node);
   void IdentityFinished(uint32_t number, const farm::v1::IdentityResult& result);
   void IdentityTaken(uint32_t number, const farm::v1::IdentityResult& result, const farm::v1::PackUse& use);
   void IdentityReopened(uint32_t number);
+  void TextDone(uint32_t number, const farm::v1::BlobRef& embeddings);
+  // TextDone by a result of the task's last grant.
+  void TextFinished(uint32_t number, const farm::v1::TextResult& result);
+  void TextTaken(uint32_t number, const farm::v1::BlobRef& embeddings);
+  void TextReopened(uint32_t number);
   void PageFinished(uint32_t number, const farm::v1::PageResult& result);
   void Returned(const TaskKey& task, const farm::v1::Failure& why, bool counts);
   void Failed(const TaskKey& task, const farm::v1::Failure& why);
@@ -143,8 +166,12 @@ class Job {
   void SetState(const TaskKey& task, farm::v1::TaskState state);
   void MarkReady(const TaskKey& task, bool ready);
   void KeepFrame(uint32_t panel, const farm::v1::FrameResult& result);
-  // A frame of the set that is to be rendered: READY, or BLOCKED where a bank is not there.
+  // A task that is to be done: READY, or BLOCKED where a bank or embeddings that it reads are not there.
   farm::v1::TaskState WaitingState(const TaskKey& task) const;
+  // Frames of a set that wait for nothing any more are ready.
+  void WakeFrames(const google::protobuf::RepeatedField<uint32_t>& panels);
+  // Embeddings that nobody reads are not computed: a text task that waits for its grant is over.
+  void DropUnneededText(uint32_t text);
   // Its bank is there: what waited for it alone is ready.
   void IdentityDone(uint32_t number, const farm::v1::Bank& bank);
   void FrameFinal(uint32_t panel);
@@ -152,10 +179,11 @@ class Job {
   void Reindex();
   bool ReadSlots(ByteReader& in);
   bool ReadIdentities(ByteReader& in);
+  bool ReadTexts(ByteReader& in);
   void LayOut();
 
   JobPanels panels_;
-  std::array<Slots, 4> slots_;  // by TaskKind
+  std::array<Slots, kLastKind + 1> slots_;  // by TaskKind
   std::vector<JobNode> nodes_;
   std::vector<FrameOutcome> outcomes_;  // in order of finishing
   std::map<uint32_t, std::vector<std::string>> frame_warnings_;
@@ -163,6 +191,7 @@ class Job {
   std::map<uint32_t, farm::v1::PackUse> pack_uses_;  // by identity
   std::map<uint32_t, uint64_t> identity_ms_;         // by identity: of those that were computed
   std::map<uint32_t, farm::v1::PageResult> page_results_;
+  std::map<uint32_t, farm::v1::BlobRef> texts_;
   std::map<TaskKey, TaskProblem> problems_;
   std::map<TaskKey, std::set<uint32_t>> aborts_;
   uint64_t frame_grants_ = 0;
@@ -171,7 +200,9 @@ class Job {
   // Follow from the above (Reindex).
   std::vector<int32_t> owner_;     // by panel
   std::vector<uint32_t> page_of_;  // by panel: position of its page, or size of pages: none
-  std::array<std::array<uint32_t, 8>, 4> counts_{};
+  std::vector<uint32_t> text_of_panel_;     // whose embeddings its frame reads; empty: the job has no text tasks
+  std::vector<uint32_t> text_of_identity_;  // kNoText: none
+  std::array<std::array<uint32_t, 8>, kLastKind + 1> counts_{};
   uint32_t pending_ = 0;
   std::set<Unit> ready_units_;
   std::vector<uint32_t> ready_in_set_;

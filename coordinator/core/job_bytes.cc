@@ -6,8 +6,6 @@ namespace storyfarm::coordinator {
 namespace {
 
 using farm::v1::TASK_FRAME;
-using farm::v1::TASK_IDENTITY;
-using farm::v1::TASK_PAGE;
 
 void WriteTask(ByteWriter& out, const TaskKey& task) {
   out.Number(task.first);
@@ -29,6 +27,7 @@ void WriteSlot(ByteWriter& out, const Slot& slot) {
   out.Number(slot.machine_faults);
   out.Number(slot.device);
   out.Number(slot.alone ? 1 : 0);
+  out.Number(slot.ahead ? 1 : 0);
 }
 
 Slot ReadSlot(ByteReader& in) {
@@ -42,6 +41,7 @@ Slot ReadSlot(ByteReader& in) {
   slot.machine_faults = static_cast<uint8_t>(in.Number());
   slot.device = static_cast<uint8_t>(in.Number());
   slot.alone = in.Number() != 0;
+  slot.ahead = in.Number() != 0;
   return slot;
 }
 
@@ -62,7 +62,7 @@ void Job::Write(ByteWriter& out) const {
     out.String(node.name);
     out.Number(node.tasks_done);
   }
-  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
+  for (int kind = kFirstKind; kind <= kLastKind; ++kind) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) WriteSlot(out, slots_[kind][i]);
   }
   out.Number(outcomes_.size());
@@ -103,6 +103,11 @@ void Job::Write(ByteWriter& out) const {
     out.Number(page);
     out.String(result.SerializeAsString());
   }
+  out.Number(texts_.size());
+  for (const auto& [text, embeddings] : texts_) {
+    out.Number(text);
+    out.String(embeddings.SerializeAsString());
+  }
   out.Number(problems_.size());
   for (const auto& [task, problem] : problems_) {
     WriteTask(out, task);
@@ -118,7 +123,7 @@ void Job::Write(ByteWriter& out) const {
 }
 
 bool Job::ReadSlots(ByteReader& in) {
-  for (int kind = TASK_IDENTITY; kind <= TASK_PAGE; ++kind) {
+  for (int kind = kFirstKind; kind <= kLastKind; ++kind) {
     for (uint32_t i = 0; i < slots_[kind].size(); ++i) {
       const Slot slot = ReadSlot(in);
       if (slot.state < farm::v1::TASK_BLOCKED || slot.state > farm::v1::TASK_CANCELLED) return false;
@@ -141,6 +146,14 @@ bool Job::ReadIdentities(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) {
     const auto identity = static_cast<uint32_t>(in.Number());
     identity_ms_[identity] = in.Number();
+  }
+  return in.ok();
+}
+
+bool Job::ReadTexts(ByteReader& in) {
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    const auto text = static_cast<uint32_t>(in.Number());
+    if (!texts_[text].ParseFromString(in.String())) return false;
   }
   return in.ok();
 }
@@ -198,6 +211,7 @@ std::optional<Job> Job::Read(ByteReader& in, SpecShelf* shelf, PanelCache* cache
     const auto page = static_cast<uint32_t>(in.Number());
     if (!job.page_results_[page].ParseFromString(in.String())) return std::nullopt;
   }
+  if (!job.ReadTexts(in)) return std::nullopt;
   for (uint64_t left = in.Count(); left > 0; --left) {
     TaskProblem& problem = job.problems_[ReadTask(in)];
     problem.kind = static_cast<farm::v1::FailureKind>(in.Number());

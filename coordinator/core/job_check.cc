@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/job.h"
 
@@ -5,6 +7,33 @@ namespace storyfarm::coordinator {
 namespace {
 
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(what); }
+
+// Of a job with text tasks, each identity that has frames and each frame of a set reads exactly one of them.
+absl::Status CheckTexts(const farm::v1::JobSpec& spec, size_t panels) {
+  if (spec.texts().empty()) return absl::OkStatus();
+  std::vector<uint8_t> open_identities, open_panels(panels, 0);
+  for (const auto& identity : spec.identities()) open_identities.push_back(identity.pack().empty() ? 1 : 0);
+  for (const auto& set : spec.frame_sets()) {
+    for (uint32_t panel : set.panels()) open_panels[panel] = 1;
+  }
+  for (const auto& text : spec.texts()) {
+    if (text.key().size() != 32) return Bad("the key of a text task must be a SHA-256");
+    const auto claim = [](const auto& numbers, std::vector<uint8_t>& open) {
+      for (int i = 0; i < numbers.size(); ++i) {
+        if (i > 0 && numbers[i] <= numbers[i - 1]) return false;
+        if (numbers[i] >= open.size() || open[numbers[i]]-- != 1) return false;
+      }
+      return true;
+    };
+    if (!claim(text.identities(), open_identities) || !claim(text.panels(), open_panels)) {
+      return Bad("a text task names what another one does, what reads none, or not in order");
+    }
+  }
+  for (const auto* open : {&open_identities, &open_panels}) {
+    if (std::count(open->begin(), open->end(), 1) > 0) return Bad("a text task lacks prompts");
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -59,6 +88,7 @@ absl::Status Job::Validate(const farm::v1::JobSpec& spec, uint32_t panels, const
   for (uint32_t panel = 0; panel < panels; ++panel) {
     if (rendered[panel] == 0) return Bad(absl::StrCat("no task renders panel ", panel));
   }
+  if (absl::Status texts = CheckTexts(spec, panels); !texts.ok()) return texts;
   std::vector<uint8_t> composed(panels, 0);
   for (int page = 0; page < spec.pages_size(); ++page) {
     const bool last = page + 1 == spec.pages_size();

@@ -88,6 +88,7 @@ void Farm::Parts::On(const Tick&) {
   }
   ForgetOld();
   TrimPacks();
+  TrimTexts();
   schedule = true;
 }
 

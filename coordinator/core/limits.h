@@ -74,6 +74,10 @@ struct Limits {
   // of SDXL with the usual one identity frame (5.5 GB each), and a part of any disk that holds the model besides.
   uint64_t pack_budget_bytes = uint64_t{64} << 30;
   size_t packs = 2000;  // a manifest takes some 4 KB of the state
+  // Embeddings kept for later jobs, likewise: the prompts of some thousand panels of SDXL in fp16. A long story read again
+  // costs a minute of one device.
+  uint64_t text_budget_bytes = uint64_t{1} << 30;
+  size_t texts = 10'000;       // an entry takes some 150 bytes of the state
   size_t forgets_a_tick = 16;  // bounds the time of one Step
 
   // Whether somebody outside is told of each job's end, and for how many ends that may be outstanding: about 100 bytes

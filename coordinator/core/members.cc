@@ -135,6 +135,7 @@ void Farm::Parts::CutOff(const std::string& node_id, const absl::Status& why) {
   if (found == fleet.nodes.end()) return;
   Node& node = found->second;
   pool.Leave(node);
+  fleet.serving.erase(node_id);
   if (node.session != 0) {
     fleet.node_of_session.erase(node.session);
     CloseWith(node.session, why);

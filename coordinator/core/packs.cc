@@ -1,6 +1,6 @@
 // How identities come from packs, and packs come and go.
 //
-//   a result is taken ── its key is new ─> PackStored ──> every ready identity of that key: PackUsed
+//   a result is taken ── its key is new ─> PackStored ──> every waiting identity of that key: PackUsed
 //   a job is accepted ── there is a pack of its identity's key, worth fetching ─────────────> PackUsed
 //   a person removes it, or the budget is over and nobody used one longer ago ──> PackRemoved
 //   a submission found blobs of it missing ──> PackRemoved; where it has a name: PackLost, until it is computed again
@@ -20,6 +20,16 @@
 namespace storyfarm::coordinator {
 
 using farm::v1::TASK_IDENTITY;
+
+namespace {
+
+// Blocked ones wait for embeddings, which a pack makes needless.
+bool Waits(const Job& job, uint32_t identity) {
+  const uint8_t state = job.slot(TASK_IDENTITY, identity)->state;
+  return state == farm::v1::TASK_READY || state == farm::v1::TASK_BLOCKED;
+}
+
+}  // namespace
 
 bool Farm::Parts::WorthTaking(const Job& job, uint32_t number, const Pack& pack) {
   const farm::v1::IdentityTask& task = job.head().identities(static_cast<int>(number));
@@ -62,7 +72,7 @@ void Farm::Parts::TakePack(const std::string& job_id, uint32_t number) {
 void Farm::Parts::TakePacks(const std::string& job_id) {
   const Job& job = *state.FindJob(job_id);
   for (uint32_t i = 0; i < job.size(TASK_IDENTITY); ++i) {
-    if (job.slot(TASK_IDENTITY, i)->state != farm::v1::TASK_READY) continue;
+    if (!Waits(job, i)) continue;
     const Pack* pack = state.packs().Whole(job.head().identities(static_cast<int>(i)).pack_key());
     if (pack != nullptr && WorthTaking(job, i, *pack)) TakePack(job_id, i);
   }
@@ -94,7 +104,7 @@ void Farm::Parts::KeepPack(farm::v1::PackManifest pack) {
   for (const auto& [ordinal, number] : waiting) {
     const std::string job_id = state.live().at(ordinal);
     const Job& job = *state.FindJob(job_id);
-    if (job.slot(TASK_IDENTITY, number)->state != farm::v1::TASK_READY) continue;
+    if (!Waits(job, number)) continue;
     if (!WorthTaking(job, number, *state.packs().Find(key))) continue;
     TakePack(job_id, number);
     EndJobIfDone(job_id);
@@ -157,6 +167,7 @@ void Farm::Parts::ReopenIdentities(const std::string& job_id, const std::string&
       const auto& steps = pack->manifest.bank().steps();
       if (std::any_of(steps.begin(), steps.end(), is_missing)) LosePack(*pack);
     }
+    CallBack(job_id, i);
     farm::v1::Record record;
     record.mutable_identity_reopened()->set_job_id(job_id);
     record.mutable_identity_reopened()->set_number(i);

@@ -115,6 +115,13 @@ struct Farm::Parts {
   // Removes packs beyond the budget.
   void TrimPacks();
   farm::v1::PackStatus StatusOf(const Pack& pack) const;
+  // ---- texts.cc
+  // Embeddings that an earlier job made stand in for a text task that is ready. False: there are none.
+  bool TakeText(const Job& job, uint32_t number);
+  // The job's text tasks whose file this blob was are done again, as far as somebody needs them; no later job takes it.
+  void ReopenTexts(const std::string& job_id, const std::string& missing_digest);
+  // Keeps embeddings within the budget.
+  void TrimTexts();
 
   // ---- members.cc
   void On(const ChooseAuthority& input);
@@ -147,6 +154,17 @@ struct Farm::Parts {
   void OnTrimReply(Node& node, const farm::v1::TrimReply& reply);
   void OnLeaving(Node& node, const farm::v1::Leaving& leaving);
 
+  // ---- wavefront.cc
+  void OnBankStep(Node& node, const farm::v1::BankStep& step);
+  // Tells the device that holds a frame which follows its identities of every step of their banks that there is.
+  void TellReader(const Job& job, uint32_t panel);
+  void TellStep(const Job& job, uint32_t panel, uint32_t identity, uint32_t step, const farm::v1::BlobRef& blob,
+                const Node* writer);
+  // Frames that follow this identity come back: its writer ended without a result, and another one's bank differs.
+  void CallBack(const std::string& job_id, uint32_t identity);
+  // The banks of the frame's identities that are still computed, as far as they are known.
+  void AddGrowing(const Job& job, uint32_t panel, plan::WorkInputs* inputs) const;
+
   // ---- leases.cc
   void On(const Tick& input);
   // True if the task is still this node's under this token: GRANTED, or READY and granted to nobody since, in which
@@ -175,10 +193,13 @@ struct Farm::Parts {
   void Note(const farm::v1::Record& record);
   void Settle();
 
-  // ---- scheduler.cc, stealing.cc, holdings.cc
+  // ---- scheduler.cc, stealing.cc, holdings.cc, peers.cc
   void Schedule();
   // Puts the group where stealing looks for it, or takes it away from there.
   void NoteStealable(const Holding& holding);
+  // Tells the worker which others have blobs of the work that it lacks: these banks and embeddings, the job's model.
+  void AddPeers(const Job& job, const Node& to, const std::vector<const farm::v1::Bank*>& banks,
+                const std::vector<const farm::v1::BlobRef*>& texts, farm::v1::Grant* grant) const;
   // Asks the worker to give back tasks that it has not begun.
   void AskBack(const Token& token, const std::vector<uint32_t>& numbers);
   // Why a device gets nothing at all just now; empty: it may.

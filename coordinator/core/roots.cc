@@ -37,8 +37,12 @@ BlobSizes Farm::LiveBlobs() const {
   for (const auto& [key, pack] : state.packs().packs()) {
     if (!pack.lost) CollectBlobs(pack.manifest, &blobs);
   }
+  for (const auto& [key, entry] : state.texts().entries()) CollectBlobs(entry.embeddings, &blobs);
   for (const auto& [id, job] : state.jobs()) {
     CollectBlobs(job.head(), &blobs);
+    for (uint32_t i = 0; i < job.size(farm::v1::TASK_TEXT); ++i) {
+      if (const farm::v1::BlobRef* embeddings = job.EmbeddingsOf(i)) CollectBlobs(*embeddings, &blobs);
+    }
     for (uint32_t i = 0; i < job.size(farm::v1::TASK_IDENTITY); ++i) {
       if (const farm::v1::Bank* bank = job.BankOf(i)) CollectBlobs(*bank, &blobs);
     }

@@ -11,6 +11,7 @@ namespace {
 using farm::v1::TASK_FRAME;
 using farm::v1::TASK_IDENTITY;
 using farm::v1::TASK_PAGE;
+using farm::v1::TASK_TEXT;
 
 // Candidates that are compared exactly; beyond them a device differs by what the ranking already says.
 constexpr size_t kMostCandidates = 16;
@@ -32,6 +33,7 @@ std::optional<SchedulingRound::Question> SchedulingRound::Ask(const Job& job, co
   if (unit.kind == TASK_IDENTITY) {
     question.tasks = std::max(1.0, farm_.queue.Backlog(job) / JobQueue::IdentityFrames(job, unit.number));
   }
+  if (unit.kind == TASK_TEXT) question.tasks = job.count(TASK_TEXT, farm::v1::TASK_READY);
   if (unit.kind == TASK_FRAME) {
     question.tasks = farm_.queue.Backlog(job);
     for (uint32_t identity : job.head().frame_sets(static_cast<int>(unit.number)).identities()) {
@@ -154,6 +156,7 @@ bool SchedulingRound::ComesAsPack(const Job& job, const Unit& unit, const Candid
 }
 
 bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
+  if (unit.kind == TASK_TEXT && farm_.TakeText(job, unit.number)) return true;
   const std::optional<Question> question = Ask(job, unit);
   if (!question.has_value()) return false;
   const std::vector<Candidate> candidates = CandidatesFor(*question);
@@ -198,8 +201,8 @@ bool SchedulingRound::GrantUnit(const Job& job, const Unit& unit) {
 }
 
 bool SchedulingRound::GrantOne(const Job& job) {
-  // Identities first, as frames wait for them; then pages, which are quick and what people want to see.
-  for (const auto kind : {TASK_IDENTITY, TASK_PAGE, TASK_FRAME}) {
+  // Prompts and identities first, as frames wait for them; then pages, which are quick and what people want to see.
+  for (const auto kind : {TASK_TEXT, TASK_IDENTITY, TASK_PAGE, TASK_FRAME}) {
     const std::set<Unit>& units = job.ready_units();
     for (auto unit = units.lower_bound({kind, 0}); unit != units.end() && unit->kind == kind;) {
       const Unit asked = *unit++;
@@ -237,6 +240,7 @@ void SchedulingRound::Run() {
   }
   if (!all) return;
   farm_.full_round_ms = farm_.now.monotonic_ms;
+  if (!farm_.fleet.writers.empty()) GoAhead();
   Steal();
 }
 

@@ -38,6 +38,7 @@ class SchedulingRound {
     Ranking* ranking = nullptr;
     double tasks = 1;                          // of this unit's size that are to be done first or with it
     std::vector<const farm::v1::Bank*> banks;  // that the unit reads
+    bool ahead = false;                        // frames that follow identities which are still computed
   };
   std::optional<Question> Ask(const Job& job, const Unit& unit);
   std::vector<Candidate> CandidatesFor(const Question& question);
@@ -66,6 +67,14 @@ class SchedulingRound {
   // Asks busy devices to give back frames that they have not begun, where an idle one would finish them sooner.
   void Steal();
   void StealFrom(const Token& token);
+  // ---- wavefront.cc
+  // Idle devices begin with frames whose identities are still computed, where that is sooner than waiting.
+  void GoAhead();
+  bool GrantAhead(const Job& job, uint32_t set);
+  // When the identities that a set still lacks will be there; negative where one of them has not begun.
+  double WritersEnd(const Job& job, uint32_t set) const;
+  // Idle devices compared for one frame.
+  static constexpr size_t kMostAheadCandidates = 16;
   // Whether some other node may take a task that aborted an engine on these.
   bool OthersMayTake(const std::set<uint32_t>& aborted_on, const Job& job) const;
 

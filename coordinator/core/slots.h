@@ -24,6 +24,7 @@ struct Slot {
   uint8_t machine_faults = 0;  // OUT_OF_MEMORY, DISK_FULL and BLOB_UNAVAILABLE, saturating
   uint8_t device = 0;          // of the last grant
   bool alone = false;          // goes in a group of its own: its last group aborted an engine
+  bool ahead = false;          // of a frame: last granted while an identity that it reads was still computed
 
   bool operator==(const Slot&) const = default;
 };

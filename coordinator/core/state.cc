@@ -104,6 +104,11 @@ absl::Status State::ApplyFact(const Record& record) {
     case Record::kPackLost:
     case Record::kIdentityReopened:
       return ApplyPackFact(record);
+    case Record::kTextFinished:
+    case Record::kTextTaken:
+    case Record::kTextReopened:
+    case Record::kTextDropped:
+      return ApplyTextFact(record);
     case Record::kNoticeSettled:
       if (notices_.erase(record.notice_settled().job_id()) > 0) return absl::OkStatus();
       return Damaged(absl::StrCat("the end of job ", record.notice_settled().job_id(), " was told, but is not due"));
@@ -172,7 +177,8 @@ absl::Status State::Grant(const farm::v1::Granted& fact) {
   bool again = grant != grants_.end();
   for (uint32_t number : fact.numbers()) {
     const Slot* slot = job->slot(fact.kind(), number);
-    if (slot == nullptr || slot->state != farm::v1::TASK_READY) {
+    const bool ahead = fact.ahead() && fact.kind() == TASK_FRAME && job->CanGoAhead(number);
+    if (slot == nullptr || (slot->state != farm::v1::TASK_READY && !ahead)) {
       return Damaged(absl::StrCat("a grant of task ", number, " of job ", fact.job_id(), ", which is not ready"));
     }
     again |= slot->token == token;
@@ -193,7 +199,7 @@ absl::Status State::Grant(const farm::v1::Granted& fact) {
   const uint32_t node = job->NodeIndex(fact.node_id(), fact.node_name());
   AddGrant(*job, token, {fact.job_id(), fact.kind(), fact.node_id(), fact.device(), fact.planned_bytes(), {}});
   for (uint32_t number : fact.numbers()) {
-    job->Granted({fact.kind(), number}, token, node, fact.device());
+    job->Granted({fact.kind(), number}, token, node, fact.device(), fact.ahead());
     grants_[token].numbers.insert(number);
   }
   return absl::OkStatus();
@@ -260,12 +266,10 @@ absl::Status State::Fail(const farm::v1::TaskFailed& fact) {
   const Slot* slot = job == nullptr ? nullptr : job->slot(fact.task().kind(), fact.task().number());
   if (slot == nullptr || IsFinal(slot->state)) return Damaged("a task failed that is not pending");
   if (slot->state == farm::v1::TASK_GRANTED) Release(*job, slot->token, fact.task().number());
-  if (fact.task().kind() == TASK_IDENTITY) {
-    // Frames that were granted before it was opened again fail with it.
-    for (const uint32_t panel : job->PanelsOf(fact.task().number())) {
-      const Slot& frame = *job->slot(TASK_FRAME, panel);
-      if (frame.state == farm::v1::TASK_GRANTED) Release(*job, frame.token, panel);
-    }
+  // What was granted before it was opened again fails with it.
+  for (const auto& [kind, number] : job->DependentsOf({fact.task().kind(), fact.task().number()})) {
+    const Slot& dependent = *job->slot(kind, number);
+    if (dependent.state == farm::v1::TASK_GRANTED) Release(*job, dependent.token, number);
   }
   job->Failed({fact.task().kind(), fact.task().number()}, fact.why());
   return absl::OkStatus();

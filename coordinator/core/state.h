@@ -14,6 +14,7 @@
 #include "coordinator/core/limits.h"
 #include "coordinator/core/pack_shelf.h"
 #include "coordinator/core/roster.h"
+#include "coordinator/core/text_shelf.h"
 #include "coordinator/core/token.h"
 #include "farm/v1/record.pb.h"
 
@@ -77,6 +78,7 @@ class State {
   plan::LearnedNeed NeedOf(const std::string& model_digest, farm::v1::Backend backend) const;
   const PackShelf& packs() const { return packs_; }
   const Roster& roster() const { return roster_; }
+  const TextShelf& texts() const { return texts_; }
   // Identity tasks of live jobs (ordinal, number) that make or take the pack of a key; null: none.
   const std::set<std::pair<uint64_t, uint32_t>>* IdentitiesOf(const std::string& pack_key) const;
 
@@ -112,6 +114,12 @@ class State {
   void AddIdentities(const Job& job);
   void RemoveIdentities(const Job& job);
 
+  // state_texts.cc
+  absl::Status ApplyTextFact(const farm::v1::Record& record);
+  absl::Status FinishText(const farm::v1::TextFinished& fact);
+  absl::Status TakeText(const farm::v1::TextTaken& fact);
+  absl::Status ReopenText(const farm::v1::TextReopened& fact);
+
   // The live job, or null.
   Job* LiveJob(const std::string& job_id);
   // Not OK unless a result under `token` may be taken for this task.
@@ -145,6 +153,7 @@ class State {
   std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;
   PackShelf packs_;
   Roster roster_;
+  TextShelf texts_;
   std::map<std::string, std::set<std::pair<uint64_t, uint32_t>>> identities_of_pack_;  // follows from the live jobs
 };
 

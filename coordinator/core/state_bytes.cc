@@ -46,6 +46,7 @@ void State::Write(ByteWriter& out) const {
   for (const auto& [id, notice] : notices_) out.String(notice.SerializeAsString());
   packs_.Write(out);
   roster_.Write(out);
+  texts_.Write(out);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
     out.Number(token.incarnation);
@@ -139,7 +140,7 @@ absl::Status State::Read(ByteReader& in) {
     if (!notice.ParseFromString(in.String())) return damaged;
     notices_[notice.job_id()] = std::move(notice);
   }
-  if (!packs_.Read(in) || !roster_.Read(in)) return damaged;
+  if (!packs_.Read(in) || !roster_.Read(in) || !texts_.Read(in)) return damaged;
   for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
   if (!ReadGrants(in)) return damaged;
   if (!in.ok() || !in.at_end()) return damaged;

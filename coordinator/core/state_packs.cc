@@ -48,8 +48,8 @@ absl::Status State::ApplyPackFact(const farm::v1::Record& record) {
 absl::Status State::UsePack(const farm::v1::PackUsed& fact) {
   Job* job = LiveJob(fact.job_id());
   const Slot* slot = job == nullptr ? nullptr : job->slot(farm::v1::TASK_IDENTITY, fact.number());
-  if (slot == nullptr || slot->state != farm::v1::TASK_READY) {
-    return absl::DataLossError("a pack stood in for an identity that is not ready");
+  if (slot == nullptr || (slot->state != farm::v1::TASK_READY && slot->state != farm::v1::TASK_BLOCKED)) {
+    return absl::DataLossError("a pack stood in for an identity that does not wait");
   }
   const farm::v1::IdentityTask& task = job->head().identities(static_cast<int>(fact.number()));
   const Pack* pack = packs_.Whole(task.pack_key());

@@ -11,6 +11,7 @@ namespace {
 using farm::v1::TASK_FRAME;
 using farm::v1::TASK_IDENTITY;
 using farm::v1::TASK_PAGE;
+using farm::v1::TASK_TEXT;
 
 // A job with more kinds of waiting groups tells the first ones; the others wait for the same reasons.
 constexpr int kMostRefusals = 8;
@@ -74,7 +75,7 @@ farm::v1::JobStatus Farm::Parts::StatusOf(const Job& job, bool with_tasks) {
 
 void Farm::Parts::AddTasks(const Job& job, farm::v1::JobStatus& status) {
   const std::string& id = job.head().job_id();
-  for (const auto kind : {TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) {
+  for (const auto kind : {TASK_TEXT, TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) {
     for (uint32_t i = 0; i < job.size(kind); ++i) {
       const Slot& slot = *job.slot(kind, i);
       farm::v1::TaskStatus& task = *status.add_tasks();
@@ -107,7 +108,9 @@ void Farm::Parts::AddTasks(const Job& job, farm::v1::JobStatus& status) {
 
 void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
   bool ready = false;
-  for (const auto kind : {TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) ready |= job.count(kind, farm::v1::TASK_READY) > 0;
+  for (const auto kind : {TASK_TEXT, TASK_IDENTITY, TASK_FRAME, TASK_PAGE}) {
+    ready |= job.count(kind, farm::v1::TASK_READY) > 0;
+  }
   if (!ready) return;
   if (!dispatch_held.empty()) {
     status.add_waiting()->set_reason(dispatch_held);
@@ -132,8 +135,10 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
     return;
   }
   std::vector<std::pair<farm::v1::TaskKind, uint32_t>> units;  // with one task that stands for each
-  for (uint32_t i = 0; i < job.size(TASK_IDENTITY); ++i) {
-    if (job.slot(TASK_IDENTITY, i)->state == farm::v1::TASK_READY) units.emplace_back(TASK_IDENTITY, i);
+  for (const auto kind : {TASK_TEXT, TASK_IDENTITY}) {
+    for (uint32_t i = 0; i < job.size(kind); ++i) {
+      if (job.slot(kind, i)->state == farm::v1::TASK_READY) units.emplace_back(kind, i);
+    }
   }
   for (uint32_t set = 0; set < static_cast<uint32_t>(job.head().frame_sets_size()); ++set) {
     if (job.ready_in_set(set) == 0) continue;

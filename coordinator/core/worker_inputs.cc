@@ -51,6 +51,9 @@ std::string WrongResult(const Job& job, const farm::v1::Result& result) {
         return IsBlob(result.page().pdf()) && IsBlob(result.page().cbz()) ? "" : "the result lacks the PDF or the CBZ";
       }
       return IsBlob(result.page().png()) ? "" : "the result names no image";
+    case farm::v1::TASK_TEXT:
+      if (!result.has_text()) return "the result is not a text task's";
+      return IsBlob(result.text().embeddings()) ? "" : "the result names no embeddings";
     default:
       return "the result is of no kind";
   }
@@ -75,6 +78,12 @@ farm::v1::Record MakeFact(farm::v1::Result result, const std::string& node_id, u
     fact.set_number(result.task().number());
     *fact.mutable_result() = std::move(*result.mutable_identity());
     for (auto& frame : *fact.mutable_result()->mutable_frames()) frame.set_finished_unix_ms(unix_ms);
+  } else if (result.has_text()) {
+    farm::v1::TextFinished& fact = *record.mutable_text_finished();
+    fill(fact);
+    fact.set_number(result.task().number());
+    *fact.mutable_result() = std::move(*result.mutable_text());
+    fact.set_unix_ms(unix_ms);
   } else {
     farm::v1::PageFinished& fact = *record.mutable_page_finished();
     fill(fact);
@@ -105,9 +114,9 @@ absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
                      ": install the same version of storyfarm on both"));
   }
   if (hello.node_id().empty() || hello.node_id().size() > kNameBytes || hello.node_name().size() > kNameBytes ||
-      hello.software_version().size() > kNameBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a node's id, name and version must have at most ", kNameBytes,
-                                                   " bytes, and the id at least one"));
+      hello.software_version().size() > kNameBytes || hello.blob_address().size() > kNameBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a node's id, name, version and address must have at most ",
+                                                   kNameBytes, " bytes, and the id at least one"));
   }
   if (static_cast<size_t>(hello.devices_size()) > limits.devices_a_node) {
     return absl::InvalidArgumentError(absl::StrCat("the node offers ", hello.devices_size(), " devices, at most ",
@@ -187,6 +196,10 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.leaving = false;
   node.cached.clear();
   for (const std::string& digest : hello.cached_digests()) node.cached.insert(digest);
+  node.elsewhere = member != nullptr;
+  node.blob_address = node.elsewhere ? "" : hello.blob_address();
+  fleet.serving.erase(node.id);
+  if (!node.blob_address.empty()) fleet.serving.insert(node.id);
   std::map<uint32_t, Device> before = std::move(node.devices);
   node.devices.clear();
   for (const auto& report : hello.devices()) {
@@ -251,6 +264,11 @@ void Farm::Parts::Welcome(Node& node, const farm::v1::Hello& hello) {
     GiveBack(token, task, Lost(absl::StrCat(node.name, " came back without it")), false);
   }
   Send(node.session, std::move(message));
+  // Steps that were told on the stream before may not have come.
+  for (const auto& held : hello.held()) {
+    const Job* job = state.FindJob(held.task().job_id());
+    if (job != nullptr && held.task().kind() == farm::v1::TASK_FRAME) TellReader(*job, held.task().number());
+  }
 }
 
 void Farm::Parts::On(const WorkerGone& input) {
@@ -259,6 +277,7 @@ void Farm::Parts::On(const WorkerGone& input) {
   // Its leases go on: a stream that broke is opened again within a second or two, and the node tells what it holds.
   pool.Leave(*node);
   node->session = 0;
+  fleet.serving.erase(node->id);
   fleet.node_of_session.erase(input.session);
   schedule = true;
 }
@@ -284,6 +303,8 @@ void Farm::Parts::On(WorkerSaid& input) {
       return OnTrimReply(*node, message.trim_reply());
     case farm::v1::WorkerMessage::kLeaving:
       return OnLeaving(*node, message.leaving());
+    case farm::v1::WorkerMessage::kBankStep:
+      return OnBankStep(*node, message.bank_step());
     case farm::v1::WorkerMessage::kHello:
     case farm::v1::WorkerMessage::KIND_NOT_SET:
       break;
@@ -292,6 +313,7 @@ void Farm::Parts::On(WorkerSaid& input) {
                                                          "Hello: install the same version of storyfarm on both"));
   pool.Leave(*node);
   node->session = 0;
+  fleet.serving.erase(node->id);
   fleet.node_of_session.erase(input.session);
 }
 
@@ -382,14 +404,19 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   }
   const auto grant = state.grants().find(token);
   const uint32_t device_index = grant != state.grants().end() ? grant->second.device : slot->device;
+  const bool went_ahead = slot->ahead;
   const uint64_t render_ms = result.has_identity() ? result.identity().render_ms() : result.frame().render_ms();
   const uint32_t frames = result.has_identity() ? result.identity().frames_size() : result.has_frame() ? 1 : 0;
   if (result.has_identity()) {
     node.NowCached(result.identity().bank(), limits);
     fleet.HasBanks(job->ordinal(), node.id);
   }
+  if (result.has_text()) node.NowCached(result.text().embeddings(), limits);
   std::optional<farm::v1::PackManifest> pack = PackOf(*job, result, node, device_index);
   Commit(MakeFact(std::move(result), node.id, now.unix_ms));
+  if (task.kind() == farm::v1::TASK_IDENTITY) {
+    for (const uint32_t panel : job->GoneAhead(task.number())) TellReader(*job, panel);
+  }
   if (pack.has_value()) KeepPack(*std::move(pack));
   Renew(token);
   Lease& lease = fleet.leases[token];
@@ -401,7 +428,8 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     device->faults_in_a_row = 0;
     device->last_fault.clear();
     device->frames_done += frames;
-    if (render_ms > 0 && lease.planned_task_seconds > 0 &&
+    // What followed a writer took the writer's time.
+    if (render_ms > 0 && lease.planned_task_seconds > 0 && !went_ahead &&
         LearnSlowness(job->head().model().digest(), render_ms, lease, *device)) {
       device->version = ++fleet.last_version;
     }

@@ -134,11 +134,13 @@ class WriteStream : public grpc::ServerReadReactor<WriteRequest> {
 class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
  public:
   ReadStream(BlobStore& store, WorkPool& pool, const BlobLimits& limits, std::atomic<int>& streams,
-             grpc::CallbackServerContext* context, const farm::v1::ReadRequest* request)
+             std::atomic<uint64_t>& given_bytes, grpc::CallbackServerContext* context,
+             const farm::v1::ReadRequest* request)
       : store_(store),
         pool_(pool),
         limits_(limits),
         slot_(streams, limits.streams),
+        given_bytes_(given_bytes),
         context_(context),
         digest_(request->digest()),
         offset_bytes_(request->offset_bytes()) {
@@ -181,6 +183,7 @@ class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
     if (!count.ok()) return Finish(ToGrpc(count.status(), context_));
     if (*count != data.size()) return Finish(ToGrpc(absl::DataLossError("the blob's file became shorter"), context_));
     offset_bytes_ += data.size();
+    given_bytes_ += data.size();
     if (sent_) response_.clear_size_bytes();
     sent_ = true;
     StartWrite(&response_);
@@ -190,6 +193,7 @@ class ReadStream : public grpc::ServerWriteReactor<ReadResponse> {
   WorkPool& pool_;
   const BlobLimits& limits_;
   const StreamSlot slot_;
+  std::atomic<uint64_t>& given_bytes_;
   grpc::CallbackServerContext* const context_;
   const std::string digest_;
   uint64_t offset_bytes_;
@@ -246,7 +250,7 @@ grpc::ServerUnaryReactor* BlobServiceImpl::QueryWrite(grpc::CallbackServerContex
 
 grpc::ServerWriteReactor<ReadResponse>* BlobServiceImpl::Read(grpc::CallbackServerContext* context,
                                                               const farm::v1::ReadRequest* request) {
-  return new ReadStream(store_, pool_, limits_, streams_, context, request);
+  return new ReadStream(store_, pool_, limits_, streams_, given_bytes_, context, request);
 }
 
 }  // namespace storyfarm::coordinator

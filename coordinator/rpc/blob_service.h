@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "coordinator/blob/blob_store.h"
 #include "coordinator/rpc/work_pool.h"
@@ -28,6 +29,9 @@ class BlobServiceImpl : public farm::v1::BlobService::CallbackService {
  public:
   explicit BlobServiceImpl(BlobStore& store, const BlobLimits& limits = BlobLimits());
 
+  // Bytes of blobs that were given to whoever read them.
+  uint64_t given_bytes() const { return given_bytes_; }
+
   grpc::ServerUnaryReactor* FindMissing(grpc::CallbackServerContext* context,
                                         const farm::v1::FindMissingRequest* request,
                                         farm::v1::FindMissingResponse* response) override;
@@ -42,6 +46,7 @@ class BlobServiceImpl : public farm::v1::BlobService::CallbackService {
   BlobStore& store_;
   const BlobLimits limits_;
   std::atomic<int> streams_ = 0;
+  std::atomic<uint64_t> given_bytes_ = 0;
   WorkPool pool_;
 };
 

@@ -56,6 +56,7 @@ void LogTask(base::Log& log, const Record& record) {
                            {"token", plan::TokenName(granted.token())},
                            {"node", granted.node_name().empty() ? granted.node_id() : granted.node_name()},
                            {"device", granted.device()},
+                           {"ahead", granted.ahead()},
                            {"planned_bytes", granted.planned_bytes()}});
       return;
     }
@@ -89,6 +90,24 @@ void LogTask(base::Log& log, const Record& record) {
                                         {"node", done.node_id()},
                                         {"compose_ms", done.result().compose_ms()}});
     }
+    case Record::kTextFinished: {
+      const farm::v1::TextFinished& done = record.text_finished();
+      return log.Info("prompts encoded", {{"job", done.job_id()},
+                                          {"task", plan::TaskName(done.job_id(), farm::v1::TASK_TEXT, done.number())},
+                                          {"token", plan::TokenName(done.token())},
+                                          {"node", done.node_id()},
+                                          {"render_ms", done.result().render_ms()},
+                                          {"peak_bytes", done.result().peak_bytes()}});
+    }
+    case Record::kTextTaken:
+      return log.Info("prompts taken", {{"job", record.text_taken().job_id()},
+                                        {"task", plan::TaskName(record.text_taken().job_id(), farm::v1::TASK_TEXT,
+                                                                record.text_taken().number())}});
+    case Record::kTextReopened:
+      return log.Warning("prompts are encoded again: their file is missing",
+                         {{"job", record.text_reopened().job_id()},
+                          {"task", plan::TaskName(record.text_reopened().job_id(), farm::v1::TASK_TEXT,
+                                                  record.text_reopened().number())}});
     case Record::kTaskReturned: {
       const farm::v1::TaskReturned& returned = record.task_returned();
       return log.Warning("task returned", {{"job", returned.task().job_id()},

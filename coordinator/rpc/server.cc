@@ -40,6 +40,7 @@ constexpr std::chrono::milliseconds kShutdownGrace{2'000};
 }  // namespace
 
 struct Server::Parts {
+  base::Log* log = nullptr;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<Loop> loop;
   std::unique_ptr<WorkPool> pool;
@@ -107,6 +108,7 @@ struct Server::Parts {
     certificate_watch.reset();
     if (join_listening != nullptr) join_listening->Stop(grace);
     if (listening != nullptr) listening->Stop(grace);
+    if (blob_service != nullptr) log->Info("served", {{"blob_bytes_given", blob_service->given_bytes()}});
   }
 };
 
@@ -163,6 +165,7 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, const ServerParts& given) {
   if (absl::Status status = RemoveBrokenBackups(*given.env, options.data_folder); !status.ok()) return status;
   auto parts = std::make_unique<Parts>();
+  parts->log = given.log;
   Loop::Options loop_options;
   loop_options.farm = options.farm;
   loop_options.farm.notices = static_cast<bool>(given.webhook);

@@ -147,6 +147,7 @@ absl::StatusOr<farm::v1::JobSpec> PlanSubmission(const SubmitRequest& request, c
   if (absl::Status status = CheckFonts(request, blobs); !status.ok()) return status;
   if (absl::Status status = WarnOfUnknownWords(request, model, blobs, submission.warnings); !status.ok()) return status;
   farm::v1::JobSpec job = std::move(expansion.job);
+  plan::AddTextTasks(&job);
   job.set_idempotency_key(request.idempotency_key());
   job.set_priority(request.priority());
   job.set_request_digest(submission.request_digest);

@@ -36,6 +36,7 @@ std::set<std::string> BlobsOf(const farm::v1::Result& result) {
       digests.insert(blob->digest());
     }
   }
+  if (result.has_text()) digests.insert(result.text().embeddings().digest());
   digests.erase("");
   return digests;
 }

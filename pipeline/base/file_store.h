@@ -128,6 +128,9 @@ class FileStore {
 
   // FAILED_PRECONDITION where it is pinned, OK where it is absent.
   absl::Status Remove(const Digest& digest);
+  // Reads the file once, and takes it away, pinned or not, where its bytes are not what the digest names: whoever reads
+  // it just now goes on with what is open, and the next one finds it absent. True where it is whole.
+  bool KeepIfWhole(const Digest& digest);
   // For how long nobody used a file, or for how long this store has been open; by a clock that nobody sets. 0 where it
   // is pinned or absent.
   int64_t IdleMs(const Digest& digest) const;

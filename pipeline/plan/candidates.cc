@@ -28,21 +28,6 @@ constexpr uint32_t kReproducibleChunk = 1024;
 // read beside computing.
 constexpr uint32_t kRings[] = {4, 2};
 
-// What no choice changes.
-MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
-  MemoryPlan plan;
-  plan.set_backend(device.backend());
-  plan.set_dtype(ChooseDtype(device, shape));
-  plan.set_weights(farm::v1::RESIDENT);
-  const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
-  plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
-  // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
-  // than the format itself does (tools/bench/bank_fidelity).
-  plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
-  plan.set_threads(shape.reproducible() && device.backend() == farm::v1::CPU ? 1 : 0);
-  return plan;
-}
-
 struct Choices {
   std::vector<uint32_t> batches;
   struct Halves {
@@ -97,6 +82,7 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   }
   choices.tiles = Tiles(model, shape);
   choices.phases = {false, true};
+  if (shape.text_from_file()) choices.phases = {false};
   if (shape.identity_frames() == 0) {
     choices.banks = {{farm::v1::BANK_NONE, 0}};
   } else if (shape.identity_pass()) {
@@ -149,6 +135,20 @@ Dtype ChooseDtype(const DeviceReport& device, const GroupShape& shape) {
   if (shape.dtype() != farm::v1::DTYPE_UNSPECIFIED) return shape.dtype();
   const bool gpu = device.backend() == farm::v1::CUDA || device.backend() == farm::v1::MPS;
   return gpu && Computes(device, farm::v1::FP16) ? farm::v1::FP16 : farm::v1::FP32;
+}
+
+MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
+  MemoryPlan plan;
+  plan.set_backend(device.backend());
+  plan.set_dtype(ChooseDtype(device, shape));
+  plan.set_weights(farm::v1::RESIDENT);
+  const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
+  plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
+  // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
+  // than the format itself does (tools/bench/bank_fidelity).
+  plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
+  plan.set_threads(shape.reproducible() && device.backend() == farm::v1::CPU ? 1 : 0);
+  return plan;
 }
 
 std::vector<MemoryPlan> Candidates(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {

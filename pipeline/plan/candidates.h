@@ -15,6 +15,10 @@ bool Computes(const farm::v1::DeviceReport& device, farm::v1::Dtype dtype);
 // That of the group: the settings', or the device's usual one.
 farm::v1::Dtype ChooseDtype(const farm::v1::DeviceReport& device, const farm::v1::GroupShape& shape);
 
+// What no choice changes.
+farm::v1::MemoryPlan BasePlan(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,
+                              const farm::v1::GroupShape& shape);
+
 // All that is on offer beside the weights, whatever the device's memory: no field that rests on free bytes. `weights`
 // is RESIDENT in each. Roughly the fastest first. Empty where the backend can't work on tensors that large.
 std::vector<farm::v1::MemoryPlan> Candidates(const farm::v1::ModelProfile& model, const farm::v1::DeviceReport& device,

@@ -29,8 +29,6 @@ constexpr double kResnetWidths = 3;
 // Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
 constexpr double kScoreBytes = 8;
 
-// Weights read again by a group that releases its text encoders: from the page cache, where no rate was measured.
-constexpr double kReloadBytesPerSecond = 1.5e9;
 // Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
 // Parts of a bank that a write pass holds: those that wait to be written, the one that is, and the one being packed
@@ -340,7 +338,7 @@ double LargestScoresBytes(const ModelProfile& model, const GroupShape& shape, co
 uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
   const BackendTraits traits = TraitsOf(plan.backend());
   const double element = static_cast<double>(DtypeBytes(plan.dtype()));
-  const double text_weights = model.text_encoder_parameters() * element;
+  const double text_weights = shape.text_from_file() ? 0 : model.text_encoder_parameters() * element;
   const double vae_weights =
       shape.decode() ? static_cast<double>(model.vae_parameters()) * DtypeBytes(plan.vae_dtype()) : 0;
   double resident = static_cast<double>(UNetWeightBytes(model, plan)) + vae_weights;
@@ -377,7 +375,7 @@ double UNetTflop(const ModelProfile& model, const GroupShape& shape) {
 Pace PaceOf(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, const MemoryPlan& plan) {
   const BackendTraits traits = TraitsOf(plan.backend());
   Pace pace;
-  pace.tflops = device.speed_tflops() > 0 ? device.speed_tflops() : 0.05;  // not measured: a slow core
+  pace.tflops = device.speed_tflops() > 0 ? device.speed_tflops() : kAssumedTflops;
   if (plan.threads() > 0 && device.threads() > plan.threads()) {
     pace.tflops *= static_cast<double>(plan.threads()) / device.threads();
   }

@@ -22,6 +22,11 @@ namespace storyfarm::plan {
 // 4 for fp32, 2 for fp16 and bf16. `dtype` must be one of them.
 uint64_t DtypeBytes(farm::v1::Dtype dtype);
 
+// Weights read again by a group that releases some: from the page cache, where no rate was measured.
+inline constexpr double kReloadBytesPerSecond = 1.5e9;
+// Speed of a device that measured none: a slow core.
+inline constexpr double kAssumedTflops = 0.05;
+
 // What differs between backends, apart from what a device reports.
 struct BackendTraits {
   bool attention_materialises_scores;  // no fused kernel for long queries

@@ -18,6 +18,8 @@ absl::string_view KindName(farm::v1::TaskKind kind) {
       return "frame";
     case farm::v1::TASK_PAGE:
       return "page";
+    case farm::v1::TASK_TEXT:
+      return "text";
     default:
       return "unknown";
   }
@@ -62,13 +64,13 @@ absl::StatusOr<farm::v1::TaskId> ParseTaskName(const std::string& name) {
   farm::v1::TaskId task;
   uint32_t number = 0;
   if (parts.size() == 3 && !parts[0].empty() && absl::SimpleAtoi(parts[2], &number)) {
-    for (const auto kind : {farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE}) {
+    for (const auto kind : {farm::v1::TASK_TEXT, farm::v1::TASK_IDENTITY, farm::v1::TASK_FRAME, farm::v1::TASK_PAGE}) {
       if (parts[1] == KindName(kind)) task.set_kind(kind);
     }
   }
   if (task.kind() == farm::v1::TASK_KIND_UNSPECIFIED) {
     return absl::InvalidArgumentError(
-        absl::StrCat("'", name, "' names no task: write JOB/frame/NUMBER, JOB/identity/NUMBER or JOB/page/NUMBER, as ",
+        absl::StrCat("'", name, "' names no task: write JOB/frame/NUMBER, JOB/identity/NUMBER, JOB/page/NUMBER or JOB/text/NUMBER, as ",
                      "storyctl status JOB --tasks prints them"));
   }
   task.set_job_id(parts[0]);

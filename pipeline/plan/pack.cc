@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/definition.h"
 #include "pipeline/plan/settings.h"
 #include "pipeline/plan/work.h"
 
@@ -22,35 +22,6 @@ using farm::v1::IdentityTask;
 using farm::v1::JobSpec;
 using farm::v1::PackManifest;
 using farm::v1::RenderSettings;
-
-class Definition {
- public:
-  Definition() : text_("storyfarm pack 1") { text_.push_back('\0'); }
-
-  void Text(absl::string_view name, absl::string_view value) {
-    text_.append(name.data(), name.size());
-    text_.push_back('\0');
-    text_.append(Bytes(value.size()));
-    text_.append(value.data(), value.size());
-  }
-  void Number(absl::string_view name, uint64_t value) { Text(name, Bytes(value)); }
-  void Real(absl::string_view name, double value) {
-    if (value == 0) value = 0;  // one zero, not two
-    uint64_t bits = 0;
-    static_assert(sizeof(bits) == sizeof(value));
-    std::memcpy(&bits, &value, sizeof(bits));
-    Number(name, bits);
-  }
-  std::string Take() { return std::move(text_); }
-
- private:
-  static std::string Bytes(uint64_t value) {
-    std::string bytes;
-    for (int byte = 0; byte < 8; ++byte) bytes.push_back(static_cast<char>(value >> (8 * byte) & 0xFF));
-    return bytes;
-  }
-  std::string text_;
-};
 
 void AddSettings(const RenderSettings& settings, Definition* definition) {
   definition->Number("steps", settings.steps());
@@ -127,7 +98,7 @@ double SmallestRate(const RenderSettings& settings) {
 
 std::string PackDefinition(const JobSpec& job, const IdentityTask& task) {
   const RenderSettings& settings = job.story().settings();
-  Definition definition;
+  Definition definition("storyfarm pack 1");
   definition.Number("method", kPackMethodVersion);
   definition.Number("gate_seed", kPackGateSeed);
   definition.Text("model", job.model().digest());

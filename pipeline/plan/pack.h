@@ -1,9 +1,8 @@
 // CharacterPacks: which identity state two jobs may share, what is kept of it, and what a job takes from it.
 //
 // A pack's key is SHA-256 over all that determines its bank (method.md 2.11), written down in one way: PackDefinition.
-// It begins with "storyfarm pack 1" and a zero byte; then fields follow, each as its name, a zero byte, the length of
-// its value in 8 bytes (little-endian) and the value. Whole numbers are 8 bytes little-endian, others the 8 bytes of
-// an IEEE 754 double likewise, yes and no are the numbers 1 and 0, names as in settings.h. In this order:
+// It begins with "storyfarm pack 1" and a zero byte; then fields follow, written as definition.h says, yes and no as the
+// numbers 1 and 0, names as in settings.h. In this order:
 //
 //   method, gate_seed     kPackMethodVersion, kPackGateSeed
 //   model                 digest of the model's files

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "pipeline/plan/candidates.h"
 #include "pipeline/plan/cost.h"
+#include "pipeline/plan/text.h"
 
 namespace storyfarm::plan {
 namespace {
@@ -72,6 +73,23 @@ Refusal Refuse(std::string reason, uint64_t needed_bytes, uint64_t offered_bytes
 
 std::string NameOf(const DeviceReport& device) {
   return device.name().empty() ? std::string("this device") : device.name();
+}
+
+// How prompts are encoded: with UNet and VAE beside the encoders, or without them.
+PlanOrRefusal PlanTexts(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, double ratio,
+                        uint64_t budget) {
+  MemoryPlan plan = BasePlan(model, device, shape);
+  for (const bool phases : {false, true}) {
+    plan.set_text_encoders_in_phases(phases);
+    CountTexts(model, device, shape, &plan);
+    plan.set_predicted_peak_bytes(static_cast<uint64_t>(static_cast<double>(plan.predicted_peak_bytes()) * ratio));
+    if (plan.predicted_peak_bytes() <= budget) return plan;
+  }
+  return Refuse(absl::StrFormat("%s offers %s of memory; the text encoders, which some device of the farm has to load "
+                                "for the story's prompts, need at least %s in %s",
+                                NameOf(device), SizeText(budget), SizeText(plan.predicted_peak_bytes()),
+                                DtypeName(plan.dtype())),
+                plan.predicted_peak_bytes(), budget);
 }
 
 Refusal TooSmall(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape,
@@ -205,6 +223,7 @@ PlanOrRefusal PlanGroup(const ModelProfile& model, const DeviceReport& device, c
                                ", which the story's settings ask for"),
                   0, budget);
   }
+  if (shape.texts() > 0) return PlanTexts(model, device, shape, LearnedRatio(learned), budget);
   Search search(model, device, shape, LearnedRatio(learned), budget);
   if (!search.Run()) {
     return Refuse(absl::StrFormat("%s works on no tensor over 4 GiB, and pictures of %d x %d with %d identity frames take "

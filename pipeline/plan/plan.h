@@ -10,6 +10,7 @@
 //                                                        │
 //   banks and images so far ─────────────────────────> WorkFor (work.h) ──> Work, sent to the device
 //   CharacterPacks (pack.h) stand in for identity tasks that some job had computed before.
+//   On a farm text tasks (text.h) encode the prompts, and the others read what they made.
 //
 // Read cost.h for the arithmetic of bytes and seconds, profile.h for where a ModelProfile comes from.
 #ifndef STORYFARM_PIPELINE_PLAN_PLAN_H_
@@ -25,6 +26,7 @@
 #include "pipeline/plan/fetch.h"     // IWYU pragma: export
 #include "pipeline/plan/pack.h"      // IWYU pragma: export
 #include "pipeline/plan/settings.h"  // IWYU pragma: export
+#include "pipeline/plan/text.h"      // IWYU pragma: export
 #include "pipeline/plan/work.h"      // IWYU pragma: export
 
 namespace storyfarm::plan {

@@ -7,6 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/plan/expand.h"
+#include "pipeline/plan/text.h"
 
 namespace storyfarm::plan {
 namespace {
@@ -34,19 +35,6 @@ Frame BareFrame(const RenderSettings& settings) {
   frame.set_width(settings.width());
   frame.set_height(settings.height());
   frame.set_seed(settings.seed());
-  return frame;
-}
-
-Frame PanelFrame(const JobView& job, uint32_t number) {
-  const RenderSettings& settings = job.spec().story().settings();
-  const Panel& panel = job.PanelAt(number);
-  Frame frame = BareFrame(settings);
-  frame.set_panel(number);
-  frame.set_id(panel.id());
-  frame.set_prompt(StyledPrompt(settings.style(), panel.prompt()));
-  if (panel.has_width()) frame.set_width(panel.width());
-  if (panel.has_height()) frame.set_height(panel.height());
-  if (panel.has_seed()) frame.set_seed(panel.seed());
   return frame;
 }
 
@@ -91,8 +79,25 @@ absl::StatusOr<const FrameSet*> CommonSet(const JobSpec& job, absl::Span<const u
   return &frames;
 }
 
+// Names the files that hold the prompts of these tasks, where the job has text tasks.
+absl::Status AddEmbeddings(const JobSpec& job, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers,
+                           const WorkInputs& inputs, farm::v1::TextEmbeddings* (*mutable_text)(Work*), Work* work) {
+  if (job.texts().empty()) return absl::OkStatus();
+  farm::v1::TextEmbeddings& text = *mutable_text(work);
+  text.set_encoders(EncodersDigest(job.model()));
+  for (const uint32_t task : TextTasksFor(job, kind, numbers)) {
+    const auto file = inputs.texts.find(task);
+    if (file == inputs.texts.end()) {
+      return absl::FailedPreconditionError(absl::StrCat("the prompts of text task ", task, " of job ", job.job_id(),
+                                                        " are not encoded yet, and they are read here"));
+    }
+    *text.add_files() = file->second;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Work> IdentityWorkFor(const JobView& view, absl::Span<const uint32_t> numbers,
-                                     const farm::v1::MemoryPlan& plan) {
+                                     const farm::v1::MemoryPlan& plan, const WorkInputs& inputs) {
   const JobSpec& job = view.spec();
   if (absl::Status one = OneTask(numbers, job.identities_size(), "identity"); !one.ok()) return one;
   const IdentityTask& task = job.identities(static_cast<int>(numbers[0]));
@@ -110,6 +115,10 @@ absl::StatusOr<Work> IdentityWorkFor(const JobView& view, absl::Span<const uint3
   for (Frame& frame : IdentityFrames(view, task)) *identity.add_frames() = std::move(frame);
   *identity.mutable_plan() = plan;
   identity.set_keep_bank(task.read_by_others());
+  const auto text_of = [](Work* of) { return of->mutable_identity()->mutable_text(); };
+  if (absl::Status text = AddEmbeddings(job, farm::v1::TASK_IDENTITY, numbers, inputs, text_of, &work); !text.ok()) {
+    return text;
+  }
   return work;
 }
 
@@ -141,6 +150,10 @@ absl::StatusOr<Work> FramesWorkFor(const JobView& view, absl::Span<const uint32_
     frame->mutable_characters()->Add(characters.begin(), characters.end());
   }
   *frames.mutable_plan() = plan;
+  const auto text_of = [](Work* of) { return of->mutable_frames()->mutable_text(); };
+  if (absl::Status text = AddEmbeddings(job, farm::v1::TASK_FRAME, numbers, inputs, text_of, &work); !text.ok()) {
+    return text;
+  }
   return work;
 }
 
@@ -208,6 +221,19 @@ GroupShape BareShape(const RenderSettings& settings) {
 
 }  // namespace
 
+Frame PanelFrame(const JobView& job, uint32_t number) {
+  const RenderSettings& settings = job.spec().story().settings();
+  const Panel& panel = job.PanelAt(number);
+  Frame frame = BareFrame(settings);
+  frame.set_panel(number);
+  frame.set_id(panel.id());
+  frame.set_prompt(StyledPrompt(settings.style(), panel.prompt()));
+  if (panel.has_width()) frame.set_width(panel.width());
+  if (panel.has_height()) frame.set_height(panel.height());
+  if (panel.has_seed()) frame.set_seed(panel.seed());
+  return frame;
+}
+
 std::vector<Frame> IdentityFrames(const JobView& job, const IdentityTask& task) {
   std::vector<Frame> frames;
   for (const uint32_t panel : task.panels()) frames.push_back(PanelFrame(job, panel));
@@ -227,11 +253,13 @@ absl::StatusOr<Work> WorkFor(const JobView& job, farm::v1::TaskKind kind, absl::
                              const farm::v1::MemoryPlan& plan, const WorkInputs& inputs) {
   switch (kind) {
     case farm::v1::TASK_IDENTITY:
-      return IdentityWorkFor(job, numbers, plan);
+      return IdentityWorkFor(job, numbers, plan, inputs);
     case farm::v1::TASK_FRAME:
       return FramesWorkFor(job, numbers, plan, inputs);
     case farm::v1::TASK_PAGE:
       return PageWorkFor(job, numbers, inputs);
+    case farm::v1::TASK_TEXT:
+      return TextWorkFor(job, numbers, plan);
     default:
       return absl::InvalidArgumentError("a task of no kind");
   }
@@ -240,6 +268,8 @@ absl::StatusOr<Work> WorkFor(const JobView& job, farm::v1::TaskKind kind, absl::
 absl::StatusOr<GroupShape> ShapeOf(const JobView& view, farm::v1::TaskKind kind, absl::Span<const uint32_t> numbers) {
   const JobSpec& job = view.spec();
   GroupShape shape = BareShape(job.story().settings());
+  shape.set_text_from_file(!job.texts().empty());
+  if (kind == farm::v1::TASK_TEXT) return TextShapeOf(view, numbers);
   if (kind == farm::v1::TASK_PAGE) {
     if (absl::Status one = OneTask(numbers, job.pages_size(), "page"); !one.ok()) return one;
     return GroupShape();

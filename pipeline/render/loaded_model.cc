@@ -144,40 +144,41 @@ absl::StatusOr<sdxl::Vae*> LoadedModel::Vae() {
   return vae_.get();
 }
 
-absl::StatusOr<sdxl::PromptEmbeds> LoadedModel::Encode(const std::string& prompt, const std::string& which,
-                                                       std::vector<std::string>* warnings) {
+void LoadedModel::WarnOfCut(const std::string& prompt, const std::string& which,
+                            std::vector<std::string>* warnings) const {
   const model::Encoding first = first_tokenizer_.Encode(prompt), second = second_tokenizer_.Encode(prompt);
   // Both tokenizers cut at nearly the same place; the one that loses more tells what no encoder sees whole.
   const model::Encoding& cut = second.dropped_tokens > first.dropped_tokens ? second : first;
-  if (cut.dropped_tokens > 0) {
-    warnings->push_back(
-        absl::StrCat(which, " cut at ", cut.ids.size(), " tokens: \"", cut.dropped_text, "\" is not drawn"));
-  }
+  if (cut.dropped_tokens == 0) return;
+  warnings->push_back(
+      absl::StrCat(which, " cut at ", cut.ids.size(), " tokens: \"", cut.dropped_text, "\" is not drawn"));
+}
+
+absl::StatusOr<sdxl::PromptEmbeds> LoadedModel::EncodeText(const std::string& text) {
   absl::StatusOr<sdxl::TextEncoders*> encoders = TextEncoders();
   if (!encoders.ok()) return encoders.status();
-  return ToHost((*encoders)->Encode({first.ids}, {second.ids}));
+  return ToHost((*encoders)->Encode({first_tokenizer_.Encode(text).ids}, {second_tokenizer_.Encode(text).ids}));
 }
 
 absl::StatusOr<std::vector<FramePrompts>> LoadedModel::EncodePrompts(const std::vector<Frame>& frames, bool guidance,
-                                                                     bool in_phases) {
-  if (in_phases) {
-    unet_.reset();
-    vae_.reset();
-  }
+                                                                     bool in_phases, const TextReader* text) {
+  if (text != nullptr) ReleaseTextEncoders();
+  if (in_phases) ReleaseForText();
   struct Encoded {
     sdxl::PromptEmbeds embeds;
     std::vector<std::string> warnings;
   };
   std::map<std::pair<std::string, std::string>, Encoded> known;  // by which prompt it is, and text
-  const auto encode = [&](const std::string& text, const std::string& which, FramePrompts* prompts,
+  const auto encode = [&](const std::string& prompt, const std::string& which, FramePrompts* prompts,
                           sdxl::PromptEmbeds* embeds) {
-    auto at = known.find({which, text});
+    auto at = known.find({which, prompt});
     if (at == known.end()) {
       Encoded encoded;
-      absl::StatusOr<sdxl::PromptEmbeds> result = Encode(text, which, &encoded.warnings);
+      WarnOfCut(prompt, which, &encoded.warnings);
+      absl::StatusOr<sdxl::PromptEmbeds> result = text != nullptr ? text->Find(prompt) : EncodeText(prompt);
       if (!result.ok()) return result.status();
       encoded.embeds = *std::move(result);
-      at = known.insert({{which, text}, std::move(encoded)}).first;
+      at = known.insert({{which, prompt}, std::move(encoded)}).first;
     }
     *embeds = at->second.embeds;
     prompts->warnings.insert(prompts->warnings.end(), at->second.warnings.begin(), at->second.warnings.end());
@@ -196,7 +197,7 @@ absl::StatusOr<std::vector<FramePrompts>> LoadedModel::EncodePrompts(const std::
     }
     all.push_back(std::move(prompts));
   }
-  if (in_phases) text_encoders_.reset();
+  if (in_phases) ReleaseTextEncoders();
   return all;
 }
 

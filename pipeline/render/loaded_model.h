@@ -15,6 +15,7 @@
 #include "pipeline/model/model_folder.h"
 #include "pipeline/model/tokenizer.h"
 #include "pipeline/render/request.h"
+#include "pipeline/render/text_file.h"
 #include "pipeline/sdxl/scheduler.h"
 #include "pipeline/sdxl/sdxl.h"
 
@@ -46,9 +47,17 @@ class LoadedModel {
   void ParkWeights();
 
   // Each distinct text once. With `in_phases`, UNet and VAE leave the device before the text encoders come, and the
-  // text encoders leave before this returns.
+  // text encoders leave before this returns. Where `text` is not null embeddings come from it, and no encoder is loaded.
   absl::StatusOr<std::vector<FramePrompts>> EncodePrompts(const std::vector<Frame>& frames, bool guidance,
-                                                          bool in_phases);
+                                                          bool in_phases, const TextReader* text);
+  // Just the embeddings of one text, in host memory. ReleaseForText before the first one, as a plan has it, and
+  // ReleaseTextEncoders after the last.
+  absl::StatusOr<sdxl::PromptEmbeds> EncodeText(const std::string& text);
+  void ReleaseForText() {
+    unet_.reset();
+    vae_.reset();
+  }
+  void ReleaseTextEncoders() { text_encoders_.reset(); }
   // Loaded where they are not yet.
   absl::StatusOr<sdxl::UNet*> UNet();
   absl::StatusOr<sdxl::Vae*> Vae();
@@ -63,8 +72,8 @@ class LoadedModel {
   LoadedModel(model::ModelFolder folder, model::ClipTokenizer first, model::ClipTokenizer second)
       : folder_(std::move(folder)), first_tokenizer_(std::move(first)), second_tokenizer_(std::move(second)) {}
   absl::StatusOr<sdxl::TextEncoders*> TextEncoders();
-  absl::StatusOr<sdxl::PromptEmbeds> Encode(const std::string& prompt, const std::string& which,
-                                            std::vector<std::string>* warnings);
+  // What of a prompt no encoder sees, in a sentence.
+  void WarnOfCut(const std::string& prompt, const std::string& which, std::vector<std::string>* warnings) const;
 
   model::ModelFolder folder_;
   std::string folder_path_;

@@ -20,6 +20,7 @@
 #include "pipeline/render/loaded_model.h"
 #include "pipeline/render/request.h"
 #include "pipeline/render/run_draws.h"
+#include "pipeline/render/text_file.h"
 #include "pipeline/render/torch_error.h"
 
 namespace storyfarm::render {
@@ -44,6 +45,19 @@ absl::Status CheckFrames(const std::vector<Frame>& frames, int64_t pixels_per_la
   return absl::OkStatus();
 }
 
+class LetGo {
+ public:
+  explicit LetGo(const std::function<void()>& call) : call_(call) {}
+  ~LetGo() {
+    if (call_) call_();
+  }
+  LetGo(const LetGo&) = delete;
+  LetGo& operator=(const LetGo&) = delete;
+
+ private:
+  const std::function<void()>& call_;
+};
+
 class TorchRenderer final : public Renderer {
  public:
   TorchRenderer(std::unique_ptr<device::Device> device, int threads)
@@ -57,6 +71,9 @@ class TorchRenderer final : public Renderer {
   }
   absl::StatusOr<RunStats> RenderFrames(const FramesRequest& request, Observer& observer) override {
     return Guarded([&] { return Frames(request, observer); });
+  }
+  absl::StatusOr<RunStats> EncodeTexts(const TextRequest& request, Observer& observer) override {
+    return Guarded([&] { return Texts(request, observer); });
   }
 
  private:
@@ -94,8 +111,7 @@ class TorchRenderer final : public Renderer {
     return OutOfMemory(*error, device_->torch_device().str(), now);
   }
 
-  absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
-                              const std::vector<Frame>& frames, const Draws& draws) {
+  absl::Status OpenModel(const std::string& folder, const Plan& plan) {
     at::set_num_threads(plan.threads > 0 ? plan.threads : threads_);
     if (model_ == nullptr || !model_->Is(folder, plan.dtype, plan.vae_dtype)) {
       model_.reset();
@@ -108,9 +124,22 @@ class TorchRenderer final : public Renderer {
     // What earlier runs left between live blocks would count as this one's.
     device_->EmptyCache();
     device_->ResetPeak();
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
+                              const std::vector<Frame>& frames, const TextFiles& text, const Draws& draws) {
+    if (absl::Status opened = OpenModel(folder, plan); !opened.ok()) return opened;
     Run run{settings, plan};
     if (const absl::Status status = CheckFrames(frames, model_->pixels_per_latent()); !status.ok()) return status;
-    auto prompts = model_->EncodePrompts(frames, run.guidance(), plan.text_encoders_in_phases);
+    std::optional<TextReader> reader;
+    if (!text.files.empty()) {
+      absl::StatusOr<TextReader> opened = TextReader::Open(env_, text);
+      if (!opened.ok()) return opened.status();
+      reader = *std::move(opened);
+    }
+    auto prompts =
+        model_->EncodePrompts(frames, run.guidance(), plan.text_encoders_in_phases, reader ? &*reader : nullptr);
     if (!prompts.ok()) return prompts.status();
     run.prompts = *std::move(prompts);
     if (plan.text_encoders_in_phases) device_->EmptyCache();
@@ -152,7 +181,7 @@ class TorchRenderer final : public Renderer {
       }
     }
     absl::StatusOr<Run> run =
-        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.draws);
+        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.text, request.draws);
     if (!run.ok()) return run.status();
     const identity::CharacterName character{request.character, request.character_key};
     if (const auto status = run->draws->CheckIdentityPanels(request.character, request.frames); !status.ok()) {
@@ -201,6 +230,36 @@ class TorchRenderer final : public Renderer {
     return FinishRun(*run);
   }
 
+  absl::StatusOr<RunStats> Texts(const TextRequest& request, Observer& observer) {
+    const auto start = std::chrono::steady_clock::now();
+    if (absl::Status opened = OpenModel(request.model_folder, request.plan); !opened.ok()) return opened;
+    if (request.plan.text_encoders_in_phases) {
+      model_->ReleaseForText();
+      device_->EmptyCache();
+    }
+    TextEmbeddings embeddings;
+    for (size_t i = 0; i < request.texts.size(); ++i) {
+      absl::StatusOr<sdxl::PromptEmbeds> embeds = model_->EncodeText(request.texts[i]);
+      if (!embeds.ok()) return embeds.status();
+      if (!embeds->embeds.isfinite().all().item<bool>() || !embeds->pooled.isfinite().all().item<bool>()) {
+        return Fail(FailureKind::kInvalidOutput,
+                    absl::StrCat("the embeddings of \"", request.texts[i].substr(0, 100),
+                                 "\" are not finite: the model overflows in this number format, or its weights are "
+                                 "damaged"));
+      }
+      embeddings[request.texts[i]] = *std::move(embeds);
+      const auto steps = static_cast<int>(request.texts.size());
+      if (const auto status = observer.OnStep({}, static_cast<int>(i) + 1, steps); !status.ok()) return status;
+    }
+    const uint64_t peak_bytes = device_->MemoryNow().peak_bytes;
+    model_->ReleaseTextEncoders();
+    device_->EmptyCache();
+    if (const auto status = WriteTextFile(env_, request.output_path, request.encoders, embeddings); !status.ok()) {
+      return absl::IsResourceExhausted(status) ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
+    }
+    return RunStats{MillisecondsSince(start), model_->TakeLoadMs(), peak_bytes};
+  }
+
   static absl::Status TellStored(identity::BankWriter& writer, bool wait, Observer& observer) {
     const auto stored = writer.TakeStored(wait);
     if (!stored.ok()) return BankFailure(stored.status());
@@ -212,11 +271,13 @@ class TorchRenderer final : public Renderer {
 
   absl::StatusOr<RunStats> Frames(const FramesRequest& request, Observer& observer) {
     absl::StatusOr<Run> run =
-        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.draws);
+        Prepare(request.model_folder, request.settings, request.plan, request.frames, request.text, request.draws);
     if (!run.ok()) return run.status();
     std::map<int, std::unique_ptr<identity::BankReader>> banks;
+    // Declared after the readers, whose threads end with them: whoever waits for a writer is let go first.
+    const LetGo let_go(request.let_go);
     for (const BankFiles& files : request.banks) {
-      if (files.steps.size() != static_cast<size_t>(request.settings.steps)) {
+      if (!files.path_of && files.steps.size() != static_cast<size_t>(request.settings.steps)) {
         return Fail(FailureKind::kBadInput,
                     absl::StrCat("the bank of character ", files.character, " has ", files.steps.size(),
                                  " steps, the story's settings say ", request.settings.steps));
@@ -240,7 +301,10 @@ class TorchRenderer final : public Renderer {
   static identity::BankReader::Options ReaderOf(const Run& run, const FramesRequest& request, const BankFiles& files) {
     identity::BankReader::Options options{
         .origin = OriginOf(request.settings, request.model_name, files.character_key, files.identity_frames),
-        .path_of = [steps = files.steps](int64_t step) { return steps.at(static_cast<size_t>(step)); },
+        .path_of = files.path_of ? identity::ChunkPath([of = files.path_of](int64_t step) {
+          return of(static_cast<int>(step));
+        })
+                                 : [steps = files.steps](int64_t step) { return steps.at(static_cast<size_t>(step)); },
         .halves = run.halves(),
         .dtype = TorchType(request.plan.dtype),
         .ring_layers = request.plan.ring_layers,

@@ -3,6 +3,7 @@
 //
 //   IdentityRequest --> Renderer::RenderIdentity --> frames, bank files (one a step)     a character's write pass
 //   FramesRequest   --> Renderer::RenderFrames   --> frames                              read passes, from bank files
+//   TextRequest     --> Renderer::EncodeTexts    --> one file of embeddings    for requests that are to load no encoder
 //                                  |
 //                                  +--> Observer: every step, every finished frame, every bank file
 //
@@ -13,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -104,6 +106,19 @@ struct BankFiles {
   CharacterKey character_key{};
   int identity_frames = 0;
   std::vector<std::string> steps;  // step s is steps[s]; empty: nobody reads that step
+  // Not empty: the bank is still being computed elsewhere, and this tells where step s lies, in place of `steps`. It may
+  // wait until it is there. Called on other threads, steps ascending.
+  std::function<absl::StatusOr<std::string>(int step)> path_of;
+};
+
+// Embeddings of prompts as files (text_file.h). Where a request names any, its prompts come from them alone.
+struct TextFiles {
+  struct File {
+    std::string path;
+    std::string sha256;  // 32 bytes: what the file's bytes must hash to
+  };
+  std::vector<File> files;
+  std::string encoders;  // names the text encoders that must have made them
 };
 
 // Where random draws come from and whether they are kept ("story-draws", version 1; see identity/draws.h).
@@ -125,6 +140,7 @@ struct IdentityRequest {
   int character = 0;
   CharacterKey character_key{};
   std::vector<Frame> frames;  // identity frame i is frames[i]
+  TextFiles text;             // empty: the prompts are encoded here
   bool keep_bank = false;     // false: nobody reads it, nothing is written
   std::string output_folder;  // exists; bank files are written here
   Draws draws;
@@ -137,7 +153,20 @@ struct FramesRequest {
   Plan plan;
   std::vector<Frame> frames;
   std::vector<BankFiles> banks;  // of every character that a frame reads
+  TextFiles text;                // empty: the prompts are encoded here
   Draws draws;
+  // Lets every BankFiles::path_of that waits return, now and from now on: called where the run ends early. Needed where
+  // a bank has path_of.
+  std::function<void()> let_go;
+};
+
+// Prompts to encode.
+struct TextRequest {
+  std::string model_folder;
+  std::string encoders;  // as in TextFiles
+  Plan plan;             // with text_encoders_in_phases UNet and VAE leave the device first
+  std::vector<std::string> texts;  // each once
+  std::string output_path;         // is written, in a folder that exists
 };
 
 struct Latents {
@@ -186,7 +215,7 @@ FailureKind KindOf(const absl::Status& status);
 // OUT_OF_MEMORY: what was asked for in all; 0 where not known.
 uint64_t NeededBytes(const absl::Status& status);
 
-// Keeps one device and the last model on it. RenderIdentity and RenderFrames: one thread at a time. MemoryNow and
+// Keeps one device and the last model on it. RenderIdentity, RenderFrames and EncodeTexts: one thread at a time. MemoryNow and
 // Report(false): any thread, also during a run.
 class Renderer {
  public:
@@ -201,6 +230,8 @@ class Renderer {
   // Never throws: torch's exceptions become statuses.
   virtual absl::StatusOr<RunStats> RenderIdentity(const IdentityRequest& request, Observer& observer) = 0;
   virtual absl::StatusOr<RunStats> RenderFrames(const FramesRequest& request, Observer& observer) = 0;
+  // Each text is a step. The encoders leave the device before this returns: whatever comes next reads the file.
+  virtual absl::StatusOr<RunStats> EncodeTexts(const TextRequest& request, Observer& observer) = 0;
 };
 
 }  // namespace storyfarm::render

@@ -98,6 +98,7 @@ void Judge::CheckFact(const Belief& belief, const Record& record) {
   if (record.has_frame_finished()) *result.mutable_frame() = record.frame_finished().result();
   if (record.has_identity_finished()) *result.mutable_identity() = record.identity_finished().result();
   if (record.has_page_finished()) *result.mutable_page() = record.page_finished().result();
+  if (record.has_text_finished()) *result.mutable_text() = record.text_finished().result();
   if (record.has_pack_stored()) {
     coordinator::BlobSizes named;
     coordinator::CollectBlobs(record.pack_stored().manifest(), &named);

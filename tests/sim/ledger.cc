@@ -43,8 +43,20 @@ void Ledger::Take(const Record& record, const Complain& complain) {
       return Finish(fact.job_id(), farm::v1::TASK_PAGE, fact.number(), FromMessage(fact.token()),
                     fact.result().has_png() ? fact.result().png().digest() : fact.result().pdf().digest(), complain);
     }
-    case Record::kTaskReturned:
-      return Release(FromMessage(record.task_returned().token()), record.task_returned().task().number());
+    case Record::kTextFinished: {
+      const auto& fact = record.text_finished();
+      return Finish(fact.job_id(), farm::v1::TASK_TEXT, fact.number(), FromMessage(fact.token()),
+                    fact.result().embeddings().digest(), complain);
+    }
+    case Record::kTaskReturned: {
+      const farm::v1::TaskId& id = record.task_returned().task();
+      Release(FromMessage(record.task_returned().token()), id.number());
+      Task* task = FindTask(id.job_id(), id.kind(), id.number());
+      if (task == nullptr || !task->ahead) return;
+      task->token = Token();
+      task->ahead = false;
+      return;
+    }
     case Record::kTaskFailed: {
       const farm::v1::TaskId& task = record.task_failed().task();
       if (Task* found = FindTask(task.job_id(), task.kind(), task.number())) {
@@ -92,6 +104,7 @@ void Ledger::Accept(const farm::v1::JobSpec& spec, const Complain& complain) {
     job.tasks[farm::v1::TASK_FRAME].resize(job.tasks[farm::v1::TASK_FRAME].size() + chapter.panels_size());
   job.tasks[farm::v1::TASK_IDENTITY].resize(spec.identities_size());
   job.tasks[farm::v1::TASK_PAGE].resize(spec.pages_size());
+  job.tasks[farm::v1::TASK_TEXT].resize(spec.texts_size());
   for (const auto& identity : spec.identities()) job.pack_keys.push_back(identity.pack_key());
 }
 
@@ -106,6 +119,18 @@ void Ledger::TakePackFact(const Record& record, const Complain& complain) {
     case Record::kIdentityReopened: {
       Task* task = FindTask(record.identity_reopened().job_id(), farm::v1::TASK_IDENTITY,
                             record.identity_reopened().number());
+      if (task != nullptr) *task = Task();
+      return;
+    }
+    case Record::kTextTaken: {
+      Task* task = FindTask(record.text_taken().job_id(), farm::v1::TASK_TEXT, record.text_taken().number());
+      if (task == nullptr || task->taken_under.number > 0 || task->failed || task->by_pack)
+        return complain(Rule::kResultOnce, "embeddings were taken for a text task that is over or that nobody knows");
+      task->by_pack = true;
+      return;
+    }
+    case Record::kTextReopened: {
+      Task* task = FindTask(record.text_reopened().job_id(), farm::v1::TASK_TEXT, record.text_reopened().number());
       if (task != nullptr) *task = Task();
       return;
     }
@@ -156,6 +181,7 @@ void Ledger::TakeGrant(const farm::v1::Granted& fact, const Complain& complain) 
         before->second.numbers.count(number) > 0)
       complain(Rule::kTokenFresh, absl::StrCat(name, " was granted while another grant of it is live"));
     task->token = token;
+    task->ahead = fact.ahead();
   }
   const auto [grant, added] = live_.try_emplace(token);
   if (added) {
@@ -208,7 +234,7 @@ void Ledger::Drop(std::map<Token, Grant>::iterator grant) {
 
 Ledger::Task* Ledger::FindTask(const std::string& job_id, TaskKind kind, uint32_t number) {
   const auto job = jobs_.find(job_id);
-  if (job == jobs_.end() || kind < farm::v1::TASK_IDENTITY || kind > farm::v1::TASK_PAGE) return nullptr;
+  if (job == jobs_.end() || kind < farm::v1::TASK_IDENTITY || kind > farm::v1::TASK_TEXT) return nullptr;
   std::vector<Task>& tasks = job->second.tasks[kind];
   return number < tasks.size() ? &tasks[number] : nullptr;
 }

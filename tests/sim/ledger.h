@@ -29,7 +29,8 @@ class Ledger {
     Token taken_under;              // of the accepted result; number 0: none
     std::array<char, 32> digest{};  // of the accepted result
     bool failed = false;
-    bool by_pack = false;  // done by a pack: no result is taken
+    bool ahead = false;    // granted while an identity was computed: its token is void once it comes back
+    bool by_pack = false;  // done by a pack, or by embeddings of another job: no result is taken
   };
   struct Job {
     std::string key;
@@ -38,7 +39,7 @@ class Ledger {
     bool archived = false;
     bool notice_due = false;  // somebody outside is to be told of its end, and that is not settled
     bool settled = false;
-    std::array<std::vector<Task>, 4> tasks;  // by TaskKind
+    std::array<std::vector<Task>, 5> tasks;  // by TaskKind
   };
   struct Grant {
     std::string job_id;

@@ -81,6 +81,7 @@ class Node : public Process {
   void Do(worker::Event event);
   void Take(worker::Send& action);
   void Take(worker::Prepare& action);
+  void Take(worker::Follow&) {}  // the simulated engines wait for no step
   void Take(worker::Release& action);
   void Take(worker::Measure& action);
   void Take(worker::StartRun& action);

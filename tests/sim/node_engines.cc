@@ -17,11 +17,11 @@ namespace {
 
 constexpr int64_t kLoadMs = 300;     // a cold model
 constexpr int64_t kComposeMs = 200;  // a page
-constexpr uint32_t kSteps = 2;
 constexpr uint32_t kBankSteps = 2;
 
 const farm::v1::MemoryPlan* PlanOf(const farm::v1::Work& work) {
   if (work.has_identity()) return &work.identity().plan();
+  if (work.has_text()) return &work.text().plan();
   return work.has_frames() ? &work.frames().plan() : nullptr;
 }
 
@@ -30,10 +30,12 @@ uint64_t TrueBytes(const farm::v1::Work& work) {
   const auto percent = static_cast<uint64_t>(TrueNeedPercent(PlanOf(work)->backend()));
   const uint64_t each = SimPlanner::kFrameBytes * percent / 100;
   if (work.has_frames()) return each * std::min<uint64_t>(work.frames().plan().batch(), work.frames().frames_size());
+  if (work.has_text()) return each;
   return each + each * (static_cast<uint64_t>(work.identity().frames_size()) - 1) / 2;
 }
 
 int FramesOf(const farm::v1::Work& work) {
+  if (work.has_text()) return 1;  // takes as long as one
   return work.has_frames() ? work.frames().frames_size() : work.has_identity() ? work.identity().frames_size() : 0;
 }
 
@@ -140,6 +142,11 @@ void Node::Take(StartRun& run) {
       Do(std::move(step));
     });
   }
+  if (run.work.has_identity()) {  // others may follow it from here on
+    AfterInEngine(index, ms / 2, [this, number = run.run, token = run.token] {
+      Do(worker::BankStepStored{number, 0, NewBlob(token)});
+    });
+  }
   AfterInEngine(index, ms, [this, run = std::move(run)] { FinishRun(run); });
 }
 
@@ -178,7 +185,8 @@ void Node::FinishRun(const StartRun& run) {
     }
     Do(std::move(pages));
   }
-  for (uint32_t step = 0; run.work.has_identity() && step < kBankSteps; ++step)
+  if (run.work.has_text()) Do(worker::TextStored{run.run, NewBlob(run.token)});
+  for (uint32_t step = 1; run.work.has_identity() && step < kBankSteps; ++step)
     Do(worker::BankStepStored{run.run, step, NewBlob(run.token)});
   for (const auto& frame : run.work.identity().frames()) store(frame);
   for (const auto& frame : run.work.frames().frames()) store(frame);

@@ -14,6 +14,26 @@ std::string DigestOf(const std::string& text) {
   return digest;
 }
 
+// The identities' prompts in one task, the others' in tasks of a few. Some keys are shared by many jobs.
+void AddTexts(farm::v1::JobSpec* spec) {
+  constexpr int kPanelsAText = 8;
+  farm::v1::TextTask of_identities;
+  for (int i = 0; i < spec->identities_size(); ++i) of_identities.add_identities(static_cast<uint32_t>(i));
+  if (of_identities.identities_size() > 0) *spec->add_texts() = of_identities;
+  farm::v1::TextTask* text = nullptr;
+  for (const farm::v1::FrameSet& set : spec->frame_sets()) {
+    for (const uint32_t panel : set.panels()) {
+      if (text == nullptr || text->panels_size() == kPanelsAText) text = spec->add_texts();
+      text->add_panels(panel);
+    }
+  }
+  for (int i = 0; i < spec->texts_size(); ++i) {
+    const bool shared = spec->texts(i).identities_size() > 0;
+    spec->mutable_texts(i)->set_key(
+        DigestOf(shared ? "text of identities" : absl::StrCat("text ", i, " of ", spec->job_id())));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<farm::v1::GroupShape> SimPlanner::ShapeOf(const plan::JobView& job, farm::v1::TaskKind kind,
@@ -25,6 +45,7 @@ absl::StatusOr<farm::v1::GroupShape> SimPlanner::ShapeOf(const plan::JobView& jo
     shape.set_frames(static_cast<uint32_t>(identity.panels_size() + identity.hidden_prompts_size()));
     shape.set_identity_pass(true);
   }
+  if (kind == farm::v1::TASK_TEXT) shape.set_frames(1);
   return shape;
 }
 
@@ -70,6 +91,7 @@ absl::StatusOr<farm::v1::Work> SimPlanner::WorkFor(const plan::JobView& job, far
     *frames.mutable_plan() = plan;
     for (const uint32_t number : numbers) frames.add_frames()->set_panel(number);
     for (const auto& bank : inputs.banks) *frames.add_banks() = bank;
+    for (const auto& [task, file] : inputs.texts) *frames.mutable_text()->add_files() = file;
   } else if (kind == farm::v1::TASK_IDENTITY) {
     const farm::v1::IdentityTask& task = job.spec().identities(static_cast<int>(numbers.front()));
     farm::v1::IdentityWork& identity = *work.mutable_identity();
@@ -77,6 +99,12 @@ absl::StatusOr<farm::v1::Work> SimPlanner::WorkFor(const plan::JobView& job, far
     *identity.mutable_plan() = plan;
     for (const uint32_t panel : task.panels()) identity.add_frames()->set_panel(panel);
     for (int i = 0; i < task.hidden_prompts_size(); ++i) identity.add_frames()->set_hidden(true);
+    for (const auto& [number, file] : inputs.texts) *identity.mutable_text()->add_files() = file;
+  } else if (kind == farm::v1::TASK_TEXT) {
+    farm::v1::TextWork& text = *work.mutable_text();
+    text.mutable_model()->set_digest(spec.model().digest());
+    *text.mutable_plan() = plan;
+    text.add_texts("prompt");
   } else {
     farm::v1::PageWork& page = *work.mutable_page();
     page.set_book(job.spec().pages(static_cast<int>(numbers.front())).book());
@@ -91,6 +119,7 @@ farm::v1::JobSpec DrawStory(Dice& dice, const std::string& id, const std::string
   spec.set_job_id(id);
   spec.set_idempotency_key(key);
   spec.set_request_digest(DigestOf(key));
+  spec.mutable_story()->mutable_settings()->set_steps(kSteps);
   spec.mutable_model()->set_name("model");
   spec.mutable_model()->set_digest(DigestOf("model"));
   const auto panels = static_cast<uint32_t>(dice.Between(12, 100));
@@ -131,11 +160,12 @@ farm::v1::JobSpec DrawStory(Dice& dice, const std::string& id, const std::string
     book.add_panels(panel);
   }
   *spec.add_pages() = book;
+  if (panels % 3 > 0) AddTexts(&spec);
   return spec;
 }
 
 uint32_t TasksOf(const farm::v1::JobSpec& spec) {
-  int tasks = spec.identities_size() + spec.pages_size();
+  int tasks = spec.texts_size() + spec.identities_size() + spec.pages_size();
   for (const auto& chapter : spec.story().chapters()) tasks += chapter.panels_size();
   return static_cast<uint32_t>(tasks);
 }

@@ -38,10 +38,13 @@ class SimPlanner : public coordinator::Planner {
   const bool learns_;
 };
 
+// Of every story: steps of a pass.
+inline constexpr uint32_t kSteps = 2;
+
 // A story of 12 to 100 panels, of one or two chapters, with or without characters. `id` is the job's, `key` the
 // submitter's.
 farm::v1::JobSpec DrawStory(Dice& dice, const std::string& id, const std::string& key);
-// Panels, identities and pages of a job.
+// Panels, identities, text tasks and pages of a job.
 uint32_t TasksOf(const farm::v1::JobSpec& spec);
 
 // Of 4 to 12 GB, of any backend, speeds spread over 16 times; the slowest takes kSlowestFrameSeconds for a frame.

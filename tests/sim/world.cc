@@ -84,7 +84,8 @@ AppendResult World::Append(coordinator::MemoryStore& store, const farm::v1::Reco
   counts.records += static_cast<uint64_t>(batch.records_size());
   for (const farm::v1::Record& record : batch.records()) {
     counts.pack_hits += record.has_pack_used();
-    counts.results += record.has_frame_finished() || record.has_identity_finished() || record.has_page_finished();
+    counts.results += record.has_frame_finished() || record.has_identity_finished() || record.has_page_finished() ||
+                      record.has_text_finished();
     if (const absl::Status status = truth->Apply(record); !status.ok())
       return judge.Complain(Rule::kReplaySame, std::string(status.message())), result;
   }

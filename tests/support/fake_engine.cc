@@ -135,7 +135,9 @@ class FakeEngine {
     for (const auto& file : run.files()) {
       if (missing(file.path())) return false;
     }
-    const auto& model = run.work().has_identity() ? run.work().identity().model() : run.work().frames().model();
+    const auto& model = run.work().has_identity() ? run.work().identity().model()
+                        : run.work().has_text()   ? run.work().text().model()
+                                                  : run.work().frames().model();
     for (const auto& file : model.files()) {
       if (missing(run.model_folder() + "/" + file.path())) return false;
     }
@@ -222,6 +224,12 @@ class FakeEngine {
         Tell(id, std::move(event));
       }
       for (const farm::v1::Frame& frame : work.frames()) Finish(id, run, frame);
+    } else if (run.work().has_text()) {
+      std::string embeddings = "embeddings";
+      for (const std::string& text : run.work().text().texts()) embeddings += "\n" + text;
+      EngineEvent event;
+      event.mutable_text()->set_path(Write(run, "text.safetensors", embeddings));
+      Tell(id, std::move(event));
     } else {
       std::string text = run.work().page().title() + "\n";
       for (const auto& page : run.work().page().pages()) {

@@ -86,7 +86,9 @@ class Fetcher {
 std::vector<std::string> Missing(const farm::v1::JobStatus& job) {
   std::vector<std::string> missing;
   for (const farm::v1::TaskStatus& task : job.tasks()) {
-    if (task.state() == farm::v1::TASK_DONE || task.task().kind() == farm::v1::TASK_IDENTITY) continue;
+    const bool has_outputs =
+        task.task().kind() == farm::v1::TASK_FRAME || task.task().kind() == farm::v1::TASK_PAGE;
+    if (task.state() == farm::v1::TASK_DONE || !has_outputs) continue;
     std::string line = absl::StrCat(plan::TaskName(task.task()), ": ", plan::StateName(task.state()));
     if (!task.message().empty()) absl::StrAppend(&line, ", ", task.message());
     missing.push_back(std::move(line));

@@ -3,8 +3,10 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,8 @@
 #include "pipeline/base/transfer.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
+#include "worker/agent/blob_server.h"
+#include "worker/agent/blob_sources.h"
 #include "worker/agent/data_folder.h"
 #include "worker/agent/device_engine.h"
 #include "worker/agent/devices.h"
@@ -31,6 +35,10 @@ namespace {
 
 constexpr size_t kDownloads = 4;  // groups prepared side by side
 constexpr size_t kUploads = 4;
+constexpr size_t kFollows = 2;  // one step on its way and the next one
+// A step that no peer gives lies at the coordinator as soon as its writer has uploaded it: a minute is long for that.
+constexpr int kStepTries = 240;
+constexpr auto kStepPause = std::chrono::milliseconds(250);
 constexpr uint64_t kLargeBlobBytes = uint64_t{1} << 20;  // smaller ones are not worth a line in Hello
 constexpr int64_t kLeaveGraceMs = 2000;
 // It has eight months for it.
@@ -60,17 +68,27 @@ struct Agent::State {
   OutboxFiles outbox;  // the disk thread's, after Run has loaded it
   std::shared_ptr<grpc::Channel> farm;  // not the control stream's
   std::unique_ptr<farm::v1::BlobService::Stub> blobs;
+  std::unique_ptr<BlobSources> sources;
+  std::unique_ptr<BlobServer> server;  // null: other workers read nothing here
   base::TransferCancel uploads_cancel;
 
   std::mutex mutex;
   absl::Status refused;                                                                   // by the coordinator
   std::map<TokenKey, std::shared_ptr<base::TransferCancel>> preparing;                    // groups not yet released
   std::map<TokenKey, std::pair<std::string, std::vector<farm::v1::LocalFile>>> prepared;  // model folder and files
+  // Of groups that read banks which are still computed: the steps that came, and the run that is to hear of others.
+  struct Following {
+    std::vector<farm::v1::BankStepHere> steps;
+    uint32_t device = 0;
+    uint64_t run = 0;  // 0: none yet
+  };
+  std::map<TokenKey, Following> following;
 
   TaskThreads disk{1};
   TaskThreads killer{1};
   TaskThreads downloads{kDownloads};
   TaskThreads uploads{kUploads};
+  TaskThreads follows{kFollows};
   std::vector<std::unique_ptr<DeviceEngine>> engines;  // by device number
   std::unique_ptr<Session> session;
   std::unique_ptr<ControlLink> link;
@@ -88,6 +106,7 @@ struct Agent::State {
   void Do(Actions actions);
   void Take(Send& action) { link->Send(std::move(action.message)); }
   void Take(Prepare& action);
+  void Take(Follow& action);
   void Take(Release& action);
   void Take(Measure& action) { engines[action.device]->Measure(); }
   void Take(StartRun& action);
@@ -113,7 +132,9 @@ std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device
   engine.runs_folder = base::JoinPath(folder.path, "runs");
   engine.memory_every_ms = options.limits.heartbeat_ms;
   engine.memory_limit_bytes = options.memory_limit_bytes;
-  return std::make_unique<DeviceEngine>(engine, DeviceEngineParts{parts.log, &events, cache.get(), &pins, &killer});
+  return std::make_unique<DeviceEngine>(
+      engine, DeviceEngineParts{parts.log, &events, cache.get(), &pins, &killer,
+                                [this](const std::vector<std::string>& digests) { return sources->DropDamaged(digests); }});
 }
 
 absl::Status Agent::State::ProbeDevices() {
@@ -174,9 +195,9 @@ void Agent::State::Take(Prepare& action) {
     const std::lock_guard<std::mutex> lock(mutex);
     preparing[KeyOf(action.token)] = cancel;
   }
-  downloads.Post([this, cancel, token = action.token, work = std::move(action.work)] {
+  downloads.Post([this, cancel, token = action.token, work = std::move(action.work), peers = std::move(action.peers)] {
     absl::StatusOr<GroupInputs> inputs =
-        FetchInputs(*blobs, *cache, base::JoinPath(folder.path, "models"), work, cancel.get());
+        FetchInputs(*sources, *cache, base::JoinPath(folder.path, "models"), work, peers, cancel.get());
     if (!inputs.ok()) {
       if (!cancel->cancelled())
         events.Push(PrepareFailed{token, FailureOf(inputs.status(), farm::v1::BLOB_UNAVAILABLE)});
@@ -188,13 +209,55 @@ void Agent::State::Take(Prepare& action) {
       for (base::FilePin& pin : inputs->pins) pins.Add(plan::TokenName(token), std::move(pin));
       prepared[KeyOf(token)] = {std::move(inputs->model_folder), std::move(inputs->files)};
     }
+    const FetchedBytes& fetched = inputs->fetched;
+    if (fetched.from_peers + fetched.from_coordinator > 0) {
+      parts.log->Info("fetched", {{"token", plan::TokenName(token)},
+                                  {"from_peers_bytes", fetched.from_peers},
+                                  {"from_coordinator_bytes", fetched.from_coordinator}});
+    }
     events.Push(Prepared{token});
+  });
+}
+
+void Agent::State::Take(Follow& action) {
+  std::shared_ptr<base::TransferCancel> cancel;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = preparing.find(KeyOf(action.token));
+    if (found == preparing.end()) return;
+    cancel = found->second;
+  }
+  follows.Post([this, cancel, action = std::move(action)] {
+    farm::v1::BankStepHere here;
+    here.set_character(action.character);
+    here.set_step(action.step);
+    absl::StatusOr<base::FilePin> pin;
+    FetchedBytes fetched;
+    for (int tries = 0; !action.blob.digest().empty() && tries < kStepTries && !cancel->cancelled(); ++tries) {
+      pin = sources->Fetch(action.blob, {action.writer}, cancel.get(), &fetched);
+      if (!absl::IsNotFound(pin.status())) break;
+      std::this_thread::sleep_for(kStepPause);
+    }
+    if (cancel->cancelled()) return;
+    if (!action.blob.digest().empty()) {
+      if (!pin.ok()) {
+        return events.Push(FollowFailed{action.token, FailureOf(pin.status(), farm::v1::BLOB_UNAVAILABLE)});
+      }
+      here.set_path(pin->path());
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (preparing.count(KeyOf(action.token)) == 0) return;  // released meanwhile
+    if (pin.ok()) pins.Add(plan::TokenName(action.token), *std::move(pin));
+    Following& group = following[KeyOf(action.token)];
+    group.steps.push_back(here);
+    if (group.run != 0) engines[group.device]->TellBankStep(group.run, std::move(here));
   });
 }
 
 void Agent::State::Take(Release& action) {
   {
     const std::lock_guard<std::mutex> lock(mutex);
+    following.erase(KeyOf(action.token));
     const auto found = preparing.find(KeyOf(action.token));
     if (found != preparing.end()) {
       found->second->Cancel();
@@ -219,7 +282,17 @@ void Agent::State::Take(StartRun& action) {
                           {"device", action.device},
                           {"run", action.run}});
   const uint32_t device = action.device;
+  const uint64_t run = action.run;
+  const TokenKey token = KeyOf(action.token);
+  bool follows_writer = false;
+  for (const farm::v1::Bank& bank : action.work.frames().banks()) follows_writer |= bank.growing();
   engines[device]->StartRun(std::move(action), std::move(request));
+  if (!follows_writer) return;
+  const std::lock_guard<std::mutex> lock(mutex);
+  Following& group = following[token];
+  group.device = device;
+  group.run = run;
+  for (const farm::v1::BankStepHere& step : group.steps) engines[device]->TellBankStep(run, step);
 }
 
 void Agent::State::Take(Persist& action) {
@@ -331,13 +404,27 @@ absl::Status Agent::Run() {
   if (absl::Status probed = state.ProbeDevices(); !probed.ok()) return probed;
 
   // Blobs have connections of their own, so that heartbeats never queue behind weights.
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.first_pause_ms));
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(state.options.link.most_pause_ms));
-  state.farm =
-      base::FarmChannel(state.options.link.coordinator, state.options.link.trust_folder, std::move(arguments));
+  const auto connect = [options = state.options.link](const std::string& target) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(options.first_pause_ms));
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.most_pause_ms));
+    return base::FarmChannel(target, options.trust_folder, std::move(arguments));
+  };
+  const auto connect_to = [connect](const std::string& target) {
+    return farm::v1::BlobService::NewStub(connect(target));
+  };
+  state.farm = connect(state.options.link.coordinator);
   state.blobs = farm::v1::BlobService::NewStub(state.farm);
+  state.sources = std::make_unique<BlobSources>(*state.cache, *state.blobs, connect_to);
+  absl::StatusOr<std::unique_ptr<BlobServer>> server =
+      BlobServer::Start(*state.cache, base::JoinPath(state.folder.path, "peers"));
+  if (server.ok()) {
+    state.server = *std::move(server);
+  } else {
+    state.parts.log->Warning("other workers can't read this one's cache; they fetch from the coordinator",
+                             {{"why", std::string(server.status().message())}});
+  }
 
   Self self;
   self.software_version = state.options.software_version;
@@ -345,6 +432,7 @@ absl::Status Agent::Run() {
   self.node_name = state.options.node_name;
   self.process = state.parts.random_bits();
   self.devices = state.reports;
+  if (state.server != nullptr) self.blob_address = state.server->address();
   state.session = std::make_unique<Session>(std::move(self), *std::move(outbox), state.options.limits);
 
   LinkParts link;
@@ -384,7 +472,9 @@ absl::Status Agent::Run() {
     for (auto& [token, cancel] : state.preparing) cancel->Cancel();
   }
   state.uploads_cancel.Cancel();
+  state.follows.Stop(/*finish=*/false);  // it speaks with engines
   state.engines.clear();
+  state.server.reset();
   state.downloads.Stop(/*finish=*/false);
   state.uploads.Stop(/*finish=*/false);
   state.disk.Stop(/*finish=*/true);  // what was finished is written

@@ -4,9 +4,12 @@
 //   coordinator <──control stream──> ControlLink ──┐            ┌── DeviceEngine (a thread each) <──socket──> engine
 //                                                  ├─EventQueue─┤        outputs go into the blob cache
 //   coordinator <──blobs── transfers (threads) ────┤   Session  ├── outbox on disk (a thread, in order)
-//   clock ─────────────────────────────────────────┘            └── blob cache: FileStore with a budget
+//   other workers <──blobs─┘                       │            │
+//   clock ─────────────────────────────────────────┘            └── blob cache: FileStore with a budget, which
+//                                                                   other workers read (BlobServer)
 //
 // The data folder:  lock  version  node-id  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at start)
+//                   peers/ (the socket that other workers read from)
 //
 // For the program storyfarm-worker and for tests, which run it in their own process with an engine program of their
 // own.

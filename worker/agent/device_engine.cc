@@ -35,9 +35,11 @@ void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceMemory* memory) {
 
 struct DeviceEngine::State {
   struct Command {
-    enum Kind { kStart, kMeasure, kRun } kind = kStart;
+    enum Kind { kStart, kMeasure, kRun, kBankStep } kind = kStart;
     worker::StartRun run;
     farm::v1::RunRequest request;
+    uint64_t step_of_run = 0;
+    farm::v1::BankStepHere step;
   };
 
   State(DeviceEngineOptions options_in, DeviceEngineParts parts_in) : options(std::move(options_in)), parts(parts_in) {}
@@ -58,6 +60,7 @@ struct DeviceEngine::State {
   int64_t started_ms = 0;
   int64_t memory_asked_ms = 0;
   std::optional<RunPlace> run;
+  std::vector<std::string> run_files;  // digests of its inputs but for the model's
 
   int64_t NowMs() const { return parts.cache->env().MonotonicMs(); }
   void Say(Event event) { parts.events->Push(std::move(event)); }
@@ -121,6 +124,8 @@ struct DeviceEngine::State {
         return AskMemory();
       case Command::kRun:
         return StartRun(command.run, std::move(command.request));
+      case Command::kBankStep:
+        return TellBankStep(command.step_of_run, std::move(command.step));
     }
   }
 
@@ -180,10 +185,20 @@ struct DeviceEngine::State {
       return Say(RunFailed{start.run, FailureOf(made, farm::v1::INTERNAL)});
     }
     run = place;
+    run_files.clear();
+    for (const farm::v1::LocalFile& file : body.files()) run_files.push_back(file.digest());
     farm::v1::EngineRequest request;
     request.set_request_id(start.run);
     body.set_output_folder(place.folder);
     *request.mutable_run() = std::move(body);
+    SendTo(request);
+  }
+
+  void TellBankStep(uint64_t of_run, farm::v1::BankStepHere step) {
+    if (!run.has_value() || run->run != of_run) return;
+    farm::v1::EngineRequest request;
+    request.set_request_id(of_run);
+    *request.mutable_bank_step() = std::move(step);
     SendTo(request);
   }
 
@@ -215,7 +230,18 @@ struct DeviceEngine::State {
       return End(FailureOf(out.status(), farm::v1::INTERNAL));
     }
     if (over) CloseRun();
+    if (out->has_value()) DropWhatItFoundDamaged(**out);
     if (out->has_value()) Say(*std::move(*out));
+  }
+
+  // An input that is not whole any more must not be met again: it is fetched anew for the next try.
+  void DropWhatItFoundDamaged(const Event& event) {
+    const auto* failed = std::get_if<RunFailed>(&event);
+    if (failed == nullptr || failed->failure.kind() != farm::v1::BLOB_UNAVAILABLE) return;
+    const int dropped = parts.drop_damaged(run_files);
+    parts.log->Warning("a run could not read its inputs", {{"device", device},
+                                                           {"why", failed->failure.message()},
+                                                           {"damaged_files_dropped", dropped}});
   }
 
   void Watch() {
@@ -288,10 +314,26 @@ void DeviceEngine::StopEngine() {
   state_->parts.killer->Post([process = state_->process] { process->Kill(); });
 }
 
-void DeviceEngine::Measure() { state_->Post({State::Command::kMeasure, {}, {}}); }
+void DeviceEngine::Measure() {
+  State::Command command;
+  command.kind = State::Command::kMeasure;
+  state_->Post(std::move(command));
+}
 
 void DeviceEngine::StartRun(worker::StartRun run, farm::v1::RunRequest request) {
-  state_->Post({State::Command::kRun, std::move(run), std::move(request)});
+  State::Command command;
+  command.kind = State::Command::kRun;
+  command.run = std::move(run);
+  command.request = std::move(request);
+  state_->Post(std::move(command));
+}
+
+void DeviceEngine::TellBankStep(uint64_t run, farm::v1::BankStepHere step) {
+  State::Command command;
+  command.kind = State::Command::kBankStep;
+  command.step_of_run = run;
+  command.step = std::move(step);
+  state_->Post(std::move(command));
 }
 
 }  // namespace storyfarm::worker

@@ -38,6 +38,8 @@ struct DeviceEngineParts {
   base::FileStore* cache = nullptr;
   Pins* pins = nullptr;
   TaskThreads* killer = nullptr;  // kills engines, which may take a moment
+  // Drops those of these files of the cache that are damaged, and says how many were: after a run that found one.
+  std::function<int(const std::vector<std::string>& digests)> drop_damaged;
 };
 
 class DeviceEngine {
@@ -59,6 +61,8 @@ class DeviceEngine {
   void StopEngine();
   void Measure();
   void StartRun(worker::StartRun run, farm::v1::RunRequest request);
+  // After StartRun of the run that reads it.
+  void TellBankStep(uint64_t run, farm::v1::BankStepHere step);
 
  private:
   struct State;

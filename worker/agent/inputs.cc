@@ -13,29 +13,11 @@
 namespace storyfarm::worker {
 namespace {
 
-// Each try of DownloadTo lasts about half a minute of silence: long enough in all for a coordinator's restart or a
-// machine's reboot.
-constexpr int kMaxTries = 8;
-
 const farm::v1::ModelManifest* ModelOf(const farm::v1::Work& work) {
   if (work.has_identity()) return &work.identity().model();
   if (work.has_frames()) return &work.frames().model();
+  if (work.has_text()) return &work.text().model();
   return nullptr;
-}
-
-bool WorthAnotherTry(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsAborted(status) || absl::IsDeadlineExceeded(status);
-}
-
-absl::StatusOr<base::FilePin> Fetch(farm::v1::BlobService::StubInterface& stub, base::FileStore& cache,
-                                    const farm::v1::BlobRef& blob, base::TransferCancel* cancel) {
-  base::TransferOptions options;
-  options.cancel = cancel;
-  absl::StatusOr<base::FilePin> pin = base::DownloadTo(stub, cache, blob, options);
-  for (int tries = 1; tries < kMaxTries && !pin.ok() && WorthAnotherTry(pin.status()); ++tries) {
-    pin = base::DownloadTo(stub, cache, blob, options);
-  }
-  return pin;
 }
 
 // Carries the digest of a blob that the coordinator has not, or not whole, along with a status.
@@ -88,8 +70,8 @@ absl::StatusOr<std::string> AssembleModel(base::FileStore& cache, const std::str
   return folder;
 }
 
-absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& stub, base::FileStore& cache,
-                                        const std::string& models_folder, const farm::v1::Work& work,
+absl::StatusOr<GroupInputs> FetchInputs(BlobSources& sources, base::FileStore& cache, const std::string& models_folder,
+                                        const farm::v1::Work& work, const std::vector<farm::v1::Peer>& peers,
                                         base::TransferCancel* cancel) {
   GroupInputs inputs;
   std::set<std::string> of_model;
@@ -98,7 +80,7 @@ absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& st
     for (const farm::v1::ModelFile& file : model->files()) of_model.insert(file.blob().digest());
   }
   for (const farm::v1::BlobRef& blob : InputsOf(work)) {
-    absl::StatusOr<base::FilePin> pin = Fetch(stub, cache, blob, cancel);
+    absl::StatusOr<base::FilePin> pin = sources.Fetch(blob, peers, cancel, &inputs.fetched);
     if (!pin.ok()) {
       absl::Status status = pin.status();
       const bool not_whole_there = absl::IsNotFound(status) || absl::IsDataLoss(status);

@@ -7,12 +7,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/engine.pb.h"
 #include "farm/v1/model.pb.h"
 #include "farm/v1/work.pb.h"
 #include "pipeline/base/file_store.h"
 #include "pipeline/base/transfer.h"
+#include "worker/agent/blob_sources.h"
 
 namespace storyfarm::worker {
 
@@ -20,12 +20,13 @@ struct GroupInputs {
   std::vector<base::FilePin> pins;
   std::vector<farm::v1::LocalFile> files;  // all but the model's
   std::string model_folder;                // empty for pages
+  FetchedBytes fetched;
 };
 
-// Downloads what the cache lacks and pins everything. Blocks. Stays at it while the coordinator is away for a few
+// Fetches what the cache lacks and pins everything. Blocks. Stays at it while the coordinator is away for a few
 // minutes; ends early with CANCELLED through `cancel`.
-absl::StatusOr<GroupInputs> FetchInputs(farm::v1::BlobService::StubInterface& stub, base::FileStore& cache,
-                                        const std::string& models_folder, const farm::v1::Work& work,
+absl::StatusOr<GroupInputs> FetchInputs(BlobSources& sources, base::FileStore& cache, const std::string& models_folder,
+                                        const farm::v1::Work& work, const std::vector<farm::v1::Peer>& peers,
                                         base::TransferCancel* cancel);
 
 // A folder laid out as the manifest's paths say, of links into the cache, under the manifest's digest in

@@ -83,6 +83,9 @@ absl::StatusOr<std::optional<Event>> TakeOutputs(farm::v1::EngineEvent event, co
     case farm::v1::EngineEvent::kBankStep:
       out = BankStepStored{place.run, event.bank_step().step(), taker.Take(event.bank_step().path())};
       break;
+    case farm::v1::EngineEvent::kText:
+      out = TextStored{place.run, taker.Take(event.text().path())};
+      break;
     case farm::v1::EngineEvent::kPages: {
       PagesStored stored;
       stored.run = place.run;

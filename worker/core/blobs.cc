@@ -40,6 +40,7 @@ std::vector<BlobRef> BlobsOf(const farm::v1::Result& result) {
     blobs.Add(result.identity().bank());
     for (const auto& frame : result.identity().frames()) blobs.Add(frame);
   }
+  if (result.has_text()) blobs.Add(result.text().embeddings());
   if (result.has_page()) {
     blobs.Add(result.page().png());
     blobs.Add(result.page().pdf());
@@ -50,9 +51,14 @@ std::vector<BlobRef> BlobsOf(const farm::v1::Result& result) {
 
 std::vector<BlobRef> InputsOf(const farm::v1::Work& work) {
   BlobList blobs;
-  if (work.has_identity()) blobs.Add(work.identity().model());
+  if (work.has_text()) blobs.Add(work.text().model());
+  if (work.has_identity()) {
+    blobs.Add(work.identity().model());
+    for (const BlobRef& file : work.identity().text().files()) blobs.Add(file);
+  }
   if (work.has_frames()) {
     blobs.Add(work.frames().model());
+    for (const BlobRef& file : work.frames().text().files()) blobs.Add(file);
     for (const auto& bank : work.frames().banks()) blobs.Add(bank);
   }
   if (work.has_page()) {

@@ -29,6 +29,7 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_node_id(self.node_id);
   hello->set_node_name(self.node_name);
   hello->set_process(self.process);
+  hello->set_blob_address(self.blob_address);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
     *report = device.report;
@@ -73,6 +74,7 @@ void Session::Parts::On(CoordinatorSaid event) {
   if (message.has_grant()) OnGrant(std::move(*message.mutable_grant()));
   if (message.has_revoke()) OnRevoke(message.revoke());
   if (message.has_trim()) OnTrim(message.trim());
+  if (message.has_bank_grown()) OnBankGrown(std::move(*message.mutable_bank_grown()));
   if (message.has_verdict()) outbox.Answered(message.verdict(), &actions);
 }
 
@@ -105,6 +107,12 @@ void Session::Parts::OnWelcome(const farm::v1::Welcome& welcome) {
   }
   faults.clear();
   for (const farm::v1::ResultVerdict& verdict : welcome.outbox()) outbox.Answered(verdict, &actions);
+  for (const auto& [key, group] : groups) {
+    if (!group.work().has_identity() || group.Over()) continue;
+    for (int step = 0; step < group.identity.bank().steps_size(); ++step) {
+      TellBankStep(group, static_cast<uint32_t>(step));
+    }
+  }
   if (draining) SendLeaving();
 }
 
@@ -127,6 +135,7 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
         token, first);
     return GiveBack(token, tasks);
   }
+  std::vector<farm::v1::Peer> peers(grant.peers().begin(), grant.peers().end());
   absl::StatusOr<Group> group = Group::From(std::move(grant));
   if (!group.ok()) {
     WorkerMessage message;
@@ -136,10 +145,27 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
     message.mutable_fault()->mutable_failure()->set_message(std::string(group.status().message()));
     return Post(std::move(message));
   }
-  actions.push_back(Prepare{token, group->device(), group->work()});
+  actions.push_back(Prepare{token, group->device(), group->work(), std::move(peers)});
   device->second.queue.push_back(key);
   groups.emplace(key, *std::move(group));
   Say(false, absl::StrCat("granted ", tasks.size(), " task(s)"), token, first);
+}
+
+void Session::Parts::OnBankGrown(farm::v1::BankGrown grown) {
+  Group* group = FindGroup(KeyOf(grown.token()));
+  if (group == nullptr || !group->Grown(grown.character(), grown.step())) return;
+  actions.push_back(Follow{grown.token(), grown.character(), grown.step(), std::move(*grown.mutable_blob()),
+                           std::move(*grown.mutable_writer())});
+}
+
+void Session::Parts::TellBankStep(const Group& group, uint32_t step) {
+  WorkerMessage message;
+  farm::v1::BankStep* told = message.mutable_bank_step();
+  *told->mutable_token() = group.token();
+  *told->mutable_task() = group.task(0);
+  told->set_step(step);
+  *told->mutable_blob() = group.identity.bank().steps(static_cast<int>(step));
+  Post(std::move(message));
 }
 
 void Session::Parts::OnRevoke(const farm::v1::Revoke& revoke) {

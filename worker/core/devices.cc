@@ -61,6 +61,8 @@ void Session::Parts::On(Tick) {
     const int64_t limit_ms = silence.LimitMs(running.kind, running.phase);
     if (silent_ms <= limit_ms) continue;
     Group* group = FindGroup(running.token);
+    // It waits for another machine. Whether that one goes on, the coordinator watches.
+    if (group->FollowsWriter()) continue;
     Fault(group, Unsettled(*group, running.slice),
           MakeFailure(farm::v1::HUNG, absl::StrCat("The engine of ", DeviceName(device), " was silent for ",
                                                    silent_ms / 1000, " s, longer than the ", limit_ms / 1000,
@@ -78,6 +80,14 @@ void Session::Parts::On(const Prepared& event) {
 void Session::Parts::On(const PrepareFailed& event) {
   Group* group = FindGroup(KeyOf(event.token));
   if (group == nullptr || group->prepared) return;
+  std::vector<size_t> all(group->task_count());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  Fault(group, Unsettled(*group, all), event.failure);
+}
+
+void Session::Parts::On(const FollowFailed& event) {
+  Group* group = FindGroup(KeyOf(event.token));
+  if (group == nullptr) return;
   std::vector<size_t> all(group->task_count());
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
   Fault(group, Unsettled(*group, all), event.failure);
@@ -147,7 +157,10 @@ Device* Session::Parts::Alive(uint64_t run, std::optional<Phase> next) {
   for (auto& [index, device] : devices) {
     if (!device.running.has_value() || device.running->run != run) continue;
     Running& running = *device.running;
-    silence.Observe(running.kind, running.phase, now_ms - running.last_sign_ms);
+    const Group* group = FindGroup(running.token);
+    if (group == nullptr || !group->FollowsWriter()) {
+      silence.Observe(running.kind, running.phase, now_ms - running.last_sign_ms);
+    }
     running.phase = next.value_or(running.phase);
     running.last_sign_ms = now_ms;
     return &device;
@@ -210,9 +223,17 @@ void Session::Parts::On(const BankStepStored& event) {
   farm::v1::Bank* bank = group->identity.mutable_bank();
   while (static_cast<uint32_t>(bank->steps_size()) <= event.step) bank->add_steps();
   *bank->mutable_steps(static_cast<int>(event.step)) = event.blob;
+  if (welcomed) TellBankStep(*group, event.step);
   if (event.blob.digest().empty()) return;
   outbox.Hold(event.blob);
   group->held_digests.push_back(event.blob.digest());
+}
+
+void Session::Parts::On(TextStored event) {
+  Device* device = Alive(event.run, Phase::kFinishing);
+  if (device == nullptr) return;
+  Group* group = FindGroup(device->running->token);
+  if (group->work().has_text()) *group->text.mutable_embeddings() = std::move(event.embeddings);
 }
 
 void Session::Parts::On(PagesStored event) {
@@ -237,6 +258,13 @@ void Session::Parts::On(RunEnded event) {
     identity->set_render_ms(event.render_ms);
     identity->set_peak_bytes(event.peak_bytes);
     for (const auto& frame : identity->frames()) identity->mutable_warnings()->MergeFrom(frame.warnings());
+    Finish(group, 0, std::move(result));
+  }
+  if (group->text.has_embeddings() && group->stage(0) == TaskStage::kRunning) {
+    farm::v1::Result result;
+    *result.mutable_text() = group->text;
+    result.mutable_text()->set_render_ms(event.render_ms);
+    result.mutable_text()->set_peak_bytes(event.peak_bytes);
     Finish(group, 0, std::move(result));
   }
   Fault(group, Unsettled(*group, device->running->slice),

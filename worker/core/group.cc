@@ -26,6 +26,9 @@ absl::StatusOr<Group> Group::From(farm::v1::Grant grant) {
   }
   Group group(std::move(grant));
   group.stages_.assign(static_cast<size_t>(wanted), TaskStage::kWaiting);
+  for (const farm::v1::Bank& bank : group.work().frames().banks()) {
+    if (bank.growing()) group.growing_[bank.character()];
+  }
   if (group.work().has_identity()) {
     *group.identity.mutable_plan() = group.work().identity().plan();
     farm::v1::Bank* bank = group.identity.mutable_bank();
@@ -34,6 +37,18 @@ absl::StatusOr<Group> Group::From(farm::v1::Grant grant) {
     bank->set_identity_frames(static_cast<uint32_t>(group.work().identity().frames_size()));
   }
   return group;
+}
+
+bool Group::FollowsWriter() const {
+  const uint32_t steps = work().frames().settings().steps();
+  return std::any_of(growing_.begin(), growing_.end(), [steps](const auto& bank) { return bank.second.size() < steps; });
+}
+
+bool Group::Grown(uint32_t character, uint32_t step) {
+  const auto bank = growing_.find(character);
+  if (bank == growing_.end() || step >= work().frames().settings().steps()) return false;
+  bank->second.insert(step);
+  return true;
 }
 
 bool Group::HasWaiting() const {
@@ -62,6 +77,7 @@ std::optional<size_t> Group::FindPanel(uint32_t panel) const {
 const farm::v1::MemoryPlan* Group::plan() const {
   if (work().has_identity()) return &work().identity().plan();
   if (work().has_frames()) return &work().frames().plan();
+  if (work().has_text()) return &work().text().plan();
   return nullptr;
 }
 
@@ -86,6 +102,7 @@ Work Group::WorkOf(const std::vector<size_t>& slice) const {
   *frames->mutable_settings() = whole.settings();
   *frames->mutable_plan() = whole.plan();
   *frames->mutable_banks() = whole.banks();
+  if (whole.has_text()) *frames->mutable_text() = whole.text();
   for (const size_t index : slice) *frames->add_frames() = whole.frames(static_cast<int>(index));
   return part;
 }
@@ -104,6 +121,9 @@ RunKind Group::KindOf(const std::vector<size_t>& slice) const {
   } else if (work().has_frames()) {
     kind.model_digest = work().frames().model().digest();
     for (const size_t index : slice) add(work().frames().frames(static_cast<int>(index)));
+  } else if (work().has_text()) {
+    kind.model_digest = work().text().model().digest();
+    kind.text = true;
   } else {
     for (const auto& page : work().page().pages()) {
       for (const auto& panel : page.panels()) kind.pixels += static_cast<int64_t>(panel.width()) * panel.height();

@@ -3,7 +3,9 @@
 #define STORYFARM_WORKER_CORE_GROUP_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +46,11 @@ class Group {
   farm::v1::Work WorkOf(const std::vector<size_t>& slice) const;
   RunKind KindOf(const std::vector<size_t>& slice) const;
 
+  // Whether it reads a bank that is still computed elsewhere, so that its engine may rightly wait.
+  bool FollowsWriter() const;
+  // False where the group reads no such bank.
+  bool Grown(uint32_t character, uint32_t step);
+
   // Null for pages, which need no plan.
   const farm::v1::MemoryPlan* plan() const;
 
@@ -52,6 +59,7 @@ class Group {
 
   // Of an identity pass, as it grows.
   farm::v1::IdentityResult identity;
+  farm::v1::TextResult text;              // of a text pass, without embeddings until they are there
   std::vector<std::string> held_digests;  // bank steps and pictures that go up ahead of the result
 
  private:
@@ -59,6 +67,7 @@ class Group {
 
   farm::v1::Grant grant_;
   std::vector<TaskStage> stages_;
+  std::map<uint32_t, std::set<uint32_t>> growing_;  // by character: steps that are there
 };
 
 }  // namespace storyfarm::worker

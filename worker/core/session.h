@@ -67,6 +67,11 @@ struct PrepareFailed {
   farm::v1::FencingToken token;
   farm::v1::Failure failure;
 };
+// A step that Follow named can't be had.
+struct FollowFailed {
+  farm::v1::FencingToken token;
+  farm::v1::Failure failure;
+};
 // Live memory of a device: the answer to Measure, and from time to time for the heartbeat.
 struct MemoryMeasured {
   uint32_t device = 0;
@@ -90,6 +95,10 @@ struct BankStepStored {
   uint64_t run = 0;
   uint32_t step = 0;
   farm::v1::BlobRef blob;  // no digest: nobody reads this step
+};
+struct TextStored {
+  uint64_t run = 0;
+  farm::v1::BlobRef embeddings;
 };
 struct PagesStored {
   uint64_t run = 0;
@@ -137,8 +146,8 @@ struct UploadFailed {
 // Finish what runs, give back the rest, deliver the outbox, then Drained.
 struct Drain {};
 
-using Event = std::variant<Connected, Disconnected, CoordinatorSaid, Tick, Prepared, PrepareFailed, MemoryMeasured,
-                           StepReached, FrameStored, BankStepStored, PagesStored, RunEnded, RunFailed, EngineReady,
+using Event = std::variant<Connected, Disconnected, CoordinatorSaid, Tick, Prepared, PrepareFailed, FollowFailed,
+                           MemoryMeasured, StepReached, FrameStored, BankStepStored, TextStored, PagesStored, RunEnded, RunFailed, EngineReady,
                            EngineEnded, Persisted, PersistFailed, Uploaded, UploadFailed, Drain>;
 
 // ---- Actions ------------------------------------------------------------------------------------------------------
@@ -151,6 +160,16 @@ struct Prepare {
   farm::v1::FencingToken token;
   uint32_t device = 0;
   farm::v1::Work work;
+  std::vector<farm::v1::Peer> peers;  // that should have some of the inputs
+};
+// A further step of a bank that this group reads while it is computed elsewhere: bring the blob into the cache, pin it
+// for the group and give it to the group's runs. Answer FollowFailed where it can't be had.
+struct Follow {
+  farm::v1::FencingToken token;
+  uint32_t character = 0;
+  uint32_t step = 0;
+  farm::v1::BlobRef blob;  // no digest: nobody reads this step
+  farm::v1::Peer writer;   // empty address: only the coordinator has it
 };
 // The group is over: its inputs need no longer be pinned, and a Prepare still under way may stop.
 struct Release {
@@ -198,7 +217,7 @@ struct Note {
   farm::v1::TaskId task;
 };
 
-using Action = std::variant<Send, Prepare, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
+using Action = std::variant<Send, Prepare, Follow, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
                             Drained, Note>;
 using Actions = std::vector<Action>;
 
@@ -210,6 +229,7 @@ struct Self {
   std::string node_id;
   std::string node_name;
   uint64_t process = 0;  // drawn at its start; 0: not told
+  std::string blob_address;  // where other workers read its cache; empty: nowhere
   std::vector<farm::v1::DeviceReport> devices;
 };
 
@@ -237,7 +257,7 @@ class Session {
 // Digests of all blobs that a result names.
 std::vector<farm::v1::BlobRef> BlobsOf(const farm::v1::Result& result);
 
-// Blobs that a work reads, each once: the model's files, banks, images, fonts.
+// Blobs that a work reads, each once: the model's files, banks, embeddings, images, fonts.
 std::vector<farm::v1::BlobRef> InputsOf(const farm::v1::Work& work);
 
 }  // namespace storyfarm::worker

@@ -80,6 +80,9 @@ struct Session::Parts {
   void OnGrant(farm::v1::Grant grant);
   void OnRevoke(const farm::v1::Revoke& revoke);
   void OnTrim(const farm::v1::Trim& trim);
+  void OnBankGrown(farm::v1::BankGrown grown);
+  // Tells the coordinator of a step of the bank that the group's run writes.
+  void TellBankStep(const Group& group, uint32_t step);
   void SendHello(std::vector<std::string> cached);
   void SendHeartbeatIfDue();
   void SendLeaving();
@@ -94,10 +97,12 @@ struct Session::Parts {
   void On(Tick event);
   void On(const Prepared& event);
   void On(const PrepareFailed& event);
+  void On(const FollowFailed& event);
   void On(MemoryMeasured event);
   void On(StepReached event);
   void On(FrameStored event);
   void On(const BankStepStored& event);
+  void On(TextStored event);
   void On(PagesStored event);
   void On(RunEnded event);
   void On(const RunFailed& event);

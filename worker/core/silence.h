@@ -24,6 +24,7 @@ struct RunKind {
   uint32_t device = 0;
   std::string model_digest;  // empty: pages
   bool identity = false;
+  bool text = false;   // prompts, one a step
   int64_t pixels = 1;  // of all frames in the slice: silences are compared per pixel
 };
 
@@ -38,7 +39,7 @@ class SilenceLimits {
   int64_t LimitMs(const RunKind& run, Phase phase) const;
 
  private:
-  using Key = std::tuple<uint32_t, std::string, bool, Phase>;
+  using Key = std::tuple<uint32_t, std::string, bool, bool, Phase>;
   struct Longest {
     int64_t silence_ms = 0;
     int64_t pixels = 1;

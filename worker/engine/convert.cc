@@ -146,13 +146,21 @@ render::Draws ToDraws(const farm::v1::RunRequest& run, const farm::v1::RenderSet
   return draws;
 }
 
-absl::StatusOr<render::BankFiles> ToBank(const farm::v1::Bank& from, const FilesByDigest& files) {
+absl::StatusOr<render::BankFiles> ToBank(const farm::v1::Bank& from, const FilesByDigest& files,
+                                         const GrowingStep& growing) {
   auto key = ToKey(from.character_key());
   if (!key.ok()) return key.status();
   render::BankFiles bank;
   bank.character = static_cast<int>(from.character());
   bank.character_key = *key;
   bank.identity_frames = static_cast<int>(from.identity_frames());
+  if (from.growing()) {
+    if (growing == nullptr) return absl::InvalidArgumentError("a bank that is still computed, and nobody tells its steps");
+    bank.path_of = [growing, character = from.character()](int step) {
+      return growing(character, static_cast<uint32_t>(step));
+    };
+    return bank;
+  }
   for (int step = 0; step < from.steps_size(); ++step) {
     if (from.steps(step).digest().empty()) {
       bank.steps.emplace_back();
@@ -164,6 +172,17 @@ absl::StatusOr<render::BankFiles> ToBank(const farm::v1::Bank& from, const Files
     bank.steps.push_back(*std::move(path));
   }
   return bank;
+}
+
+absl::StatusOr<render::TextFiles> ToTextFiles(const farm::v1::TextEmbeddings& from, const FilesByDigest& files) {
+  render::TextFiles text;
+  text.encoders = absl::BytesToHexString(from.encoders());
+  for (const farm::v1::BlobRef& file : from.files()) {
+    auto path = FindFile(files, file, "a file of text embeddings");
+    if (!path.ok()) return path.status();
+    text.files.push_back({*std::move(path), file.digest()});
+  }
+  return text;
 }
 
 }  // namespace
@@ -194,7 +213,7 @@ absl::StatusOr<std::string> FindFile(const FilesByDigest& files, const farm::v1:
   return found->second;
 }
 
-absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunRequest& run) {
+absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunRequest& run, const FilesByDigest& files) {
   const farm::v1::IdentityWork& work = run.work().identity();
   auto settings = ToSettings(work.settings());
   if (!settings.ok()) return settings.status();
@@ -202,8 +221,11 @@ absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunReq
   if (!plan.ok()) return plan.status();
   auto key = ToKey(work.character_key());
   if (!key.ok()) return key.status();
+  auto text = ToTextFiles(work.text(), files);
+  if (!text.ok()) return text.status();
 
   render::IdentityRequest request;
+  request.text = *std::move(text);
   request.model_folder = run.model_folder();
   request.model_name = Origin(work.model());
   request.settings = *std::move(settings);
@@ -217,25 +239,43 @@ absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunReq
   return request;
 }
 
-absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest& run, const FilesByDigest& files) {
+absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest& run, const FilesByDigest& files,
+                                                      const GrowingStep& growing) {
   const farm::v1::FramesWork& work = run.work().frames();
   auto settings = ToSettings(work.settings());
   if (!settings.ok()) return settings.status();
   auto plan = ToPlan(work.plan());
   if (!plan.ok()) return plan.status();
+  auto text = ToTextFiles(work.text(), files);
+  if (!text.ok()) return text.status();
 
   render::FramesRequest request;
+  request.text = *std::move(text);
   request.model_folder = run.model_folder();
   request.model_name = Origin(work.model());
   request.settings = *std::move(settings);
   request.plan = *plan;
   for (const farm::v1::Frame& frame : work.frames()) request.frames.push_back(ToFrame(frame));
   for (const farm::v1::Bank& from : work.banks()) {
-    auto bank = ToBank(from, files);
+    auto bank = ToBank(from, files, growing);
     if (!bank.ok()) return bank.status();
     request.banks.push_back(*std::move(bank));
   }
   request.draws = ToDraws(run, work.settings());
+  return request;
+}
+
+absl::StatusOr<render::TextRequest> ToTextRequest(const farm::v1::RunRequest& run) {
+  const farm::v1::TextWork& work = run.work().text();
+  auto plan = ToPlan(work.plan());
+  if (!plan.ok()) return plan.status();
+  if (work.texts().empty()) return Unset("texts");
+  render::TextRequest request;
+  request.model_folder = run.model_folder();
+  request.encoders = absl::BytesToHexString(work.encoders());
+  request.plan = *plan;
+  request.texts.assign(work.texts().begin(), work.texts().end());
+  request.output_path = absl::StrCat(run.output_folder(), "/text.safetensors");
   return request;
 }
 

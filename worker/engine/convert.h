@@ -4,6 +4,7 @@
 #define STORYFARM_WORKER_ENGINE_CONVERT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -25,8 +26,12 @@ absl::StatusOr<std::string> FindFile(const FilesByDigest& files, const farm::v1:
                                      const std::string& what);
 
 // INVALID_ARGUMENT names the field that is unset or out of range.
-absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunRequest& run);
-absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest& run, const FilesByDigest& files);
+absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunRequest& run, const FilesByDigest& files);
+// `growing` tells where a step of a bank that is still computed lies, and may wait for it; null where there is none.
+using GrowingStep = std::function<absl::StatusOr<std::string>(uint32_t character, uint32_t step)>;
+absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest& run, const FilesByDigest& files,
+                                                      const GrowingStep& growing = nullptr);
+absl::StatusOr<render::TextRequest> ToTextRequest(const farm::v1::RunRequest& run);
 
 farm::v1::DeviceReport ToMessage(const device::Report& report, uint32_t index);
 farm::v1::DeviceMemory ToMessage(const device::Memory& memory);

@@ -72,7 +72,9 @@ farm::v1::RunDone ToMessage(const render::RunStats& stats, const farm::v1::Memor
 
 absl::StatusOr<farm::v1::RunDone> RunIdentity(const farm::v1::RunRequest& run, base::Env& env,
                                               render::Renderer& renderer, const Tell& tell) {
-  auto request = ToIdentityRequest(run);
+  auto files = IndexFiles(run);
+  if (!files.ok()) return files.status();
+  auto request = ToIdentityRequest(run, *files);
   if (!request.ok()) return request.status();
   const farm::v1::IdentityWork& work = run.work().identity();
   const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
@@ -83,17 +85,32 @@ absl::StatusOr<farm::v1::RunDone> RunIdentity(const farm::v1::RunRequest& run, b
 }
 
 absl::StatusOr<farm::v1::RunDone> RunFrames(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
-                                            const Tell& tell) {
+                                            const Tell& tell, const Growing& growing) {
   auto files = IndexFiles(run);
   if (!files.ok()) return files.status();
-  auto request = ToFramesRequest(run, *files);
+  auto request = ToFramesRequest(run, *files, growing.step);
   if (!request.ok()) return request.status();
+  request->let_go = growing.let_go;
   const farm::v1::FramesWork& work = run.work().frames();
   const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
   Reporter reporter(run, work.plan(), recipe, env, tell);
   auto stats = renderer.RenderFrames(*request, reporter);
   if (!stats.ok()) return stats.status();
   return ToMessage(*stats, work.plan());
+}
+
+absl::StatusOr<farm::v1::RunDone> RunText(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
+                                          const Tell& tell) {
+  auto request = ToTextRequest(run);
+  if (!request.ok()) return request.status();
+  const RecipeBase no_recipe;
+  Reporter reporter(run, no_recipe, env, tell);
+  auto stats = renderer.EncodeTexts(*request, reporter);
+  if (!stats.ok()) return stats.status();
+  farm::v1::EngineEvent event;
+  event.mutable_text()->set_path(request->output_path);
+  if (absl::Status told = tell(std::move(event)); !told.ok()) return told;
+  return ToMessage(*stats);
 }
 
 absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base::Env& env, const Tell& tell) {
@@ -115,17 +132,19 @@ absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base
 }  // namespace
 
 absl::StatusOr<farm::v1::RunDone> RunWork(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
-                                          const Tell& tell) {
+                                          const Tell& tell, const Growing& growing) {
   switch (run.work().kind_case()) {
     case farm::v1::Work::kIdentity:
       return RunIdentity(run, env, renderer, tell);
     case farm::v1::Work::kFrames:
-      return RunFrames(run, env, renderer, tell);
+      return RunFrames(run, env, renderer, tell, growing);
     case farm::v1::Work::kPage:
       return RunPages(run, env, tell);
+    case farm::v1::Work::kText:
+      return RunText(run, env, renderer, tell);
     default:
       return absl::InvalidArgumentError(
-          "the work names neither identity, frames nor page: sender and engine are of different versions");
+          "the work names neither identity, frames, text nor page: sender and engine are of different versions");
   }
 }
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "farm/v1/engine.pb.h"
 #include "pipeline/base/framing.h"
+#include "worker/engine/bank_feed.h"
 #include "worker/engine/convert.h"
 #include "worker/engine/run.h"
 
@@ -48,6 +49,9 @@ class Service {
       }
       if (request.has_memory()) {
         SendMemory(request.request_id());
+      } else if (request.has_bank_step()) {
+        const farm::v1::BankStepHere& step = request.bank_step();
+        feed_.Put(request.request_id(), step.character(), step.step(), step.path());
       } else if (!Enqueue(request)) {
         SendFailure(request.request_id(),
                     render::Fail(render::FailureKind::kBadInput,
@@ -70,6 +74,7 @@ class Service {
     ending_ = std::move(why);
     leaving_ = true;
     changed_.notify_all();
+    feed_.End(UINT64_MAX);
     if (!changed_.wait_for(lock, std::chrono::milliseconds(kLeaveAfterMs), [this] { return idle_; })) _exit(1);
   }
 
@@ -114,7 +119,9 @@ class Service {
       if (leaving_) return absl::CancelledError("the engine's parent has gone");
       return SendEvent(id, std::move(event));
     };
-    absl::StatusOr<farm::v1::RunDone> done = RunWork(run, env_, renderer_, tell);
+    const Growing growing{[this, id](uint32_t character, uint32_t step) { return feed_.Wait(id, character, step); },
+                          [this, id] { feed_.End(id); }};
+    absl::StatusOr<farm::v1::RunDone> done = RunWork(run, env_, renderer_, tell, growing);
     if (!done.ok()) return SendFailure(id, done.status());
     farm::v1::EngineEvent event;
     *event.mutable_run() = *std::move(done);
@@ -145,6 +152,7 @@ class Service {
   render::Renderer& renderer_;
   const int threads_;
 
+  BankFeed feed_;
   std::mutex write_mutex_;  // one event at a time on the socket
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -3,6 +3,7 @@
 // pipeline/render/request.h.
 //
 //   parent ──EngineRequest──> reader thread ──┬─ MemoryRequest: answered at once, also during a run
+//                                             ├─ BankStepHere ──> BankFeed, where a run waits for it
 //                                             └─ Probe, Run ──> queue ──> Serve's thread ──> render, page
 //   parent <──EngineEvent───────────────────────────────────────────────────┘
 //

@@ -86,6 +86,7 @@ inline farm::v1::WorkerMessage ResultFor(const farm::v1::JobSpec& spec, const fa
     }
     blob(result.mutable_identity()->mutable_bank()->add_steps(), "bank");
   }
+  if (task.kind() == farm::v1::TASK_TEXT) blob(result.mutable_text()->mutable_embeddings(), "text");
   if (task.kind() == farm::v1::TASK_PAGE) {
     if (spec.pages(static_cast<int>(task.number())).book()) {
       blob(result.mutable_page()->mutable_pdf(), "pdf");

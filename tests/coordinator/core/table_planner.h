@@ -53,8 +53,12 @@ class TablePlanner : public Planner {
       *work.mutable_frames()->mutable_plan() = plan;
       for (uint32_t number : numbers) work.mutable_frames()->add_frames()->set_panel(number);
       for (const auto& bank : inputs.banks) *work.mutable_frames()->add_banks() = bank;
+      for (const auto& [task, file] : inputs.texts) *work.mutable_frames()->mutable_text()->add_files() = file;
     } else if (kind == farm::v1::TASK_IDENTITY) {
       *work.mutable_identity()->mutable_plan() = plan;
+      for (const auto& [task, file] : inputs.texts) *work.mutable_identity()->mutable_text()->add_files() = file;
+    } else if (kind == farm::v1::TASK_TEXT) {
+      *work.mutable_text()->mutable_plan() = plan;
     } else {
       for (const auto& [panel, image] : inputs.images)
         *work.mutable_page()->add_pages()->add_panels()->mutable_image() = image;

@@ -204,7 +204,7 @@ TEST_F(ClientServiceTest, AJobIsPausedExplainedMovedAndResumed) {
     grpc::ClientContext context;
     EXPECT_EQ(client_->farm->ExplainTask(&context, ask, &why).error_code(), grpc::StatusCode::NOT_FOUND);
   }
-  ask.mutable_task()->set_kind(farm::v1::TASK_IDENTITY);
+  ask.mutable_task()->set_kind(farm::v1::TASK_TEXT);
   ask.mutable_task()->set_number(0);
   {
     grpc::ClientContext context;

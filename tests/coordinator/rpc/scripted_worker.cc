@@ -71,6 +71,9 @@ std::vector<farm::v1::WorkerMessage> ResultsOf(Client& client, const farm::v1::G
         if (work.keep_bank() && step > 0) *blob = Blob(client, absl::StrCat("bank ", NameOf(task), " ", step), upload);
       }
     }
+    if (grant.work().has_text()) {
+      *result->mutable_text()->mutable_embeddings() = Blob(client, absl::StrCat("text ", NameOf(task)), upload);
+    }
     if (grant.work().has_page()) {
       farm::v1::PageResult* page = result->mutable_page();
       if (grant.work().page().book()) {

@@ -83,12 +83,18 @@ TEST_F(WorkerServiceTest, AResultIsTakenOnlyWhenItsBlobsAreHere) {
   do {
     ASSERT_TRUE(stream->Read(&message));
   } while (!message.has_grant());
+  ASSERT_TRUE(message.grant().work().has_text()) << "prompts first";
+  ASSERT_TRUE(stream->Write(ResultsOf(*client_, message.grant(), true)[0]));
+  do {
+    ASSERT_TRUE(stream->Read(&message));
+  } while (!message.has_grant());
   const farm::v1::Grant grant = message.grant();
   const std::vector<farm::v1::WorkerMessage> missing = ResultsOf(*client_, grant, false);
   ASSERT_EQ(missing.size(), 1u);
   ASSERT_TRUE(stream->Write(missing[0]));
-  ASSERT_TRUE(stream->Read(&message));
-  ASSERT_TRUE(message.has_verdict());
+  do {
+    ASSERT_TRUE(stream->Read(&message));
+  } while (!message.has_verdict() || message.verdict().task().kind() != farm::v1::TASK_FRAME);
   EXPECT_EQ(message.verdict().verdict(), farm::v1::BLOBS_MISSING);
   EXPECT_EQ(message.verdict().missing_digests_size(), 2);
 

@@ -108,7 +108,7 @@ absl::StatusOr<farm::v1::Bank> RunIdentity(const StoryRun& run, const farm::v1::
   farm::v1::RunRequest message = RequestFor(run, job, *work);
   message.set_output_folder(absl::StrCat(run.output_folder, "/bank-", number));
   std::filesystem::create_directory(message.output_folder());
-  auto request = engine::ToIdentityRequest(message);
+  auto request = engine::ToIdentityRequest(message, {});
   if (!request.ok()) return request.status();
   run.plan(request->plan);
   collector.bank.clear();

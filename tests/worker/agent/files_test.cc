@@ -176,7 +176,8 @@ TEST(Inputs, ABlobThatTheCoordinatorHasNotOrNotWholeIsNamed) {
   step = base::MakeBlobRef(base::Digest::Of("a bank"), 6);
   for (const char* served : {"", "damage"}) {
     blobs.bytes = served;
-    const auto inputs = FetchInputs(*stub, **cache, folder.File("models"), work, nullptr);
+    BlobSources sources(**cache, *stub, nullptr);
+    const auto inputs = FetchInputs(sources, **cache, folder.File("models"), work, {}, nullptr);
     ASSERT_FALSE(inputs.ok());
     const farm::v1::Failure failure = FailureOf(inputs.status(), farm::v1::BLOB_UNAVAILABLE);
     EXPECT_EQ(failure.kind(), farm::v1::BLOB_UNAVAILABLE);

@@ -93,6 +93,19 @@ farm::v1::CoordinatorMessage IdentityGrant(uint64_t token, uint32_t device) {
   return message;
 }
 
+farm::v1::CoordinatorMessage TextGrant(uint64_t token, uint32_t device) {
+  farm::v1::CoordinatorMessage message;
+  farm::v1::Grant* grant = message.mutable_grant();
+  *grant->mutable_token() = Token(token);
+  grant->set_device(device);
+  farm::v1::TaskId* task = grant->add_tasks();
+  task->set_job_id(kJob);
+  task->set_kind(farm::v1::TASK_TEXT);
+  grant->mutable_work()->mutable_text()->add_texts("a cat");
+  FillPlan(grant->mutable_work()->mutable_text()->mutable_plan(), 1, false);
+  return message;
+}
+
 farm::v1::CoordinatorMessage PageGrant(uint64_t token, uint32_t device) {
   farm::v1::CoordinatorMessage message;
   farm::v1::Grant* grant = message.mutable_grant();

@@ -19,6 +19,7 @@ farm::v1::CoordinatorMessage FramesGrant(uint64_t token, uint32_t device, uint32
                                          uint32_t batch = 1, bool phases = false);
 farm::v1::CoordinatorMessage IdentityGrant(uint64_t token, uint32_t device);
 farm::v1::CoordinatorMessage PageGrant(uint64_t token, uint32_t device);
+farm::v1::CoordinatorMessage TextGrant(uint64_t token, uint32_t device);  // "a cat"
 farm::v1::CoordinatorMessage Verdict(uint64_t token, const farm::v1::TaskId& task, farm::v1::Verdict verdict,
                                      const std::vector<std::string>& missing = {});
 farm::v1::DeviceMemory Memory(uint32_t device, uint64_t free_bytes);

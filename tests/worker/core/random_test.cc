@@ -68,6 +68,7 @@ class World {
     }
   }
   void Take(const Prepare& prepare) { preparing_.push_back(prepare.token); }
+  void Take(const Follow&) {}
   void Take(const Release&) {}
   void Take(const Measure& measure) { measuring_.push_back(measure.device); }
   void Take(const StartRun& run) {

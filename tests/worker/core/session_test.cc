@@ -173,6 +173,90 @@ TEST(Session, BuildsAnIdentityFromItsStepsAndUploadsThemAsTheyCome) {
   EXPECT_EQ(result.render_ms(), 30U);
 }
 
+TEST(Session, ATextPassGivesItsFileOfEmbeddingsWithWhatTheRunTook) {
+  Bench bench;
+  bench.Start();
+  const StartRun run = bench.StartGrant(TextGrant(1, 0));
+  EXPECT_EQ(run.work.text().texts(0), "a cat");
+  bench.Do(StepReached{run.run, {}, 1, 1});
+  bench.Do(TextStored{run.run, Blob("embeddings")});
+  EXPECT_TRUE(Bench::Of<Persist>(bench.done).empty()) << "the run goes on";
+  bench.Do(RunEnded{run.run, 30, 40});
+  ASSERT_EQ(Bench::Of<Persist>(bench.done).size(), 1U);
+  const farm::v1::TextResult result = Bench::Of<Persist>(bench.done)[0].result.text();
+  EXPECT_EQ(result.embeddings().digest(), "embeddings");
+  EXPECT_EQ(result.render_ms(), 30U);
+  EXPECT_EQ(result.peak_bytes(), 40U);
+}
+
+TEST(Session, TellsOfEachStepOfABankAndOfAllOnceMoreAfterAWelcome) {
+  Bench bench;
+  bench.Start();
+  const StartRun run = bench.StartGrant(IdentityGrant(1, 0));
+  bench.Do(BankStepStored{run.run, 0, {}});
+  bench.Do(BankStepStored{run.run, 1, Blob("step1")});
+  ASSERT_EQ(bench.All(WorkerMessage::kBankStep).size(), 2U);
+  EXPECT_EQ(bench.All(WorkerMessage::kBankStep)[1].bank_step().blob().digest(), "step1");
+  EXPECT_EQ(bench.All(WorkerMessage::kBankStep)[1].bank_step().token().number(), 1U);
+  bench.Do(Disconnected{});
+  bench.Do(BankStepStored{run.run, 2, Blob("step2")});
+  EXPECT_EQ(bench.All(WorkerMessage::kBankStep).size(), 2U);
+  bench.done.clear();
+  farm::v1::Welcome welcome;
+  farm::v1::HeldVerdict* verdict = welcome.add_held();
+  *verdict->mutable_token() = Token(1);
+  *verdict->mutable_task() = run.task;
+  verdict->set_keep(true);
+  bench.Do(Connected{});
+  bench.Welcome(welcome);
+  EXPECT_EQ(bench.All(WorkerMessage::kBankStep).size(), 3U);
+}
+
+TEST(Session, FramesFollowAWriterAndAnEngineThatWaitsForItIsNotHung) {
+  Bench bench;
+  bench.Start();
+  farm::v1::CoordinatorMessage grant = FramesGrant(1, 0, 0, 1);
+  farm::v1::FramesWork* work = grant.mutable_grant()->mutable_work()->mutable_frames();
+  work->mutable_settings()->set_steps(2);
+  farm::v1::Bank* bank = work->add_banks();
+  bank->set_character(3);
+  bank->set_growing(true);
+  const StartRun run = bench.StartGrant(grant);
+  const auto grow = [&](uint32_t character, uint32_t step) {
+    farm::v1::CoordinatorMessage message;
+    *message.mutable_bank_grown()->mutable_token() = Token(1);
+    message.mutable_bank_grown()->set_character(character);
+    message.mutable_bank_grown()->set_step(step);
+    *message.mutable_bank_grown()->mutable_blob() = Blob("step");
+    message.mutable_bank_grown()->mutable_writer()->set_address("unix:/there");
+    return Bench::Of<Follow>(bench.Hear(std::move(message)));
+  };
+  ASSERT_EQ(grow(3, 0).size(), 1U);
+  EXPECT_EQ(grow(3, 0)[0].writer.address(), "unix:/there");
+  EXPECT_TRUE(grow(4, 0).empty()) << "it reads no such bank";
+  EXPECT_TRUE(grow(3, 9).empty()) << "nor such a step";
+  bench.Wait(Limits().unknown_silence_ms * 3);
+  EXPECT_TRUE(bench.All(WorkerMessage::kFault).empty());
+  grow(3, 1);
+  bench.Wait(Limits().unknown_silence_ms * 3);
+  ASSERT_EQ(bench.All(WorkerMessage::kFault).size(), 1U) << "nothing more to wait for";
+  EXPECT_EQ(bench.All(WorkerMessage::kFault)[0].fault().failure().kind(), farm::v1::HUNG);
+}
+
+TEST(Session, AStepThatCannotBeHadEndsTheGroupThatFollows) {
+  Bench bench;
+  bench.Start();
+  farm::v1::CoordinatorMessage grant = FramesGrant(1, 0, 0, 2);
+  grant.mutable_grant()->mutable_work()->mutable_frames()->add_banks()->set_growing(true);
+  bench.StartGrant(grant);
+  farm::v1::Failure failure;
+  failure.set_kind(farm::v1::BLOB_UNAVAILABLE);
+  bench.Do(FollowFailed{Token(1), failure});
+  ASSERT_EQ(bench.All(WorkerMessage::kFault).size(), 1U);
+  EXPECT_EQ(bench.All(WorkerMessage::kFault)[0].fault().tasks_size(), 2);
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.done).size(), 1U) << "its engine waits for nothing";
+}
+
 TEST(Session, TrimsOnlyWhatHasNotStarted) {
   Bench bench;
   bench.Start();

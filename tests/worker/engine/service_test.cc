@@ -32,6 +32,14 @@ class GreyRenderer : public render::Renderer {
     return Render(request.frames, request.settings.steps, observer);
   }
 
+  absl::StatusOr<render::RunStats> EncodeTexts(const render::TextRequest& request,
+                                               render::Observer& observer) override {
+    if (absl::Status written = base::Env::Real().WriteFileDurably(request.output_path, "embeddings"); !written.ok()) {
+      return written;
+    }
+    return Render({}, static_cast<int>(request.texts.size()), observer);
+  }
+
   void CloseGate() { open_ = false; }
   void OpenGate() {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -1,0 +1,144 @@
+// What machines of a farm share, with real processes and the real renderer: text embeddings, identity state from worker
+// to worker, and identity state that is read while it is computed. Pictures are those of a farm of one worker.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+
+#include "tests/e2e/farm.h"
+
+namespace storyfarm::e2e {
+namespace {
+
+// A character whose one identity frame is no panel, so that every panel is a frame that reads it.
+std::string Story(int panels, int steps, int seed = 3) {
+  std::string story =
+      "title: Shared\n"
+      "characters:\n"
+      "  Mia:\n"
+      "    description: a girl with red hair\n"
+      "    identity_prompts: [\"a girl with red hair, standing in the forest\"]\n";
+  story += "settings: {steps: " + std::to_string(steps) + ", reproducible: true, seed: " + std::to_string(seed) + "}\n";
+  story += "panels:\n";
+  for (int panel = 0; panel < panels; ++panel) {
+    story += "  - \"[Mia] sitting on the beach, picture " + std::to_string(panel) + "\"\n";
+  }
+  return story;
+}
+
+const std::string kModel = std::string(STORYFARM_SOURCE_DIR) + "/deploy/examples/demo-model";
+
+class FarmSharingTest : public testing::Test {
+ protected:
+  static std::unique_ptr<Farm> Start() {
+    auto farm = std::make_unique<Farm>();
+    farm->StartCoordinator();
+    farm->MustStoryctl({"models", "add", "demo", kModel});
+    return farm;
+  }
+  static std::string Submit(Farm& farm, const std::string& story) {
+    std::ofstream(farm.File("story.yaml")) << story;
+    return farm.MustStoryctl({"submit", farm.File("story.yaml"), "--model", "demo"});
+  }
+  static nlohmann::json Task(Farm& farm, const std::string& job, const std::string& name) {
+    for (const nlohmann::json& task : farm.Status(job)["tasks"]) {
+      if (task["task"] == job + "/" + name) return task;
+    }
+    return nullptr;
+  }
+  // Bytes that a worker fetched, by its own count.
+  static uint64_t Fetched(const Farm& farm, const std::string& worker, const std::string& from) {
+    uint64_t bytes = 0;
+    const std::string log = farm.Log(worker);
+    const std::regex pattern(from + "_bytes=([0-9]+)");
+    for (std::sregex_iterator at(log.begin(), log.end(), pattern), end; at != end; ++at) bytes += std::stoull((*at)[1]);
+    return bytes;
+  }
+  // Bytes of blobs that the coordinator gave to whoever asked, by its count when it stopped.
+  static uint64_t Given(const Farm& farm) {
+    const std::string log = farm.Log("farm");
+    std::smatch match;
+    EXPECT_TRUE(std::regex_search(log, match, std::regex("blob_bytes_given=([0-9]+)"))) << log;
+    return match.empty() ? 0 : std::stoull(match[1]);
+  }
+};
+
+TEST_F(FarmSharingTest, WhatAHitNeedsGoesFromWorkerToWorkerAndNotThroughTheCoordinator) {
+  const auto farm = Start();
+  farm->StartWorker("one");
+  const std::string story = Story(6, 4);
+  const std::string first = Submit(*farm, story);
+  farm->WaitForEnd(first);
+  EXPECT_EQ(Fetched(*farm, "one", "from_peers"), 0u);
+  // The same once more, beside a worker with an empty cache: its model, the character's pack and the prompts come from
+  // the first one.
+  farm->StartWorker("two");
+  farm->WaitUntil("the second worker", [&] { return farm->MustStoryctl({"nodes"}).find("two") != std::string::npos; });
+  const std::string second = Submit(*farm, story);
+  farm->WaitForEnd(second);
+  EXPECT_EQ(farm->Status(second)["identity_seconds"], 0);
+  EXPECT_EQ(Task(*farm, second, "text/0")["attempts"], 0) << "the identity came as a pack";
+  EXPECT_EQ(Task(*farm, second, "text/1")["attempts"], 0) << "the prompts are those of the first job";
+  const uint64_t from_peers = Fetched(*farm, "two", "from_peers");
+  EXPECT_GT(from_peers, std::filesystem::file_size(kModel + "/unet/diffusion_pytorch_model.safetensors"));
+  // All that the coordinator gave to anyone is what the workers say that they had from it: of the hit, nothing.
+  const uint64_t from_coordinator =
+      Fetched(*farm, "one", "from_coordinator") + Fetched(*farm, "two", "from_coordinator");
+  EXPECT_LT(Fetched(*farm, "two", "from_coordinator"), from_peers / 4) << "pictures, for pages";
+  farm->Stop("farm");
+  EXPECT_EQ(Given(*farm), from_coordinator);
+  farm->StartCoordinator();
+  const Files once = farm->Fetch(first);
+  ExpectSame(farm->Fetch(second), once);
+}
+
+// A disk changes a file of a running worker's cache, which no download and no start will look at again.
+TEST_F(FarmSharingTest, AFileOfAWorkersOwnCacheThatIsDamagedIsDroppedFetchedAgainAndDrawsNoWrongPicture) {
+  const auto farm = Start();
+  farm->StartWorker("one");
+  const std::string story = Story(2, 3);
+  const std::string first = Submit(*farm, story);
+  farm->WaitForEnd(first);
+  const nlohmann::json list = nlohmann::json::parse(farm->MustStoryctl({"characters", "list", "--json"}));
+  const std::string key = list["characters"][0]["key"];
+  const nlohmann::json pack = nlohmann::json::parse(farm->MustStoryctl({"characters", "show", key, "--json"}));
+  const std::string digest = pack["steps"].back()["digest"];
+  const std::string path = farm->File("one/cache/" + digest.substr(0, 2) + "/" + digest);
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-1, std::ios::end);
+  file.put('!');
+  file.close();
+  ASSERT_TRUE(file.good()) << path;
+  const std::string second = Submit(*farm, story);
+  farm->WaitForEnd(second);
+  EXPECT_NE(farm->Log("one").find("damaged_files_dropped=1"), std::string::npos) << farm->Log("one");
+  EXPECT_EQ(farm->Status(second)["identity_seconds"], 0) << "the farm's copy is whole";
+  const Files once = farm->Fetch(first);
+  ExpectSame(farm->Fetch(second), once);
+}
+
+TEST_F(FarmSharingTest, AFrameIsDrawnBesideTheIdentityThatItReadsAndIsTheSamePicture) {
+  const std::string story = Story(3, 24, 9);
+  const auto alone = Start();
+  alone->StartWorker("one");
+  const std::string undisturbed = Submit(*alone, story);
+  alone->WaitForEnd(undisturbed);
+  const Files expected = alone->Fetch(undisturbed);
+  alone->Stop("one");
+
+  const auto farm = Start();
+  farm->StartWorker("one");
+  farm->StartWorker("two");
+  farm->WaitForEnd(Submit(*farm, Story(4, 3)));  // both have the model
+  const std::string job = Submit(*farm, story);
+  farm->WaitForEnd(job);
+  EXPECT_NE(farm->Log("farm").find("ahead=1"), std::string::npos) << "no frame followed its identity";
+  EXPECT_EQ(farm->Status(job)["frames_attempted"], 3);
+  ExpectSame(farm->Fetch(job), expected);
+}
+
+}  // namespace
+}  // namespace storyfarm::e2e

@@ -69,7 +69,11 @@ absl::StatusOr<std::string> Farm::Parts::FindNode(const std::string& name_or_id)
     }
     found = id;
   }
-  if (found.empty()) return absl::NotFoundError(absl::StrCat("there is no node ", name_or_id));
+  if (found.empty()) {
+    const farm::v1::Member* member = state.roster().Find(farm::v1::MEMBER_WORKER, name_or_id);
+    if (member != nullptr) return member->node_id();  // away since the coordinator started
+    return absl::NotFoundError(absl::StrCat("there is no node ", name_or_id));
+  }
   return found;
 }
 

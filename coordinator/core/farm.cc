@@ -121,6 +121,13 @@ void Farm::Parts::Note(const farm::v1::Record& record) {
     case farm::v1::Record::kNodeDrained:
       touched_nodes.insert(record.node_drained().node_id());
       return;
+    case farm::v1::Record::kAuthorityChosen:
+    case farm::v1::Record::kMemberAdded:
+    case farm::v1::Record::kMemberRenamed:
+    case farm::v1::Record::kMemberRenewed:
+    case farm::v1::Record::kMemberRemoved:
+      out.members_changed = true;
+      return;
     case farm::v1::Record::kNeedLearned:
       return pool.TouchAllOffers();
     default:

@@ -94,6 +94,7 @@
 #include "farm/v1/pack.pb.h"
 #include "farm/v1/record.pb.h"
 #include "farm/v1/session.pb.h"
+#include "farm/v1/trust.pb.h"
 
 namespace storyfarm::coordinator {
 
@@ -179,10 +180,42 @@ struct AddModel {
   uint64_t request = 0;
   farm::v1::ModelManifest model;  // with profile; its blobs are durable
 };
+// Which authority vouches for the members from now on. FAILED_PRECONDITION while there are members of another.
+struct ChooseAuthority {
+  uint64_t request = 0;
+  std::string digest;  // SHA-256 of its certificate
+};
+// Who showed a code, and the certificate's serial that it is about to get. A worker takes the place of the one that had
+// its node id before.
+struct AddMember {
+  uint64_t request = 0;
+  farm::v1::Member member;  // complete, its id drawn by the caller
+};
+// `member`: a name or an id.
+struct RenameMember {
+  uint64_t request = 0;
+  farm::v1::MemberKind kind = farm::v1::MEMBER_KIND_UNSPECIFIED;
+  std::string member;
+  std::string name;
+};
+struct RenewMember {
+  uint64_t request = 0;
+  std::string member_id;
+  std::string asked_with_serial;
+  std::string serial;
+  uint64_t expires_unix_ms = 0;
+};
+// Its certificates count no more; what a worker holds goes elsewhere at once.
+struct RemoveMember {
+  uint64_t request = 0;
+  farm::v1::MemberKind kind = farm::v1::MEMBER_KIND_UNSPECIFIED;
+  std::string member;
+};
 // A worker opened a stream. `session` is drawn by the caller and never used again in this process.
 struct WorkerConnected {
   uint64_t session = 0;
   farm::v1::Hello hello;
+  std::string member_id;  // whose certificate it came with; empty: from this machine, without one
 };
 struct WorkerSaid {
   uint64_t session = 0;
@@ -215,8 +248,9 @@ struct ArchiveRemoved {
 };
 
 using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, RetryJob, DrainNode, HoldDispatch, ForgetJob,
-                           CondemnBlobs, BlobsUnlinked, NamePack, ForgetPack, AddModel, WorkerConnected, WorkerSaid,
-                           WorkerGone, Tick, ArchiveStored, ArchiveRemoved, NoticeAnswered>;
+                           CondemnBlobs, BlobsUnlinked, NamePack, ForgetPack, AddModel, ChooseAuthority, AddMember,
+                           RenameMember, RenewMember, RemoveMember, WorkerConnected, WorkerSaid, WorkerGone, Tick,
+                           ArchiveStored, ArchiveRemoved, NoticeAnswered>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -237,7 +271,7 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  // Of SubmitJob, CancelJob, ChangeJob and RetryJob; the node's id of DrainNode; the key of NamePack.
+  // Of SubmitJob, CancelJob, ChangeJob and RetryJob; the node's id of DrainNode; the key of NamePack; the member's id.
   std::string job_id;
   bool existed = false;  // SubmitJob: the key was known
 };
@@ -273,6 +307,7 @@ struct Decisions {
   std::vector<Archive> archives;
   std::vector<DroppedArchive> dropped_archives;
   std::vector<Notice> notices;
+  bool members_changed = false;  // ListMembers differs now
   std::vector<std::string> changed_jobs;  // whose JobStatus may differ now: for watchers; sorted, no repeats
 };
 
@@ -344,6 +379,11 @@ class Farm {
   // The pack that stands in for identities of this key: null where there is none, or it is lost. Valid until the next
   // Step.
   const farm::v1::PackManifest* FindPack(const std::string& key) const;
+  // By id.
+  std::vector<farm::v1::Member> ListMembers() const;
+  const std::string& AuthorityDigest() const;  // empty: none was chosen yet
+  // INVALID_ARGUMENT, or ALREADY_EXISTS where a member of this kind has the name.
+  absl::Status CheckFreeName(farm::v1::MemberKind kind, const std::string& name) const;
   // Ids of the jobs whose bodies lie in the store's archive, sorted.
   std::vector<std::string> ArchivedJobs() const;
   // Every blob that State names: models, packs, what live jobs read, banks, results.
@@ -358,6 +398,14 @@ class Farm {
   friend class SchedulingRound;
   std::unique_ptr<Parts> parts_;
 };
+
+// INVALID_ARGUMENT where a member can't be called so.
+absl::Status CheckMemberName(const std::string& name);
+
+// What somebody hears whose certificate is good and not in the roster.
+inline constexpr char kRemovedFromFarm[] =
+    "This machine's certificate is not in the farm's roster any more: it was removed, or the farm was restored from an "
+    "earlier backup. To come back it has to join again with a new code from the farm's owner.";
 
 // Adds every blob that a message names.
 void CollectBlobs(const google::protobuf::Message& message, BlobSizes* blobs);

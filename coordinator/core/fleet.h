@@ -87,7 +87,9 @@ struct Node {
   uint64_t process = 0;                // Hello.process
   std::map<uint32_t, Device> devices;  // by DeviceReport.index
   std::set<std::string> cached;        // digests of blobs in its cache, as far as known
-  std::string blob_address;            // Hello.blob_address
+  std::string blob_address;            // Hello.blob_address; empty where it is elsewhere
+  // Joined by code: sockets of the farm's machine mean nothing there, and its own nothing elsewhere.
+  bool elsewhere = false;
 
   uint64_t MissingBytes(const farm::v1::ModelManifest& model) const;
   uint64_t MissingBytes(const farm::v1::Bank& bank) const;

@@ -33,6 +33,7 @@ struct Limits {
 
   size_t models = 1000;
   size_t nodes = 4096;  // known by name in State; a farm is people's machines, not a data centre
+  size_t members = 8192;  // as many people and coordinators as nodes; some 200 bytes of the state each
   size_t devices_a_node = 64;
   size_t held_a_hello = 4096;     // more than groups_a_device groups of frames_a_group on devices_a_node can hold
   size_t cached_digests = 10000;  // as the protocol says

@@ -128,6 +128,16 @@ struct Farm::Parts {
   // Keeps embeddings within the budget.
   void TrimTexts();
 
+  // ---- members.cc
+  void On(const ChooseAuthority& input);
+  void On(AddMember& input);
+  void On(const RenameMember& input);
+  void On(const RenewMember& input);
+  void On(const RemoveMember& input);
+  absl::Status NeedFreeName(farm::v1::MemberKind kind, const std::string& name) const;
+  // Ends the node's stream, gives what it holds to others, and forgets it.
+  void CutOff(const std::string& node_id, const absl::Status& why);
+
   // ---- notices.cc
   void On(const NoticeAnswered& input);
   // Whether the end of a job that ends now is to be told; makes room for it.

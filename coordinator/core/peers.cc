@@ -16,7 +16,7 @@ constexpr int kMostLookedAt = 64;
 
 void Farm::Parts::AddPeers(const Job& job, const Node& to, const std::vector<const farm::v1::Bank*>& banks,
                            const std::vector<const farm::v1::BlobRef*>& texts, farm::v1::Grant* grant) const {
-  if (fleet.serving.empty() || (fleet.serving.size() == 1 && fleet.serving.count(to.id) > 0)) return;
+  if (to.elsewhere || fleet.serving.empty() || (fleet.serving.size() == 1 && fleet.serving.count(to.id) > 0)) return;
   std::vector<const std::string*> wanted;
   const auto want = [&](const farm::v1::BlobRef& blob) {
     if (blob.size_bytes() > 0 && to.cached.count(blob.digest()) == 0) wanted.push_back(&blob.digest());

@@ -114,6 +114,17 @@ absl::Status State::ApplyFact(const Record& record) {
     case Record::kNoticeSettled:
       if (notices_.erase(record.notice_settled().job_id()) > 0) return absl::OkStatus();
       return Damaged(absl::StrCat("the end of job ", record.notice_settled().job_id(), " was told, but is not due"));
+    case Record::kAuthorityChosen:
+    case Record::kMemberAdded:
+    case Record::kMemberRenamed:
+    case Record::kMemberRenewed:
+      return roster_.Apply(record);
+    case Record::kMemberRemoved: {
+      const auto member = roster_.members().find(record.member_removed().member_id());
+      // Whoever joins with that node id again is not drained.
+      if (member != roster_.members().end()) drained_.erase(member->second.node_id());
+      return roster_.Apply(record);
+    }
     case Record::FACT_NOT_SET:
       return Damaged("a fact of a kind that this version does not know");
   }

@@ -13,6 +13,7 @@
 #include "coordinator/core/job.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/core/pack_shelf.h"
+#include "coordinator/core/roster.h"
 #include "coordinator/core/text_shelf.h"
 #include "coordinator/core/token.h"
 #include "farm/v1/record.pb.h"
@@ -76,6 +77,7 @@ class State {
   const std::set<Token>* GrantsOf(const std::string& node_id) const;
   plan::LearnedNeed NeedOf(const std::string& model_digest, farm::v1::Backend backend) const;
   const PackShelf& packs() const { return packs_; }
+  const Roster& roster() const { return roster_; }
   const TextShelf& texts() const { return texts_; }
   // Identity tasks of live jobs (ordinal, number) that make or take the pack of a key; null: none.
   const std::set<std::pair<uint64_t, uint32_t>>* IdentitiesOf(const std::string& pack_key) const;
@@ -151,6 +153,7 @@ class State {
   std::map<std::string, std::set<Token>> grants_of_node_;
   std::map<std::pair<std::string, int>, plan::LearnedNeed> needs_;
   PackShelf packs_;
+  Roster roster_;
   TextShelf texts_;
   std::map<std::string, std::set<std::pair<uint64_t, uint32_t>>> identities_of_pack_;  // follows from the live jobs
 };

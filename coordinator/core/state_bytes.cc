@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 6;
+constexpr uint64_t kStateVersion = 7;
 
 }  // namespace
 
@@ -45,6 +45,7 @@ void State::Write(ByteWriter& out) const {
   out.Number(notices_.size());
   for (const auto& [id, notice] : notices_) out.String(notice.SerializeAsString());
   packs_.Write(out);
+  roster_.Write(out);
   texts_.Write(out);
   out.Number(grants_.size());
   for (const auto& [token, grant] : grants_) {
@@ -139,7 +140,7 @@ absl::Status State::Read(ByteReader& in) {
     if (!notice.ParseFromString(in.String())) return damaged;
     notices_[notice.job_id()] = std::move(notice);
   }
-  if (!packs_.Read(in) || !texts_.Read(in)) return damaged;
+  if (!packs_.Read(in) || !roster_.Read(in) || !texts_.Read(in)) return damaged;
   for (const auto& [ordinal, id] : live_) AddIdentities(jobs_.at(id));
   if (!ReadGrants(in)) return damaged;
   if (!in.ok() || !in.at_end()) return damaged;

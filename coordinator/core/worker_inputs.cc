@@ -176,6 +176,20 @@ absl::Status Farm::Parts::CheckOnlyOne(const farm::v1::Hello& hello) const {
 void Farm::Parts::On(const WorkerConnected& input) {
   const farm::v1::Hello& hello = input.hello;
   if (const absl::Status status = CheckHello(hello, limits); !status.ok()) return CloseWith(input.session, status);
+  const farm::v1::Member* member = nullptr;
+  if (!input.member_id.empty()) {
+    const auto known = state.roster().members().find(input.member_id);
+    if (known == state.roster().members().end()) {
+      return CloseWith(input.session, absl::UnauthenticatedError(kRemovedFromFarm));
+    }
+    member = &known->second;
+    if (member->node_id() != hello.node_id()) {
+      return CloseWith(input.session,
+                       absl::PermissionDeniedError(absl::StrCat(
+                           "the certificate of ", member->name(), " came with the node id ", hello.node_id(),
+                           ", which is not its own: let this machine join with a code of its own")));
+    }
+  }
   if (fleet.nodes.count(hello.node_id()) == 0 && fleet.node_of_session.size() >= limits.nodes) {
     return CloseWith(input.session, absl::ResourceExhaustedError(
                                         absl::StrCat("the farm already has ", limits.nodes, " nodes connected")));
@@ -189,7 +203,9 @@ void Farm::Parts::On(const WorkerConnected& input) {
   }
   fleet.node_of_session[input.session] = hello.node_id();
   node.id = hello.node_id();
-  node.name = hello.node_name().empty() ? hello.node_id().substr(0, 8) : hello.node_name();
+  node.name = member != nullptr             ? member->name()
+              : hello.node_name().empty() ? hello.node_id().substr(0, 8)
+                                          : hello.node_name();
   node.software_version = hello.software_version();
   node.session = input.session;
   const bool restarted = node.process != hello.process();
@@ -199,7 +215,8 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.resting = hello.resting().substr(0, kSentenceBytes);
   node.cached.clear();
   for (const std::string& digest : hello.cached_digests()) node.cached.insert(digest);
-  node.blob_address = hello.blob_address();
+  node.elsewhere = member != nullptr;
+  node.blob_address = node.elsewhere ? "" : hello.blob_address();
   fleet.serving.erase(node.id);
   if (!node.blob_address.empty()) fleet.serving.insert(node.id);
   std::map<uint32_t, Device> before = std::move(node.devices);

@@ -13,8 +13,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "coordinator/core/limits.h"
 #include "coordinator/rpc/disk_watch.h"
+#include "coordinator/rpc/listen.h"
 #include "pipeline/base/log.h"
 
 namespace storyfarm::coordinator {
@@ -26,6 +28,7 @@ constexpr uint64_t kConfigBytes = 64 << 10;
 constexpr uint64_t kMostKeptDays = 36'500;
 // A pebibyte.
 constexpr uint64_t kMostQuotaGib = 1 << 20;
+constexpr int kMostPort = 65535;
 
 // kLowDiskMib as text.
 constexpr char kLowDisk[] = "512";
@@ -42,12 +45,18 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 14> kSettings{{
+constexpr std::array<Setting, 17> kSettings{{
     {"data", &Config::data, "DIR", "", "Folder of the farm's data; holds its socket, too"},
     {"blobs", &Config::blobs, "DIR", "",
      "Folder of models, pictures and pages, where it is not in --data: shared by the coordinators of one --redis"},
     {"listen", &Config::listen, "ADDRESS", "",
      "Also listen on this loopback address, such as 127.0.0.1:7777; port 0: any free one"},
+    {"network", &Config::network, "ADDRESS", "",
+     "Serve other machines, too, which joined with a code, over mutual TLS on this address, such as 0.0.0.0:7850"},
+    {"join-port", &Config::join_port, "PORT", "",
+     "Where they join, on the same address; none: the port after --network's"},
+    {"advertise", &Config::advertise, "HOSTS", "",
+     "Names or addresses, with commas, by which other machines know this one; none: those of its network interfaces"},
     {"port-file", &Config::port_file, "FILE", "", "Write the port of --listen into this file once it serves"},
     {"redis", &Config::redis, "URL", "",
      "Redis to keep the farm's log in, redis://HOST:PORT or unix:///PATH, with appendfsync always; without it a "
@@ -120,7 +129,8 @@ std::string Footer() {
       "second one stops it at once, which loses nothing either.\n\n"
       "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 port or socket taken; 4 Redis missing or out "
       "of\n"
-      "reach; 5 data folder not writable, from a newer version or in use; 7 the farm's data is damaged.\n";
+      "reach; 5 data folder not writable, from a newer version or in use; 7 the farm's data is damaged;\n"
+      "8 it could not join, or the farm's members trust another authority than it has.\n";
   return text;
 }
 
@@ -161,6 +171,31 @@ absl::Status ReadRetention(Config& config) {
   return status;
 }
 
+absl::Status ReadNetwork(Config& config) {
+  for (const auto* said : {&config.join_port, &config.advertise}) {
+    if (said->empty() || !config.network.empty()) continue;
+    return absl::InvalidArgumentError(
+        "--join-port and --advertise need --network: without it no other machine is served.");
+  }
+  if (config.network.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::string> address = NetworkAddress(config.network);
+  if (!address.ok()) return address.status();
+  config.network = *address;
+  if (absl::SimpleAtoi(address->substr(address->rfind(':') + 1), &config.join_port_number) &&
+      config.join_port_number > 0) {
+    ++config.join_port_number;
+  }
+  if (!config.join_port.empty() && !absl::SimpleAtoi(config.join_port, &config.join_port_number)) {
+    config.join_port_number = -1;
+  }
+  if (config.join_port_number < 0 || config.join_port_number > kMostPort) {
+    return absl::InvalidArgumentError(absl::StrCat("--join-port must be a port from 0 to ", kMostPort,
+                                                   "; without it, it is the one after --network's."));
+  }
+  config.advertise_hosts = absl::StrSplit(config.advertise, ',', absl::SkipEmpty());
+  return absl::OkStatus();
+}
+
 absl::Status Check(const Config& config) {
   if (const auto format = base::ParseLogFormat(config.log_format); !format.ok()) return format.status();
   if (!config.port_file.empty() && config.listen.empty()) {
@@ -193,6 +228,9 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
   }
   std::string config_file;
   app.add_option("--config", config_file, "YAML file with any of these")->type_name("FILE")->default_str("none");
+  bool join = false;
+  app.add_flag("--join", join,
+               "First join a farm that has a coordinator already: asks for the code of storyctl coordinator add");
   app.set_version_flag("--version", absl::StrCat("storyfarm-coordinator ", version));
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants it
@@ -212,6 +250,7 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
     from_file = *std::move(values);
   }
   ConfigOrText result;
+  result.config.join = join;
   for (const Setting& setting : kSettings) {
     std::string& value = result.config.*setting.field;
     if (const auto found = from_file.find(setting.name); found != from_file.end()) value = found->second;
@@ -225,6 +264,7 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
     result.config.data = *default_data;
   }
   if (absl::Status status = ReadRetention(result.config); !status.ok()) return status;
+  if (absl::Status status = ReadNetwork(result.config); !status.ok()) return status;
   if (absl::Status status = Check(result.config); !status.ok()) return status;
   return result;
 }

@@ -23,6 +23,7 @@ enum ExitCode {
   kExitStore = 4,        // Redis is missing, can't be reached, or keeps no data
   kExitDataFolder = 5,   // not writable, from a newer version, or in use by another coordinator
   kExitDataDamaged = 7,  // the log or a snapshot can't be read
+  kExitTrust = 8,        // it could not join, or the farm's members trust another authority than it has
 };
 
 struct Config {
@@ -30,6 +31,10 @@ struct Config {
   std::string blobs;
   std::string listen;
   std::string port_file;
+  std::string network;
+  std::string join_port;
+  std::string advertise;
+  bool join = false;
   std::string redis;
   std::string redis_password_file;
   std::string log_format;
@@ -41,6 +46,8 @@ struct Config {
   std::string low_disk;
   std::string webhook;
   std::string web;
+  int join_port_number = 0;                  // the port after --network's where nothing is said; 0: any free one
+  std::vector<std::string> advertise_hosts;  // empty: this machine's own
   // What the others say; 0: no bound.
   uint64_t keep_finished_ms = 0;
   size_t keep_finished_jobs = 0;

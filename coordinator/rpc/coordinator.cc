@@ -4,7 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/rpc/authority.h"
 #include "coordinator/rpc/leader_watch.h"
+#include "coordinator/rpc/listen.h"
+#include "pipeline/base/membership.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -39,13 +42,15 @@ bool Coordinator::StoppedWithin(int64_t ms) {
   return changed_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stopping_; });
 }
 
-absl::Status Coordinator::Announce(int port, bool leads) {
-  // The port that was drawn is kept, so that clients find this one again when it changes between its two states.
-  std::string& listen = options_.server.listen;
-  if (!listen.empty()) listen = absl::StrCat(listen.substr(0, listen.rfind(':') + 1), port);
+absl::Status Coordinator::Announce(const Ports& ports, bool leads) {
+  // The ports that were drawn are kept, so that clients find this one again when it changes between its two states.
+  ServerOptions& server = options_.server;
+  if (ports.listen > 0) server.listen = WithPort(server.listen, ports.listen);
+  if (ports.network > 0) server.network = WithPort(server.network, ports.network);
+  if (ports.join > 0) server.join_port = ports.join;
   if (announced_) return absl::OkStatus();
   announced_ = true;
-  return events_.listens(port, leads);
+  return events_.listens(ports, leads);
 }
 
 absl::Status Coordinator::Run() {
@@ -73,12 +78,30 @@ absl::Status Coordinator::Refuse(std::unique_ptr<Listening>& door, const std::st
     listen.socket_path = options_.server.socket_path;
     listen.listen = options_.server.listen;
     listen.receive_bytes = options_.server.limits.message_bytes;
+    if (absl::Status status = StandByForOthers(listen); !status.ok()) return status;
     absl::StatusOr<std::unique_ptr<Listening>> opened = Listening::StandBy(listen);
     if (!opened.ok()) return opened.status();
     door = *std::move(opened);
   }
   door->Say(sentence);
-  return Announce(door->port(), /*leads=*/false);
+  return Announce({door->port(), door->network_port(), 0}, /*leads=*/false);
+}
+
+absl::Status Coordinator::StandByForOthers(ListenOptions& listen) {
+  if (options_.server.network.empty()) return absl::OkStatus();
+  const std::string trust_folder = base::TrustFolder(options_.server.data_folder);
+  const absl::StatusOr<FarmAuthority> authority = FarmAuthority::Open(*parts_.env, trust_folder);
+  if (absl::IsNotFound(authority.status())) {
+    // The first coordinator of a new farm makes it; another one has to join.
+    parts_.log->Warning("other machines can't reach this coordinator while it stands by: it lacks the farm's authority",
+                        {{"mend", "storyctl coordinator add where the farm runs, storyfarm-coordinator --join here"}});
+    return absl::OkStatus();
+  }
+  if (!authority.ok()) return authority.status();
+  if (const absl::StatusOr<bool> renewed = authority->RenewOwn(*parts_.env); !renewed.ok()) return renewed.status();
+  listen.network = options_.server.network;
+  listen.trust_folder = trust_folder;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<uint64_t> Coordinator::WaitForTurn() {
@@ -133,7 +156,7 @@ absl::Status Coordinator::Lead(uint64_t after_epoch) {
     server_ = server->get();
     if (stopping_) server_->Drain();
   }
-  absl::Status ended = Announce((*server)->port(), /*leads=*/true);
+  absl::Status ended = Announce((*server)->ports(), /*leads=*/true);
   if (ended.ok()) ended = (*server)->Wait();
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -32,8 +32,8 @@ struct CoordinatorOptions {
 class Coordinator {
  public:
   struct Events {
-    // It answers at its addresses, on this port (0: none), leading or standing by. Once. An error ends Run.
-    std::function<absl::Status(int port, bool leads)> listens;
+    // It answers at its addresses, on these ports, leading or standing by. Once. An error ends Run.
+    std::function<absl::Status(const Ports& ports, bool leads)> listens;
   };
   // What `parts` names outlives this; the store is used by one thread at a time.
   Coordinator(CoordinatorOptions options, const ServerParts& parts, Events events);
@@ -50,9 +50,11 @@ class Coordinator {
   absl::StatusOr<uint64_t> WaitForTurn();
   // Opens the door where it is closed, and says this behind it.
   absl::Status Refuse(std::unique_ptr<Listening>& door, const std::string& sentence);
+  // Other machines are told, too, that it stands by, where it has the farm's authority.
+  absl::Status StandByForOthers(ListenOptions& listen);
   // Why leading ended; OK after Stop.
   absl::Status Lead(uint64_t after_epoch);
-  absl::Status Announce(int port, bool leads);
+  absl::Status Announce(const Ports& ports, bool leads);
   // Whether it was stopped within this time.
   bool StoppedWithin(int64_t ms);
 

@@ -1,6 +1,8 @@
 #include "coordinator/rpc/listen.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +22,9 @@
 namespace storyfarm::coordinator {
 namespace {
 
+// A code carries them, and people copy it: a machine with more networks names those that matter with --advertise.
+constexpr size_t kMostHosts = 4;
+
 struct HostAndPort {
   std::string host;  // without brackets
   uint16_t port = 0;
@@ -37,27 +42,61 @@ absl::StatusOr<HostAndPort> Split(const std::string& listen) {
   return HostAndPort{host, static_cast<uint16_t>(port)};
 }
 
-bool IsLoopback(const std::string& host) {
-  in_addr v4{};
-  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6{};
-  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
 }  // namespace
 
 absl::StatusOr<std::string> LoopbackAddress(const std::string& listen) {
   absl::StatusOr<HostAndPort> parts = Split(listen);
   if (!parts.ok()) return parts.status();
   if (parts->host == "localhost") parts->host = "127.0.0.1";
-  if (!IsLoopback(parts->host)) {
+  if (!base::IsLoopbackHost(parts->host)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "The coordinator listens on this machine alone, and ", listen,
         " can be reached from others: whoever reaches it could use the farm. Listen on 127.0.0.1:PORT, and let other "
-        "machines in through a tunnel (ssh -L)."));
+        "machines in with --network ADDRESS, where they need a certificate."));
   }
   const bool v6 = parts->host.find(':') != std::string::npos;
   return v6 ? absl::StrCat("[", parts->host, "]:", parts->port) : absl::StrCat(parts->host, ":", parts->port);
+}
+
+absl::StatusOr<std::string> NetworkAddress(const std::string& listen) {
+  const absl::StatusOr<HostAndPort> parts = Split(listen);
+  if (!parts.ok()) return parts.status();
+  in_addr v4{};
+  in6_addr v6{};
+  if (inet_pton(AF_INET, parts->host.c_str(), &v4) == 1) return absl::StrCat(parts->host, ":", parts->port);
+  if (inet_pton(AF_INET6, parts->host.c_str(), &v6) == 1) return absl::StrCat("[", parts->host, "]:", parts->port);
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", listen,
+                   "\" is no address to listen on: write an IP address of this machine and a port, such as 0.0.0.0:7850 "
+                   "for all of them."));
+}
+
+std::string WithPort(const std::string& address, int port) {
+  return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
+}
+
+std::vector<std::string> ReachableHosts(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  if (host != "0.0.0.0" && host != "[::]") return {host};
+  std::vector<std::string> hosts;
+  ifaddrs* first = nullptr;
+  if (getifaddrs(&first) != 0) return {"127.0.0.1"};
+  for (const ifaddrs* each = first; each != nullptr && hosts.size() < kMostHosts; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_UP) == 0 || (each->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET6_ADDRSTRLEN] = {};
+    if (each->ifa_addr->sa_family == AF_INET) {
+      inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(each->ifa_addr)->sin_addr, text, sizeof(text));
+      hosts.emplace_back(text);
+    } else if (each->ifa_addr->sa_family == AF_INET6 && host == "[::]") {
+      const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(each->ifa_addr)->sin6_addr;
+      if (IN6_IS_ADDR_LINKLOCAL(&v6)) continue;  // means nothing without the name of an interface of the other machine
+      inet_ntop(AF_INET6, &v6, text, sizeof(text));
+      hosts.push_back(absl::StrCat("[", text, "]"));
+    }
+  }
+  freeifaddrs(first);
+  if (hosts.empty()) hosts.emplace_back("127.0.0.1");
+  return hosts;
 }
 
 absl::Status CheckPortIsFree(const std::string& address) {

@@ -20,6 +20,17 @@ constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kLeastPingMs = 5'000;
 
+// What somebody who has not joined may make the coordinator hold: a signing request is 1 KB, and joining is two calls.
+constexpr int kStrangersBytes = 64 << 10;
+constexpr int kStrangersCalls = 4;
+constexpr int kStrangersMs = 60'000;
+constexpr size_t kStrangersMemoryBytes = size_t{32} << 20;
+
+absl::Status CantListen(const std::string& address) {
+  return absl::AlreadyExistsError(
+      absl::StrCat("Can't listen on ", address, ": the address is taken, or not of this machine."));
+}
+
 }  // namespace
 
 // Ends each call at once.
@@ -67,6 +78,13 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
   if (!options.socket_path.empty()) {
     if (absl::Status status = PrepareSocket(options.socket_path); !status.ok()) return status;
   }
+  std::string network;
+  if (!options.network.empty()) {
+    absl::StatusOr<std::string> checked = NetworkAddress(options.network);
+    if (!checked.ok()) return checked.status();
+    network = *std::move(checked);
+    if (absl::Status status = CheckPortIsFree(network); !status.ok()) return status;
+  }
   std::unique_ptr<Listening> listening(new Listening);
   grpc::EnableDefaultHealthCheckService(true);  // before the builder is asked: clients with several addresses use it
   grpc::ServerBuilder builder;
@@ -77,12 +95,21 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMs);
-  const auto credentials = grpc::InsecureServerCredentials();
+  const auto local = grpc::InsecureServerCredentials();
   int socket_bound = 0;
   if (!options.socket_path.empty()) {
-    builder.AddListeningPort(absl::StrCat("unix:", options.socket_path), credentials, &socket_bound);
+    builder.AddListeningPort(absl::StrCat("unix:", options.socket_path), local, &socket_bound);
   }
-  if (!address.empty()) builder.AddListeningPort(address, credentials, &listening->port_);
+  if (!address.empty()) builder.AddListeningPort(address, local, &listening->port_);
+  if (!network.empty()) {
+    const auto credentials = Guard::Credentials(options.trust_folder, options.guard);
+    builder.AddListeningPort(network, credentials, &listening->network_port_);
+  }
+  if (options.guard != nullptr) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+    interceptors.push_back(options.guard->WatchCalls());
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  }
   for (grpc::Service* service : services) builder.RegisterService(service);
   if (services.empty()) {
     listening->refusal_ = std::make_unique<Refusal>();
@@ -90,10 +117,32 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
   }
   listening->server_ = builder.BuildAndStart();
   if (listening->server_ == nullptr) {
-    return absl::AlreadyExistsError(absl::StrCat("Can't listen on ", address.empty() ? options.socket_path : address,
-                                                 ": the address is taken, or not of this machine."));
+    return CantListen(!network.empty() ? network : !address.empty() ? address : options.socket_path);
   }
   listening->server_->GetHealthCheckService()->SetServingStatus(base::kLeaderHealth, !services.empty());
+  return listening;
+}
+
+absl::StatusOr<std::unique_ptr<Listening>> Listening::ServeAnybody(const std::string& address,
+                                                                   const std::string& trust_folder,
+                                                                   grpc::Service* service) {
+  const absl::StatusOr<std::string> checked = NetworkAddress(address);
+  if (!checked.ok()) return checked.status();
+  if (absl::Status status = CheckPortIsFree(*checked); !status.ok()) return status;
+  std::unique_ptr<Listening> listening(new Listening);
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(kStrangersBytes);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStrangersCalls);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kStrangersMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kStrangersMs);
+  builder.SetResourceQuota(grpc::ResourceQuota("strangers").Resize(kStrangersMemoryBytes));
+  builder.AddListeningPort(*checked, Guard::CredentialsForAnybody(trust_folder), &listening->network_port_);
+  builder.RegisterService(service);
+  listening->server_ = builder.BuildAndStart();
+  if (listening->server_ == nullptr) {
+    return CantListen(*checked);
+  }
   return listening;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "coordinator/rpc/guard.h"
 
 namespace grpc {
 class Server;
@@ -21,6 +22,10 @@ namespace storyfarm::coordinator {
 struct ListenOptions {
   std::string socket_path;  // unix socket; empty: none
   std::string listen;       // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
+  // Other machines, over mutual TLS: IP address and port, PORT 0: any free one; empty: none.
+  std::string network;
+  std::string trust_folder;      // of `network`: membership.h
+  std::shared_ptr<Guard> guard;  // decides on the calls of `network`; null for one that refuses all calls
   size_t receive_bytes = size_t{4} << 20;
   size_t send_bytes = size_t{4} << 20;
 };
@@ -33,9 +38,14 @@ class Listening {
                                                           const std::vector<grpc::Service*>& services);
   // Answers every call UNAVAILABLE with what was told to Say last, and those who ask who leads that it is not this one.
   static absl::StatusOr<std::unique_ptr<Listening>> StandBy(const ListenOptions& options);
+  // One service for whoever comes, over TLS that asks for no certificate.
+  static absl::StatusOr<std::unique_ptr<Listening>> ServeAnybody(const std::string& address,
+                                                                 const std::string& trust_folder,
+                                                                 grpc::Service* service);
   ~Listening();
 
   int port() const { return port_; }  // of `listen`, 0 where it is empty
+  int network_port() const { return network_port_; }  // of `network`, or ServeAnybody's
   void Say(const std::string& sentence);
   // Calls get so long to end by themselves. The addresses are free once this is destroyed.
   void Stop(std::chrono::milliseconds grace);
@@ -49,6 +59,7 @@ class Listening {
   std::unique_ptr<Refusal> refusal_;  // null: leads
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
+  int network_port_ = 0;
 };
 
 }  // namespace storyfarm::coordinator

@@ -325,6 +325,13 @@ void Loop::Handle(Item item) {
 
 void Loop::Carry(Decisions decisions) {
   for (farm::v1::Record& record : decisions.records) records_.push_back(std::move(record));
+  // Before the replies: who is told that somebody was removed finds it so.
+  if (decisions.members_changed && outputs_.members) {
+    auto leave = [this, members = farm_.ListMembers()](const absl::Status& status) {
+      if (status.ok()) outputs_.members(members);
+    };
+    waiting_.push_back({farm_.last_record(), std::move(leave)});
+  }
   for (OutgoingMessage& outgoing : decisions.messages) {
     auto leave = [this, session = outgoing.session,
                   message = std::move(outgoing.message)](const absl::Status& status) mutable {

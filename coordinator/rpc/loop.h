@@ -88,6 +88,8 @@ class Loop {
     std::function<void(const std::vector<std::string>& job_ids)> changed;  // not waiting for any record
     // Nothing more is called; OK after Drain. The last call.
     std::function<void(const absl::Status& why)> ended;
+    // The whole roster after a change, durable.
+    std::function<void(const std::vector<farm::v1::Member>& members)> members = {};
     // A job's end to be told outside (Decisions::notices), durable. Called only where Limits::notices asks for it.
     std::function<void(const farm::v1::JobNotice& notice)> notice = {};
     // On the store's thread: these records are durable, and how long a group commit took. May be empty.
@@ -139,6 +141,8 @@ class Loop {
   bool leads();
   // Digests that were condemned when the log was replayed. Before Run.
   std::vector<std::string> CondemnedBlobs() const { return farm_.CondemnedBlobs(); }
+  // The roster as it was then. Before Run.
+  std::vector<farm::v1::Member> Members() const { return farm_.ListMembers(); }
 
   // Takes nothing more, answers what it has taken, then ends. Returns at once.
   void Drain();

@@ -26,8 +26,11 @@
 #include "coordinator/web/web_server.h"
 #include "coordinator/web/webhook.h"
 #include "pipeline/base/env.h"
+#include "pipeline/base/join_client.h"
 #include "pipeline/base/log.h"
+#include "pipeline/base/membership.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
 
 #if defined(__GLIBC__)  // known from the headers above
@@ -71,6 +74,7 @@ int StoreExitCode(const absl::Status& status) {
 int StartExitCode(const absl::Status& status) {
   if (absl::IsInvalidArgument(status)) return kExitUsage;
   if (absl::IsAlreadyExists(status)) return kExitAddress;
+  if (absl::IsUnauthenticated(status)) return kExitTrust;
   return StoreExitCode(status);
 }
 
@@ -129,17 +133,21 @@ absl::Status StandStoreUp(const Config& config, const std::string& name, base::E
 }
 
 // What a person or a script waits for: where it answers. The file comes last: who waits for it finds the line, too.
-absl::Status Announce(const Config& config, const std::string& socket_path, const WebServer* web, int port, bool leads,
+absl::Status Announce(const Config& config, const std::string& socket_path, const WebServer* web, const Ports& ports, bool leads,
                       base::Env& env) {
   std::string line = absl::StrCat("storyfarm-coordinator ", leads ? "serves" : "stands by", " on unix:", socket_path);
   if (!config.listen.empty()) {
-    absl::StrAppend(&line, " and ", config.listen.substr(0, config.listen.rfind(':')), ":", port);
+    absl::StrAppend(&line, " and ", WithPort(config.listen, ports.listen));
+  }
+  if (ports.network > 0) {
+    absl::StrAppend(&line, "; other machines: ", WithPort(config.network, ports.network));
+    if (ports.join > 0) absl::StrAppend(&line, ", joining at port ", ports.join);
   }
   if (web != nullptr) absl::StrAppend(&line, "; its page is ", web->url(), " (storyctl web opens it)");
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
   if (config.port_file.empty()) return absl::OkStatus();
-  return env.WriteFileDurably(config.port_file, absl::StrCat(port, "\n"));
+  return env.WriteFileDurably(config.port_file, absl::StrCat(ports.listen, "\n"));
 }
 
 // Who this is among those that may lead, for the store and for people.
@@ -147,6 +155,18 @@ std::string NameOf(const DataFolder& folder) {
   char host[256] = {};
   if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
   return absl::StrCat("coordinator ", folder.id().substr(0, 8), " (", host, ":", folder.path(), ")");
+}
+
+// Asks for a code and gets the farm's authority by it.
+absl::Status Join(const Config& config, const std::string& folder_id, base::Env& env) {
+  const absl::StatusOr<std::string> code = base::ReadSecretLine("Code (from storyctl coordinator add): ");
+  if (!code.ok()) return code.status();
+  base::JoinOptions options;
+  options.code = *code;
+  options.kind = farm::v1::MEMBER_COORDINATOR;
+  options.name = absl::StrCat("coordinator-", folder_id.substr(0, 8));
+  options.trust_folder = base::TrustFolder(config.data);
+  return base::JoinFarm(env, options).status();
 }
 
 absl::Status MakeAbsolute(std::string& folder) {
@@ -183,6 +203,9 @@ int Serve(Config config, base::LogFormat format) {
   if (absl::Status status = PrepareSocket(socket_path); !status.ok()) {
     return Complain(status, absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder);
   }
+  if (config.join) {
+    if (absl::Status joined = Join(config, (*folder)->id(), env); !joined.ok()) return Complain(joined, kExitTrust);
+  }
   Standing standing;
   const std::string name = NameOf(**folder);
   if (absl::Status status = StandStoreUp(config, name, env, standing); !status.ok()) {
@@ -196,6 +219,9 @@ int Serve(Config config, base::LogFormat format) {
   options.server.blobs_shared = !config.blobs.empty();
   options.server.socket_path = socket_path;
   options.server.listen = config.listen;
+  options.server.network = config.network;
+  options.server.join_port = config.join_port_number;
+  options.server.advertise = config.advertise_hosts;
   options.server.software_version = STORYFARM_VERSION;
   options.server.blob_quota_bytes = config.blob_quota_bytes;
   options.server.low_disk_bytes = config.low_disk_bytes;
@@ -222,9 +248,9 @@ int Serve(Config config, base::LogFormat format) {
   }
   bool announced = false;
   Coordinator::Events events;
-  events.listens = [&](int port, bool leads) {
+  events.listens = [&](const Ports& ports, bool leads) {
     announced = true;
-    const absl::Status status = Announce(config, socket_path, web->get(), port, leads, env);
+    const absl::Status status = Announce(config, socket_path, web->get(), ports, leads, env);
     return status.ok() ? status : absl::UnknownError(status.message());  // nothing that StoreExitCode knows
   };
   Coordinator coordinator(options, parts, std::move(events));

@@ -168,6 +168,29 @@ void LogPack(base::Log& log, const Record& record) {
   }
 }
 
+void LogMember(base::Log& log, const Record& record) {
+  switch (record.fact_case()) {
+    case Record::kMemberAdded: {
+      const farm::v1::Member& member = record.member_added().member();
+      return log.Info("member joined", {{"member", member.member_id()},
+                                        {"name", member.name()},
+                                        {"kind", plan::MemberKindName(member.kind())},
+                                        {"role", plan::RoleName(member.role())},
+                                        {"node", member.node_id()}});
+    }
+    case Record::kMemberRenamed:
+      return log.Info("member renamed",
+                      {{"member", record.member_renamed().member_id()}, {"name", record.member_renamed().name()}});
+    case Record::kMemberRenewed:
+      return log.Info("certificate renewed", {{"member", record.member_renewed().member_id()}});
+    case Record::kMemberRemoved:
+      return log.Info("member removed", {{"member", record.member_removed().member_id()}});
+    default:
+      return log.Info("authority chosen",
+                      {{"authority", base::Digest::FromBytes(record.authority_chosen().digest())->ShortHex()}});
+  }
+}
+
 }  // namespace
 
 void LogRecord(base::Log& log, const Record& record) {
@@ -206,6 +229,12 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kPackLost:
     case Record::kIdentityReopened:
       return LogPack(log, record);
+    case Record::kAuthorityChosen:
+    case Record::kMemberAdded:
+    case Record::kMemberRenamed:
+    case Record::kMemberRenewed:
+    case Record::kMemberRemoved:
+      return LogMember(log, record);
     case Record::kNoticeSettled: {
       const farm::v1::NoticeSettled& settled = record.notice_settled();
       if (settled.delivered()) {

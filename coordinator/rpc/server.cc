@@ -12,17 +12,25 @@
 #include "coordinator/blob/blob_store.h"
 #include "coordinator/rpc/backup.h"
 #include "coordinator/rpc/blob_service.h"
+#include "coordinator/rpc/certificate_watch.h"
 #include "coordinator/rpc/client_service.h"
 #include "coordinator/rpc/collector.h"
 #include "coordinator/rpc/disk_watch.h"
+#include "coordinator/rpc/guard.h"
 #include "coordinator/rpc/job_reader.h"
+#include "coordinator/rpc/join_desk.h"
+#include "coordinator/rpc/join_service.h"
+#include "coordinator/rpc/listen.h"
 #include "coordinator/rpc/listening.h"
 #include "coordinator/rpc/loop.h"
+#include "coordinator/rpc/settle_authority.h"
 #include "coordinator/rpc/tally.h"
+#include "coordinator/rpc/trust_service.h"
 #include "coordinator/rpc/watch.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/rpc/work_pool.h"
 #include "coordinator/rpc/worker_service.h"
+#include "pipeline/base/membership.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -43,7 +51,15 @@ struct Server::Parts {
   std::unique_ptr<ClientServiceImpl> clients;
   std::unique_ptr<WorkerServiceImpl> workers;
   std::unique_ptr<BlobServiceImpl> blob_service;
+  // Who may come from other machines; the optional parts are there where it serves them.
+  std::shared_ptr<Guard> guard = std::make_shared<Guard>();
+  std::optional<FarmAuthority> authority;
+  std::unique_ptr<JoinDesk> desk;
+  std::unique_ptr<JoinServiceImpl> joins;
+  std::unique_ptr<TrustServiceImpl> trust;
+  std::unique_ptr<CertificateWatch> certificate_watch;
   std::unique_ptr<Listening> listening;
+  std::unique_ptr<Listening> join_listening;
 
   std::unique_ptr<Collector> collector;
   std::unique_ptr<DiskWatch> disk_watch;
@@ -57,6 +73,9 @@ struct Server::Parts {
   std::mutex closing;
   bool closed = false;
 
+  // Opens its addresses. The loop runs.
+  absl::Status Listen(const ServerOptions& options, const ServerParts& given);
+
   // Where the loop's decisions go. `version`: this program's, as workers are told.
   Loop::Outputs LoopOutputs(const std::string& version) {
     Loop::Outputs outputs;
@@ -66,6 +85,7 @@ struct Server::Parts {
     };
     outputs.close = [this](uint64_t session, const absl::Status& why) { workers->Close(session, why); };
     outputs.changed = [this](const std::vector<std::string>& job_ids) { watches->Changed(job_ids); };
+    outputs.members = [this](const std::vector<farm::v1::Member>& members) { guard->SetMembers(members); };
     outputs.notice = [this](const farm::v1::JobNotice& notice) { webhooks->Add(notice); };
     outputs.durable = [this](const farm::v1::RecordBatch& batch) { tally->Count(batch); };
     outputs.committed = [this](int64_t ms) { tally->Committed(ms); };
@@ -89,10 +109,60 @@ struct Server::Parts {
     pool->Stop();
     watches->Stop(why);
     workers->Stop(why);
+    certificate_watch.reset();
+    if (join_listening != nullptr) join_listening->Stop(grace);
     if (listening != nullptr) listening->Stop(grace);
     if (blob_service != nullptr) log->Info("served", {{"blob_bytes_given", blob_service->given_bytes()}});
   }
 };
+
+absl::Status Server::Parts::Listen(const ServerOptions& options, const ServerParts& given) {
+  const std::string trust_folder = base::TrustFolder(options.data_folder);
+  if (!options.network.empty()) {
+    absl::StatusOr<FarmAuthority> settled = SettleAuthority(*loop, *given.env, trust_folder);
+    if (settled.ok()) {
+      authority = *std::move(settled);
+    } else if (absl::IsUnauthenticated(settled.status()) && options.leader_lease_ms > 0) {
+      // It leads because another one died: half of the farm is better than none.
+      given.log->Error("leads for this machine only", {{"why", std::string(settled.status().message())}});
+    } else {
+      return settled.status();
+    }
+  }
+  TrustServiceImpl::Parts trust_parts{loop.get(), given.env, nullptr, nullptr, guard.get()};
+  ListenOptions listen;
+  listen.socket_path = options.socket_path;
+  listen.listen = options.listen;
+  listen.receive_bytes = options.limits.message_bytes;
+  listen.send_bytes = options.limits.reply_bytes;
+  if (authority.has_value()) {
+    listen.network = options.network;
+    listen.trust_folder = trust_folder;
+    listen.guard = guard;
+    desk = std::make_unique<JoinDesk>(given.env);
+    joins = std::make_unique<JoinServiceImpl>(
+        JoinServiceImpl::Parts{loop.get(), desk.get(), &*authority, given.env, given.random_bits});
+    trust_parts.desk = desk.get();
+    trust_parts.authority = &*authority;
+    certificate_watch = std::make_unique<CertificateWatch>(CertificateWatch::Parts{&*authority, given.env, given.log});
+  }
+  trust = std::make_unique<TrustServiceImpl>(trust_parts);
+  absl::StatusOr<std::unique_ptr<Listening>> opened =
+      Listening::Serve(listen, {clients.get(), workers.get(), blob_service.get(), trust.get()});
+  if (!opened.ok()) return opened.status();
+  listening = *std::move(opened);
+  if (!authority.has_value()) return absl::OkStatus();
+  joins->SetFarmPort(listening->network_port());
+  opened = Listening::ServeAnybody(WithPort(options.network, options.join_port), trust_folder, joins.get());
+  if (!opened.ok()) return opened.status();
+  join_listening = *std::move(opened);
+  std::vector<std::string> addresses;
+  for (const std::string& host : options.advertise.empty() ? ReachableHosts(options.network) : options.advertise) {
+    addresses.push_back(absl::StrCat(host, ":", join_listening->network_port()));
+  }
+  trust->SetJoinAddresses(std::move(addresses));
+  return absl::OkStatus();
+}
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
@@ -144,13 +214,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   parts->clients = std::make_unique<ClientServiceImpl>(std::move(client_parts));
   WorkerServiceImpl::Limits session_limits{options.limits.sessions, options.limits.unsent_a_session};
   parts->workers =
-      std::make_unique<WorkerServiceImpl>(parts->loop.get(), parts->blobs.get(), given.log, session_limits);
+      std::make_unique<WorkerServiceImpl>(parts->loop.get(), parts->blobs.get(), parts->guard.get(), given.log,
+                                          session_limits);
   parts->blob_service = std::make_unique<BlobServiceImpl>(*parts->blobs);
   if (given.webhook) {
     parts->webhook_sender = given.webhook();
     parts->webhooks = std::make_unique<Webhooks>(Webhooks::Parts{parts->loop.get(), parts->webhook_sender.get(),
                                                                  given.env, given.log, given.random_bits});
   }
+
+  parts->guard->SetMembers(parts->loop->Members());
 
   Parts* raw = parts.get();
   std::unique_ptr<Server> server(new Server(std::move(parts)));
@@ -160,21 +233,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
         DiskWatch::Parts{raw->loop.get(), given.env, given.log, blob_folder, options.low_disk_bytes});
   }
   raw->collector = std::make_unique<Collector>(Collector::Parts{raw->loop.get(), raw->blobs.get(), given.log});
-  ListenOptions listen;
-  listen.socket_path = options.socket_path;
-  listen.listen = options.listen;
-  listen.receive_bytes = options.limits.message_bytes;
-  listen.send_bytes = options.limits.reply_bytes;
-  absl::StatusOr<std::unique_ptr<Listening>> listening =
-      Listening::Serve(listen, {raw->clients.get(), raw->workers.get(), raw->blob_service.get()});
-  if (!listening.ok()) return listening.status();
-  raw->listening = *std::move(listening);
+  if (absl::Status status = raw->Listen(options, given); !status.ok()) return status;
   return server;
 }
 
 Server::~Server() { parts_->Close(absl::UnavailableError("The coordinator stopped."), std::chrono::milliseconds(0)); }
 
-int Server::port() const { return parts_->listening->port(); }
+Ports Server::ports() const {
+  return {parts_->listening->port(), parts_->listening->network_port(),
+          parts_->join_listening == nullptr ? 0 : parts_->join_listening->network_port()};
+}
 
 absl::Status Server::Wait() {
   absl::Status why;

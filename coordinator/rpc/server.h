@@ -8,6 +8,7 @@
 //                                                ▼ that it depends on is durable
 //                                     streams and calls
 //   storyctl, workers ──BlobService──> coordinator/blob, on threads of its own, never through the loop
+//   other machines ──mutual TLS──> Guard (guard.h) ──> the same services;  ──TLS──> JoinService, on a server of its own
 //
 // Read loop.h next, then client_service.h, worker_service.h and submit.h.
 #ifndef STORYFARM_COORDINATOR_RPC_SERVER_H_
@@ -19,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,6 +47,13 @@ struct ServerLimits {
   int64_t watch_ms = 250;  // between two messages of one WatchJob
 };
 
+// 0: it does not listen there.
+struct Ports {
+  int listen = 0;
+  int network = 0;
+  int join = 0;
+};
+
 class LogBook;        // log_book.h
 class WebhookSender;  // webhooks.h
 
@@ -56,6 +65,10 @@ struct ServerOptions {
   uint64_t low_disk_bytes = 0;    // disk_watch.h; 0: nothing is held back
   std::string socket_path;        // unix socket to listen on; empty: none
   std::string listen;  // "127.0.0.1:PORT", "[::1]:PORT" or "localhost:PORT", PORT 0: any free one; empty: none
+  // Other machines, over mutual TLS: IP address and port, PORT 0: any free one; empty: this machine only.
+  std::string network;
+  int join_port = 0;                   // where they join, on the same address; 0: any free one
+  std::vector<std::string> advertise;  // hosts that they know this machine by; empty: as listen.h finds them
   std::string software_version;
   int64_t leader_lease_ms = 0;              // loop.h
   std::optional<uint64_t> take_over_after;  // loop.h
@@ -79,15 +92,18 @@ struct ServerParts {
 class Server {
  public:
   // Takes the store over, replays it, opens the blob store below the data folder and listens.
-  // INVALID_ARGUMENT: an address that is not loopback. ALREADY_EXISTS: the port or socket is in use. DATA_LOSS,
-  // UNAVAILABLE, ABORTED and the like as the store says. Every message is a sentence for a person.
+  // INVALID_ARGUMENT: an address that is none, or `listen` is not loopback. UNAUTHENTICATED: the farm's members trust
+  // another authority than this coordinator has; where others may lead, it then serves this machine only.
+  // ALREADY_EXISTS: the port or socket is in use. DATA_LOSS, UNAVAILABLE, ABORTED and the like as the store says. Every
+  // message is a sentence for a person.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, const ServerParts& parts);
 
   // Stops at once: streams break, workers go on and come back.
   ~Server();
 
-  // The TCP port that it listens on, 0 where `listen` is empty.
-  int port() const;
+  // The TCP ports that it listens on.
+  Ports ports() const;
+  int port() const { return ports().listen; }
 
   // Waits until the server can't go on (another coordinator took the store over, the log is damaged), or Drain has
   // ended. OK after Drain.

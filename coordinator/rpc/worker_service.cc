@@ -46,8 +46,9 @@ std::set<std::string> BlobsOf(const farm::v1::Result& result) {
 // One stream. Keeps itself alive until gRPC is done with it.
 class WorkerSession : public grpc::ServerBidiReactor<WorkerMessage, CoordinatorMessage> {
  public:
-  WorkerSession(WorkerServiceImpl* service, grpc::CallbackServerContext* context, uint64_t number)
-      : service_(service), context_(context), number_(number) {}
+  WorkerSession(WorkerServiceImpl* service, grpc::CallbackServerContext* context, uint64_t number,
+                std::string member_id)
+      : service_(service), context_(context), number_(number), member_id_(std::move(member_id)) {}
 
   void Begin(std::shared_ptr<WorkerSession> self) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -87,6 +88,7 @@ class WorkerSession : public grpc::ServerBidiReactor<WorkerMessage, CoordinatorM
   WorkerServiceImpl* const service_;
   grpc::CallbackServerContext* const context_;
   const uint64_t number_;
+  const std::string member_id_;  // empty: from this machine
 
   // Between StartRead and OnReadDone nobody touches these.
   bool greeted_ = false;
@@ -148,9 +150,11 @@ absl::StatusOr<Input> WorkerSession::Understand() {
     greeted_ = true;
     WorkerConnected connected;
     connected.session = number_;
+    connected.member_id = member_id_;
     connected.hello = std::move(*received_.mutable_hello());
     service_->log_->Info("worker connected", {{"session", number_},
                                               {"node", connected.hello.node_name()},
+                                              {"member", member_id_},
                                               {"version", connected.hello.software_version()},
                                               {"devices", connected.hello.devices_size()}});
     node_ = connected.hello.node_name();
@@ -223,8 +227,9 @@ void WorkerSession::OnDone() {
   service_->loop_->Tell(gone, {});
 }
 
-WorkerServiceImpl::WorkerServiceImpl(Loop* loop, BlobStore* blobs, base::Log* log, const Limits& limits)
-    : loop_(loop), blobs_(blobs), log_(log), limits_(limits) {}
+WorkerServiceImpl::WorkerServiceImpl(Loop* loop, BlobStore* blobs, const Guard* guard, base::Log* log,
+                                     const Limits& limits)
+    : loop_(loop), blobs_(blobs), guard_(guard), log_(log), limits_(limits) {}
 
 WorkerServiceImpl::~WorkerServiceImpl() = default;
 
@@ -232,10 +237,16 @@ grpc::ServerBidiReactor<WorkerMessage, CoordinatorMessage>* WorkerServiceImpl::S
     grpc::CallbackServerContext* context) {
   std::shared_ptr<WorkerSession> session;
   absl::Status refusal;
+  const std::shared_ptr<const grpc::AuthContext> peer = context->auth_context();
+  const std::optional<Caller> caller = guard_->CallerOf(*peer);
+  if (peer->IsPeerAuthenticated() && !caller.has_value()) refusal = absl::UnauthenticatedError(kRemovedFromFarm);
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    session = std::make_shared<WorkerSession>(this, context, next_session_++);
-    if (stopped_.has_value()) {
+    session = std::make_shared<WorkerSession>(this, context, next_session_++,
+                                              caller.has_value() ? caller->member.member_id() : "");
+    if (!refusal.ok()) {
+      // Removed since the call was let in.
+    } else if (stopped_.has_value()) {
       refusal = *stopped_;
     } else if (sessions_.size() >= limits_.sessions) {
       refusal = absl::ResourceExhaustedError(

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "coordinator/blob/blob_store.h"
+#include "coordinator/rpc/guard.h"
 #include "coordinator/rpc/loop.h"
 #include "farm/v1/session.grpc.pb.h"
 #include "pipeline/base/log.h"
@@ -30,7 +31,8 @@ class WorkerServiceImpl : public farm::v1::WorkerService::CallbackService {
     size_t sessions = 4'096;
     size_t unsent_a_session = 4'096;
   };
-  WorkerServiceImpl(Loop* loop, BlobStore* blobs, base::Log* log, const Limits& limits);
+  // All of it outlives the service. `guard` tells whose certificate a session came with.
+  WorkerServiceImpl(Loop* loop, BlobStore* blobs, const Guard* guard, base::Log* log, const Limits& limits);
   ~WorkerServiceImpl() override;
 
   grpc::ServerBidiReactor<farm::v1::WorkerMessage, farm::v1::CoordinatorMessage>* Session(
@@ -50,6 +52,7 @@ class WorkerServiceImpl : public farm::v1::WorkerService::CallbackService {
 
   Loop* const loop_;
   BlobStore* const blobs_;
+  const Guard* const guard_;
   base::Log* const log_;
   const Limits limits_;
   std::mutex mutex_;

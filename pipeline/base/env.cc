@@ -61,6 +61,14 @@ absl::StatusOr<std::string> Env::ReadFile(const std::string& path, uint64_t max_
 }
 
 absl::Status Env::WriteFileDurably(const std::string& path, std::string_view bytes) {
+  return ReplaceFile(path, bytes, WriteMode::kTruncate);
+}
+
+absl::Status Env::WriteSecretDurably(const std::string& path, std::string_view bytes) {
+  return ReplaceFile(path, bytes, WriteMode::kSecret);
+}
+
+absl::Status Env::ReplaceFile(const std::string& path, std::string_view bytes, WriteMode mode) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string temporary = absl::StrCat(path, ".tmp-");
   for (unsigned char byte : RandomBytes(6)) {
@@ -68,7 +76,7 @@ absl::Status Env::WriteFileDurably(const std::string& path, std::string_view byt
     temporary.push_back(kHex[byte & 15]);
   }
   absl::Status status = [&] {
-    absl::StatusOr<std::unique_ptr<WritableFile>> file = OpenForWriting(temporary, WriteMode::kTruncate);
+    absl::StatusOr<std::unique_ptr<WritableFile>> file = OpenForWriting(temporary, mode);
     if (!file.ok()) return file.status();
     if (absl::Status s = (*file)->Append(bytes); !s.ok()) return s;
     if (absl::Status s = (*file)->Sync(); !s.ok()) return s;

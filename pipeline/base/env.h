@@ -61,6 +61,7 @@ class FileLock {
 enum class WriteMode {
   kTruncate,  // creates the file or empties it
   kAppend,    // creates the file or goes on at its end
+  kSecret,    // creates the file, readable by its owner alone (0600); fails where there is one
 };
 
 struct FileInfo {
@@ -111,6 +112,8 @@ class Env {
   // The file has the old bytes or the new ones, whenever the power goes, and the new ones once this returned OK: a
   // temporary file beside it, synced, renamed, and the folder synced. Nothing is left behind where it fails.
   absl::Status WriteFileDurably(const std::string& path, std::string_view bytes);
+  // The same for what only its owner may read: a key.
+  absl::Status WriteSecretDurably(const std::string& path, std::string_view bytes);
   // Appends and syncs. Creating the file also syncs its folder.
   absl::Status AppendDurably(const std::string& path, std::string_view bytes);
   // Makes `to`, or empties it, and syncs what it copied; its name is durable after SyncFolder. A part of it may be left
@@ -119,6 +122,9 @@ class Env {
   bool Exists(const std::string& path);
   // A folder with all that is in it, or a file. OK where there is nothing. Links are removed, not followed.
   absl::Status RemoveTree(const std::string& path);
+
+ private:
+  absl::Status ReplaceFile(const std::string& path, std::string_view bytes, WriteMode mode);
 };
 
 // "a" + "b" -> "a/b"; an empty folder gives the name alone.

@@ -3,6 +3,9 @@
 // Several: the channel keeps connections to all of them, asks each over gRPC's health service whether it leads, and
 // sends calls to the one that does; when another takes over, calls go there. A call that finds no leader fails with
 // UNAVAILABLE at once, or waits where it is told to (wait_for_ready).
+//
+// On this machine plainly; to any other over mutual TLS, with the certificate that joining brought (membership.h). Each
+// new connection takes the certificate that is in the folder then, so one that was renewed needs no restart.
 #ifndef STORYFARM_PIPELINE_BASE_FARM_CHANNEL_H_
 #define STORYFARM_PIPELINE_BASE_FARM_CHANNEL_H_
 
@@ -17,8 +20,15 @@ namespace storyfarm::base {
 // Whether it names several addresses.
 bool NamesSeveral(const std::string& farm);
 
-// `farm` as CheckCoordinatorTarget takes it.
-std::shared_ptr<grpc::Channel> FarmChannel(const std::string& farm, grpc::ChannelArguments arguments);
+// `farm` as CheckCoordinatorTarget takes it. `trust_folder`: where the membership lies; used where NeedsCertificate,
+// and then CheckFarmAccess was asked before.
+std::shared_ptr<grpc::Channel> FarmChannel(const std::string& farm, const std::string& trust_folder,
+                                           grpc::ChannelArguments arguments);
+
+// Whether a call failed with UNAVAILABLE because the other side's certificate is not of the farm that was joined.
+bool IsForeignFarm(const std::string& error_message);
+// A sentence for that.
+std::string ForeignFarm(const std::string& farm);
 
 }  // namespace storyfarm::base
 

@@ -52,6 +52,15 @@ absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables)
 
 namespace {
 
+constexpr char kTls[] = "tls:";
+
+// Of HOST:PORT, without brackets.
+std::string HostOf(const std::string& address) {
+  std::string host = address.substr(0, address.rfind(':'));
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return host;
+}
+
 enum class AddressKind { kNone, kUnix, kName, kIpv4, kIpv6 };
 
 AddressKind KindOf(const std::string& address) {
@@ -63,17 +72,36 @@ AddressKind KindOf(const std::string& address) {
       port > 65535) {
     return AddressKind::kNone;
   }
-  std::string host = address.substr(0, colon);
+  const std::string host = HostOf(address);
   unsigned char bytes[sizeof(in6_addr)];
   if (inet_pton(AF_INET, host.c_str(), bytes) == 1) return AddressKind::kIpv4;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   return inet_pton(AF_INET6, host.c_str(), bytes) == 1 ? AddressKind::kIpv6 : AddressKind::kName;
 }
 
 }  // namespace
 
+bool IsLoopbackHost(const std::string& host) {
+  if (host == "localhost") return true;
+  in_addr v4{};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  in6_addr v6{};
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+std::string AddressesOf(const std::string& target) {
+  return target.substr(target.rfind(kTls, 0) == 0 ? sizeof(kTls) - 1 : 0);
+}
+
+bool NeedsCertificate(const std::string& target) {
+  if (target.rfind(kTls, 0) == 0) return true;
+  for (const std::string& address : std::vector<std::string>(absl::StrSplit(target, ','))) {
+    if (address.rfind("unix:", 0) != 0 && !IsLoopbackHost(HostOf(address))) return true;
+  }
+  return false;
+}
+
 absl::Status CheckCoordinatorTarget(const std::string& target) {
-  const std::vector<std::string> addresses = absl::StrSplit(target, ',');
+  const std::vector<std::string> addresses = absl::StrSplit(AddressesOf(target), ',');
   const AddressKind first = KindOf(addresses[0]);
   for (const std::string& address : addresses) {
     const AddressKind kind = KindOf(address);

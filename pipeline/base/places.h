@@ -38,7 +38,15 @@ absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables)
 // OK for what a person may name the farm by: "unix:" and a path, or HOST:PORT with a port from 1 to 65535; where one
 // coordinator leads and others stand by, several of them with commas between, all unix or all of one family of IP
 // addresses. INVALID_ARGUMENT says what is wrong; nobody should wait for an address at which nothing can ever answer.
+// "tls:" before it says that it is reached over mutual TLS, as every address of another machine is.
 absl::Status CheckCoordinatorTarget(const std::string& target);
+
+// An IP address (without brackets) or "localhost" that only this machine can reach.
+bool IsLoopbackHost(const std::string& host);
+// Whether a target as above is reached over mutual TLS: it says so, or it is neither a socket nor loopback.
+bool NeedsCertificate(const std::string& target);
+// A target without its "tls:".
+std::string AddressesOf(const std::string& target);
 
 // The name under which gRPC's health service says whether a coordinator leads (SERVING) or stands by.
 inline constexpr char kLeaderHealth[] = "farm.v1.Leader";

@@ -116,8 +116,10 @@ int64_t ReadClock(clockid_t clock) {
 class RealEnv final : public Env {
  public:
   absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWriting(const std::string& path, WriteMode mode) override {
-    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (mode == WriteMode::kTruncate ? O_TRUNC : O_APPEND);
-    UniqueFd fd(RetryOnInterrupt([&] { return ::open(path.c_str(), flags, 0666); }));
+    const int how = mode == WriteMode::kTruncate ? O_TRUNC : mode == WriteMode::kAppend ? O_APPEND : O_EXCL;
+    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | how;
+    const mode_t access = mode == WriteMode::kSecret ? 0600 : 0666;
+    UniqueFd fd(RetryOnInterrupt([&] { return ::open(path.c_str(), flags, access); }));
     if (!fd.valid()) return ErrorFromErrno(errno, "write", path);
     return std::make_unique<PosixWritableFile>(std::move(fd), path);
   }

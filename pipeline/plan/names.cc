@@ -27,6 +27,32 @@ absl::string_view KindName(farm::v1::TaskKind kind) {
 
 }  // namespace
 
+std::string MemberKindName(farm::v1::MemberKind kind) {
+  switch (kind) {
+    case farm::v1::MEMBER_WORKER:
+      return "worker";
+    case farm::v1::MEMBER_USER:
+      return "user";
+    case farm::v1::MEMBER_COORDINATOR:
+      return "coordinator";
+    default:
+      return "unknown";
+  }
+}
+
+std::string RoleName(farm::v1::Role role) {
+  switch (role) {
+    case farm::v1::ROLE_VIEWER:
+      return "viewer";
+    case farm::v1::ROLE_SUBMITTER:
+      return "submitter";
+    case farm::v1::ROLE_ADMIN:
+      return "admin";
+    default:
+      return "";
+  }
+}
+
 std::string TaskName(const std::string& job_id, farm::v1::TaskKind kind, uint32_t number) {
   return absl::StrCat(job_id, "/", KindName(kind), "/", number);
 }

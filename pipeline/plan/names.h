@@ -9,6 +9,7 @@
 #include "farm/v1/device.pb.h"
 #include "farm/v1/job.pb.h"
 #include "farm/v1/record.pb.h"
+#include "farm/v1/trust.pb.h"
 
 namespace storyfarm::plan {
 
@@ -25,6 +26,9 @@ std::string StateName(farm::v1::JobState state);   // "queued", "running", "done
 std::string StateName(farm::v1::TaskState state);  // "blocked", "ready", "granted", "done", "failed", "cancelled"
 
 std::string BackendName(farm::v1::Backend backend);  // "cpu", "cuda", "mps"
+
+std::string MemberKindName(farm::v1::MemberKind kind);  // "worker", "user", "coordinator"
+std::string RoleName(farm::v1::Role role);              // "viewer", "submitter", "admin"; empty: none
 
 // How an engine is told of a device: "cpu", "mps", "cuda:1".
 std::string DeviceName(const farm::v1::DeviceReport& report);

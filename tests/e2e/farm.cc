@@ -117,12 +117,10 @@ void Farm::StartCoordinator(const std::string& name) {
   });
 }
 
-void Farm::StartWorker(const std::string& name, const Variables& environment, const std::string& target) {
+base::SubprocessOptions Farm::Worker(const std::string& name) const {
   base::SubprocessOptions options;
   options.program = Program("storyfarm-worker");
-  options.arguments = {"--data",    File(name), "--coordinator", target.empty() ? Target() : target,
-                       "--name",    name,       "--devices",     "cpu",
-                       "--threads", "1"};
+  options.arguments = {"--data", File(name), "--name", name, "--devices", "cpu", "--threads", "1"};
   if (options_.null_engine) {
     fs::create_directories(File("marks-" + name));
     options.environment = {{"STORYFARM_ENGINE", Program("fake_engine")},
@@ -131,7 +129,23 @@ void Farm::StartWorker(const std::string& name, const Variables& environment, co
                            {"FAKE_ENGINE_STEP_MS", std::to_string(options_.step_ms)},
                            {"FAKE_ENGINE_IMAGE_BYTES", std::to_string(options_.image_bytes)}};
   }
+  return options;
+}
+
+void Farm::StartWorker(const std::string& name, const Variables& environment, const std::string& target) {
+  base::SubprocessOptions options = Worker(name);
+  options.arguments.push_back("--coordinator");
+  options.arguments.push_back(target.empty() ? Target() : target);
   options.environment.insert(options.environment.end(), environment.begin(), environment.end());
+  Begin(name, options);
+}
+
+void Farm::StartJoiningWorker(const std::string& name, const std::string& code) {
+  std::ofstream(File(name + ".code")) << code << "\n";
+  const base::UniqueFd typed(open(File(name + ".code").c_str(), O_RDONLY | O_CLOEXEC));
+  base::SubprocessOptions options = Worker(name);
+  options.arguments.push_back("--join");
+  options.descriptors = {{typed.get(), 0}};
   Begin(name, options);
 }
 
@@ -180,14 +194,33 @@ std::string Farm::Target() const {
 }
 
 Result Farm::Storyctl(const std::vector<std::string>& arguments, const std::string& target) {
-  const std::string stem = File("call-" + std::to_string(calls_++));
-  base::UniqueFd out(open((stem + ".out").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-  base::UniqueFd err(open((stem + ".err").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   base::SubprocessOptions options;
   options.program = Program("storyctl");
   options.arguments = arguments;
   options.environment = {{"STORYFARM_FARM", target.empty() ? Target() : target}};
-  options.descriptors = {{out.get(), 1}, {err.get(), 2}};
+  return Call(std::move(options));
+}
+
+Result Farm::StoryctlOf(const std::string& person, const std::vector<std::string>& arguments,
+                        const std::string& input) {
+  fs::create_directories(File("home-" + person));
+  std::ofstream(File(person + ".typed")) << input << "\n";
+  const base::UniqueFd typed(open(File(person + ".typed").c_str(), O_RDONLY | O_CLOEXEC));
+  base::SubprocessOptions options;
+  options.program = Program("storyctl");
+  options.arguments = arguments;
+  options.environment = {
+      {"HOME", File("home-" + person)}, {"XDG_DATA_HOME", ""}, {"STORYFARM_FARM", ""}, {"USER", person}};
+  options.descriptors = {{typed.get(), 0}};
+  return Call(std::move(options));
+}
+
+Result Farm::Call(base::SubprocessOptions options) {
+  const std::string stem = File("call-" + std::to_string(calls_++));
+  base::UniqueFd out(open((stem + ".out").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  base::UniqueFd err(open((stem + ".err").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  options.descriptors.emplace_back(out.get(), 1);
+  options.descriptors.emplace_back(err.get(), 2);
   Result result;
   auto started = base::Subprocess::Start(options);
   if (!started.ok()) {

@@ -46,6 +46,8 @@ class Farm {
   void StartCoordinator(const std::string& name = "farm");  // and waits until the farm is served
   void BeginCoordinator(const std::string& name);           // does not wait
   void StartWorker(const std::string& name, const Variables& environment = {}, const std::string& target = "");
+  // A machine of its own, as far as a test can have one: it joins with a code and is told no address.
+  void StartJoiningWorker(const std::string& name, const std::string& code);
   void StartRedis();                   // own_redis; StartCoordinator does it where there is none
   void Kill(const std::string& name);  // SIGKILL; a private Redis stays behind for the next coordinator to adopt
   void Stop(const std::string& name);  // SIGTERM, and waits
@@ -57,7 +59,10 @@ class Farm {
 
   // Runs storyctl against this farm and waits for it.
   Result Storyctl(const std::vector<std::string>& arguments, const std::string& target = "");
-  // The same; fails the test where it does not succeed.
+  // Runs storyctl as a person elsewhere, whose home is a folder of this farm's, and who types `input`.
+  Result StoryctlOf(const std::string& person, const std::vector<std::string>& arguments,
+                    const std::string& input = "");
+  // Storyctl; fails the test where it does not succeed.
   std::string MustStoryctl(const std::vector<std::string>& arguments);
   // `storyctl status JOB --tasks --json`; null while nobody answers.
   nlohmann::json Status(const std::string& job);
@@ -88,6 +93,8 @@ class Farm {
 
  private:
   void Begin(const std::string& name, base::SubprocessOptions options);
+  base::SubprocessOptions Worker(const std::string& name) const;
+  Result Call(base::SubprocessOptions options);
 
   const FarmOptions options_;
   testing_support::TempFolder folder_;

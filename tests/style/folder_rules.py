@@ -35,6 +35,7 @@ RULES = {
     "pipeline/base": ("absl json openssl zlib", ""),
     "pipeline/base/transfer": ("absl proto grpc", "pipeline/base"),
     "pipeline/base/farm_channel": ("absl grpc", "pipeline/base"),
+    "pipeline/base/join": ("absl proto grpc", "pipeline/base"),
     "pipeline/model": ("absl json openssl", "pipeline/base"),
     "pipeline/story": ("proto absl yaml", "pipeline/base"),
     "pipeline/plan": ("proto absl", "pipeline/model pipeline/base/digest.h"),

@@ -25,10 +25,18 @@ struct Context {
   bool json = false;
 };
 
+// A farm as storyctl reaches it.
+struct FarmAddress {
+  std::string target;        // as base::CheckCoordinatorTarget takes it
+  std::string trust_folder;  // what joining it brought; used for a farm on another machine
+  base::Env* env = nullptr;
+};
+
 using Outcome = absl::StatusOr<ExitCode>;
 
-// Where the coordinator is: --farm, STORYFARM_FARM, or the socket of this user's own.
-absl::StatusOr<std::string> FarmTarget(const Context& context);
+// Where the coordinator is: --farm, STORYFARM_FARM, the farm that was joined, or the socket of this user's own.
+// FAILED_PRECONDITION: it is on another machine, and nothing here has joined it.
+absl::StatusOr<FarmAddress> FarmTarget(const Context& context);
 
 struct SubmitOptions {
   std::string story;     // path
@@ -91,6 +99,25 @@ struct WebLinkOptions {
   std::string role = "admin";  // or "submitter", "viewer"
 };
 Outcome Web(const Context& context, const WebLinkOptions& options);
+
+// Machines and people of other places. `kind`: farm.v1.MemberKind.
+struct InviteOptions {
+  int kind = 0;
+  std::string name;  // empty: who joins says it
+  std::string role;  // of a user
+};
+// Prints what to run on the other machine, and the code that it asks for.
+Outcome Invite(const Context& context, const InviteOptions& options);
+Outcome ListMembers(const Context& context, int kind);
+Outcome RenameMember(const Context& context, int kind, const std::string& member, const std::string& name);
+Outcome RemoveMember(const Context& context, int kind, const std::string& member);
+// Workers that joined and those of the farm's own machine, with what they do.
+Outcome ListWorkers(const Context& context);
+struct JoinOptions {
+  std::string name;  // empty: USER@HOST
+};
+// Makes this user's storyctl a member of a farm on another machine, with a code that is asked for.
+Outcome Join(const Context& context, const JoinOptions& options);
 
 struct FetchOptions {
   std::string job;

@@ -12,7 +12,7 @@ enum class ExitCode {
   kBadInput = 2,     // usage, story, settings or model
   kUnreachable = 3,  // no coordinator answers
   kNotFound = 4,     // no such job, model or file at the farm
-  kConflict = 5,     // the farm's state forbids it: job already ended, key or name in use for something else
+  kConflict = 5,     // the farm forbids it: job already ended, key or name in use for something else, role too small
   kNoRoom = 6,       // no device has the memory, or a disk is full
   kInternal = 7,     // a defect or a failing machine; the message says what is known
 };
@@ -35,6 +35,7 @@ inline ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kAborted:
+    case absl::StatusCode::kUnauthenticated:
       return ExitCode::kConflict;
     case absl::StatusCode::kResourceExhausted:
       return ExitCode::kNoRoom;

@@ -9,6 +9,8 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/farm_channel.h"
+#include "pipeline/base/join_client.h"
+#include "pipeline/base/places.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -18,26 +20,42 @@ constexpr char kProblemsUrl[] = "storyfarm/farm.v1.Problems";
 // A list of 1,000 jobs, or one with the tasks of 20,000 frames.
 constexpr int kMaxReplyBytes = 64 << 20;
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& target) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& target, const std::string& trust_folder) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReplyBytes);
   // A person waits: try again soon after the coordinator came back.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 250);
-  return base::FarmChannel(target, std::move(arguments));
+  return base::FarmChannel(target, trust_folder, std::move(arguments));
 }
 
 }  // namespace
 
-FarmClient::FarmClient(std::string target) : target_(std::move(target)) {
-  const std::shared_ptr<grpc::Channel> channel = Connect(target_);
-  client_ = farm::v1::ClientService::NewStub(channel);
-  blobs_ = farm::v1::BlobService::NewStub(channel);
+FarmClient::FarmClient(const FarmAddress& address)
+    : target_(address.target),
+      trust_folder_(address.trust_folder),
+      env_(address.env),
+      channel_(Connect(target_, trust_folder_)) {
+  client_ = farm::v1::ClientService::NewStub(channel_);
+  trust_ = farm::v1::TrustService::NewStub(channel_);
+  blobs_ = farm::v1::BlobService::NewStub(channel_);
+}
+
+FarmClient::~FarmClient() {
+  // Whoever uses the farm every few months stays a member. What goes wrong is tried again next time: it is not what the
+  // person asked for.
+  const bool connected = channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+  if (connected && base::NeedsCertificate(target_)) {
+    base::RenewIfDue(*env_, trust_folder_, channel_).status().IgnoreError();
+  }
 }
 
 absl::Status FarmClient::Explain(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   const auto code = static_cast<absl::StatusCode>(status.error_code());
+  if (code == absl::StatusCode::kUnavailable && base::IsForeignFarm(status.error_message())) {
+    return absl::UnavailableError(base::ForeignFarm(target_));
+  }
   if (code == absl::StatusCode::kUnavailable) {
     return absl::UnavailableError(
         absl::StrCat("no coordinator answers at ", target_, " (", status.error_message(),
@@ -51,7 +69,9 @@ absl::Status FarmClient::Explain(const grpc::Status& status) const {
     return absl::UnimplementedError(
         absl::StrCat("what answers at ", target_, " is no coordinator of this version: ", status.error_message()));
   }
-  absl::Status explained(code, status.error_message());
+  // Not what PERMISSION_DENIED says of a file here: the farm forbids it.
+  const bool denied = code == absl::StatusCode::kPermissionDenied;
+  absl::Status explained(denied ? absl::StatusCode::kFailedPrecondition : code, status.error_message());
   farm::v1::Problems problems;
   if (!status.error_details().empty() && problems.ParseFromString(status.error_details())) {
     explained.SetPayload(kProblemsUrl, absl::Cord(status.error_details()));

@@ -15,7 +15,9 @@
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "farm/v1/problem.pb.h"
+#include "farm/v1/trust.grpc.pb.h"
 #include "pipeline/base/farm_channel.h"
+#include "tools/storyctl/commands.h"
 
 namespace storyfarm::storyctl {
 
@@ -24,9 +26,11 @@ inline constexpr int kCallSeconds = 30;
 
 class FarmClient {
  public:
-  // `target`: "unix:/path", "host:port", or several with commas, of which the one that leads is asked (farm_channel.h).
-  // Nothing is sent yet.
-  explicit FarmClient(std::string target);
+  // Of several coordinators the one that leads is asked (farm_channel.h). Nothing is sent yet.
+  explicit FarmClient(const FarmAddress& address);
+  ~FarmClient();
+  FarmClient(const FarmClient&) = delete;
+  FarmClient& operator=(const FarmClient&) = delete;
 
   // One call. UNAVAILABLE says how to start a coordinator or name another; Problems in the status's details can be
   // taken out with ProblemsOf.
@@ -35,14 +39,14 @@ class FarmClient {
                                                                                                const Request&,
                                                                                                Response*),
                                 const Request& request) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(kCallSeconds));
-    // While one takes over from another, the call waits for it.
-    context.set_wait_for_ready(base::NamesSeveral(target_));
-    Response response;
-    const grpc::Status status = (client_.get()->*method)(&context, request, &response);
-    if (!status.ok()) return Explain(status);
-    return response;
+    return CallOn<Response>(*client_, method, request);
+  }
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (farm::v1::TrustService::StubInterface::*method)(grpc::ClientContext*,
+                                                                                              const Request&,
+                                                                                              Response*),
+                                const Request& request) {
+    return CallOn<Response>(*trust_, method, request);
   }
 
   // Follows a job: `on_status` sees each status as it comes and says whether to go on. Ends OK after a final one. A
@@ -60,8 +64,24 @@ class FarmClient {
   absl::Status Explain(const grpc::Status& status) const;
 
  private:
-  std::string target_;
+  template <typename Response, typename Stub, typename Method, typename Request>
+  absl::StatusOr<Response> CallOn(Stub& stub, Method method, const Request& request) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(kCallSeconds));
+    // While one takes over from another, the call waits for it.
+    context.set_wait_for_ready(base::NamesSeveral(target_));
+    Response response;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    if (!status.ok()) return Explain(status);
+    return response;
+  }
+
+  const std::string target_;
+  const std::string trust_folder_;
+  base::Env* const env_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<farm::v1::ClientService::StubInterface> client_;
+  std::unique_ptr<farm::v1::TrustService::StubInterface> trust_;
   std::unique_ptr<farm::v1::BlobService::StubInterface> blobs_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "pipeline/base/membership.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/pack.h"
 #include "tools/storyctl/commands.h"
@@ -49,11 +50,28 @@ void PrintTasks(const Context& context, const farm::v1::JobStatus& job) {
 
 }  // namespace
 
-absl::StatusOr<std::string> FarmTarget(const Context& context) {
-  const std::string named = context.farm.empty() ? context.variables("STORYFARM_FARM") : context.farm;
-  if (named.empty()) return base::DefaultCoordinatorTarget(context.variables);
-  if (absl::Status status = base::CheckCoordinatorTarget(named); !status.ok()) return status;
-  return named;
+absl::StatusOr<FarmAddress> FarmTarget(const Context& context) {
+  FarmAddress address;
+  address.env = &context.env;
+  if (const auto data = base::DefaultDataFolder(context.variables, "storyctl"); data.ok()) {
+    address.trust_folder = base::TrustFolder(*data);
+  }
+  address.target = context.farm.empty() ? context.variables("STORYFARM_FARM") : context.farm;
+  if (address.target.empty() && !address.trust_folder.empty()) {
+    address.target = base::JoinedFarm(context.env, address.trust_folder);
+  }
+  if (address.target.empty()) {
+    const absl::StatusOr<std::string> own = base::DefaultCoordinatorTarget(context.variables);
+    if (!own.ok()) return own.status();
+    address.target = *own;
+    return address;
+  }
+  if (absl::Status status = base::CheckCoordinatorTarget(address.target); !status.ok()) return status;
+  if (absl::Status may = base::CheckFarmAccess(context.env, address.target, address.trust_folder, "storyctl join");
+      !may.ok()) {
+    return may;
+  }
+  return address;
 }
 
 Outcome Jobs(const Context& context, const JobsOptions& options) {

@@ -33,7 +33,7 @@ absl::StatusOr<farm::v1::ModelManifest> ModelOfFarm(const Context& context, cons
     if (model.name() == name) return model;
   }
   return absl::NotFoundError(absl::StrCat("there is neither a folder '", name, "' nor a model of that name at ",
-                                          *target, ": storyctl models list names those that it has"));
+                                          target->target, ": storyctl models list names those that it has"));
 }
 
 // A folder where there is one or a path is meant, else a name that the farm knows.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "farm/v1/trust.pb.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/completion.h"
 #include "tools/storyctl/json.h"
@@ -19,7 +20,7 @@ constexpr char kDescription[] =
     "or render one on this machine.";
 constexpr char kFooter[] =
     "Exit codes: 0 done; 1 the job or some panels failed; 2 bad usage, story, settings or model; 3 no coordinator\n"
-    "answers; 4 no such job, model or character; 5 the farm's state forbids it; 6 not enough memory or disk; 7 internal.";
+    "answers; 4 no such job, model or character; 5 the farm forbids it; 6 not enough memory or disk; 7 internal.";
 
 // The command line and what it fills in.
 struct CommandLine {
@@ -35,6 +36,10 @@ struct CommandLine {
   std::string steered_job;
   uint32_t priority = 50;
   DrainNodeOptions drain;
+  InviteOptions invite;
+  std::string member;
+  std::string member_name;
+  JoinOptions join;
   std::string explain_task;
   LogsOptions logs;
   WebLinkOptions web;
@@ -61,6 +66,10 @@ struct CommandLine {
 
   void AddFarmCommands();
   void AddSteering();
+  void AddWorkerCommands();
+  void AddPeopleCommands();
+  CLI::App* AddInvitation(CLI::App* parent, int kind, const std::string& description);
+  void AddRemoval(CLI::App* parent, int kind, const std::string& description);
   void AddModelCommands();
   void AddCharacterCommands();
   void AddRender();
@@ -169,6 +178,77 @@ void CommandLine::AddSteering() {
   c = Command(&app, "explain", "Say why a task waits, or why it went where it went",
               [this](const Context& context) { return Explain(context, explain_task); });
   c->add_option("task", explain_task, "Task as status --tasks prints it, such as j-0123456789/frame/12")->required();
+}
+
+CLI::App* CommandLine::AddInvitation(CLI::App* parent, int kind, const std::string& description) {
+  return Command(parent, "add", description, [this, kind](const Context& context) {
+    invite.kind = kind;
+    return Invite(context, invite);
+  });
+}
+
+void CommandLine::AddRemoval(CLI::App* parent, int kind, const std::string& description) {
+  CLI::App* c = Command(parent, "remove", description,
+                        [this, kind](const Context& context) { return RemoveMember(context, kind, member); });
+  c->add_option("name", member, "Name or id, as list prints it")->required();
+}
+
+void CommandLine::AddWorkerCommands() {
+  constexpr char kName[] = "Name or id, as list prints it";
+  constexpr int kKind = farm::v1::MEMBER_WORKER;
+  CLI::App* worker = app.add_subcommand("worker", "Machines that draw: add them, name them, take them out");
+  worker->require_subcommand(1);
+  CLI::App* c = AddInvitation(worker, kKind, "Let a machine join: prints what to run there, and a code");
+  c->add_option("--name", invite.name, "Its name in the farm; its host name otherwise");
+  Command(worker, "list", "List them, with what they have and whether they are there",
+          [](const Context& context) { return ListWorkers(context); });
+  c = Command(worker, "rename", "Give one that joined another name", [this](const Context& context) {
+    return RenameMember(context, kKind, member, member_name);
+  });
+  c->add_option("name", member, kName)->required();
+  c->add_option("new_name", member_name, "Its name from now on")->required();
+  c = Command(worker, "pause", "Hand it nothing more; what it draws is finished (the same as drain)",
+              [this](const Context& context) {
+                return DrainNode(context, {member, true, false});
+              });
+  c->add_option("name", member, kName)->required();
+  c = Command(worker, "resume", "Let it draw again (the same as undrain)", [this](const Context& context) {
+    return DrainNode(context, {member, false, false});
+  });
+  c->add_option("name", member, kName)->required();
+  c = Command(worker, "drain", "Hand it nothing more", [this](const Context& context) {
+    return DrainNode(context, {member, true, drain.at_once});
+  });
+  c->add_option("name", member, kName)->required();
+  c->add_flag("--now", drain.at_once, "Stop what is being drawn there, too: others draw it");
+  AddRemoval(worker, kKind, "Trust it no more: it is cut off at once, and others draw what it was drawing");
+}
+
+void CommandLine::AddPeopleCommands() {
+  constexpr int kUser = farm::v1::MEMBER_USER;
+  CLI::App* user = app.add_subcommand("user", "People who use the farm from other machines");
+  user->require_subcommand(1);
+  CLI::App* c = AddInvitation(user, kUser, "Let somebody join: prints what to run there, and a code");
+  c->add_option("name", invite.name, "Their name in the farm; USER@HOST otherwise");
+  c->add_option("--role", invite.role,
+                "viewer: look and fetch; submitter: submit, steer jobs, add models, keep characters; admin: everything")
+      ->required();
+  Command(user, "list", "List them", [](const Context& context) { return ListMembers(context, kUser); });
+  AddRemoval(user, kUser, "Trust somebody no more: their calls are cut off at once");
+
+  constexpr int kCoordinator = farm::v1::MEMBER_COORDINATOR;
+  CLI::App* coordinator =
+      app.add_subcommand("coordinator", "Further coordinators that may lead the farm for other machines, too");
+  coordinator->require_subcommand(1);
+  c = AddInvitation(coordinator, kCoordinator,
+                    "Let one join, with the key of the farm's authority: prints what to run there, and a code");
+  c->add_option("--name", invite.name, "Its name in the farm");
+  Command(coordinator, "list", "List them", [](const Context& context) { return ListMembers(context, kCoordinator); });
+  AddRemoval(coordinator, kCoordinator, "Take one off the list; it keeps the key that it was given");
+
+  c = Command(&app, "join", "Join a farm on another machine: asks for the code that storyctl user add printed",
+              [this](const Context& context) { return Join(context, join); });
+  c->add_option("--name", join.name, "Your name in the farm, where the code names none; USER@HOST otherwise");
 }
 
 void CommandLine::AddModelCommands() {
@@ -287,6 +367,8 @@ int Run(const std::vector<std::string>& arguments, const Console& console, base:
                       "STORYFARM_FARM, or this user's own, otherwise");
   line.AddFarmCommands();
   line.AddSteering();
+  line.AddWorkerCommands();
+  line.AddPeopleCommands();
   line.AddModelCommands();
   line.AddCharacterCommands();
   line.AddRender();

@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/farm_channel.h"
 #include "pipeline/base/file_store.h"
+#include "pipeline/base/join_client.h"
+#include "pipeline/base/places.h"
 #include "pipeline/base/transfer.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/plan.h"
@@ -41,6 +43,8 @@ constexpr int kStepTries = 240;
 constexpr auto kStepPause = std::chrono::milliseconds(250);
 constexpr uint64_t kLargeBlobBytes = uint64_t{1} << 20;  // smaller ones are not worth a line in Hello
 constexpr int64_t kLeaveGraceMs = 2000;
+// It has eight months for it.
+constexpr int64_t kRenewalEveryMs = int64_t{3600} * 1000;
 constexpr int kUploadAttempts = 3;  // the session tries again by itself
 
 std::string OutboxOwner(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) {
@@ -66,6 +70,7 @@ struct Agent::State {
   EventQueue events;
   OutboxFiles outbox;  // the disk thread's, after Run has loaded it
   SpeedFile speeds;    // likewise
+  std::shared_ptr<grpc::Channel> farm;  // not the control stream's
   std::unique_ptr<farm::v1::BlobService::Stub> blobs;
   std::unique_ptr<BlobSources> sources;
   std::unique_ptr<BlobServer> server;  // null: other workers read nothing here
@@ -118,6 +123,9 @@ struct Agent::State {
   void Take(KeepSpeeds& action);
   void Take(Drained&) { drained = true; }
   void Take(Note& action);
+
+  // The certificate, where it is time for the next one.
+  void Renew();
 };
 
 // ---- Devices ------------------------------------------------------------------------------------------------------
@@ -385,6 +393,16 @@ void Agent::State::Take(Note& action) {
   }
 }
 
+void Agent::State::Renew() {
+  const absl::StatusOr<bool> renewed = base::RenewIfDue(*parts.env, options.link.trust_folder, farm);
+  if (!renewed.ok()) {
+    parts.log->Warning("this machine's certificate can't be renewed, which is tried again in an hour",
+                       {{"why", std::string(renewed.status().message())}});
+  } else if (*renewed) {
+    parts.log->Info("this machine's certificate was renewed");
+  }
+}
+
 // ---- The agent ----------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Open(const AgentOptions& options, const AgentParts& parts) {
@@ -425,14 +443,18 @@ absl::Status Agent::Run() {
   if (absl::Status probed = state.ProbeDevices(); !probed.ok()) return probed;
 
   // Blobs have connections of their own, so that heartbeats never queue behind weights.
-  const auto connect_to = [pauses = state.options.link](const std::string& target) {
+  const auto connect = [options = state.options.link](const std::string& target) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(pauses.first_pause_ms));
-    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(pauses.most_pause_ms));
-    return farm::v1::BlobService::NewStub(base::FarmChannel(target, std::move(arguments)));
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(options.first_pause_ms));
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.most_pause_ms));
+    return base::FarmChannel(target, options.trust_folder, std::move(arguments));
   };
-  state.blobs = connect_to(state.options.link.coordinator);
+  const auto connect_to = [connect](const std::string& target) {
+    return farm::v1::BlobService::NewStub(connect(target));
+  };
+  state.farm = connect(state.options.link.coordinator);
+  state.blobs = farm::v1::BlobService::NewStub(state.farm);
   state.sources = std::make_unique<BlobSources>(*state.cache, *state.blobs, connect_to);
   absl::StatusOr<std::unique_ptr<BlobServer>> server =
       BlobServer::Start(*state.cache, base::JoinPath(state.folder.path, "peers"));
@@ -470,11 +492,16 @@ absl::Status Agent::Run() {
 
   base::Env& env = *state.parts.env;
   int64_t next_tick_ms = 0;
+  int64_t next_renewal_ms = 0;
   while (!state.drained && state.Refused().ok()) {
     const int64_t now_ms = env.MonotonicMs();
     if (now_ms >= next_tick_ms) {
       next_tick_ms = now_ms + kTickMs;
       state.Do(state.session->Step(now_ms, Tick{}));
+      if (now_ms >= next_renewal_ms && base::NeedsCertificate(state.options.link.coordinator)) {
+        next_renewal_ms = now_ms + kRenewalEveryMs;
+        state.uploads.Post([&state] { state.Renew(); });
+      }
       continue;
     }
     std::optional<Event> event = state.events.Pop(std::chrono::milliseconds(next_tick_ms - now_ms));

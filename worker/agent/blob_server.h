@@ -1,8 +1,8 @@
 // This worker's cache as other workers read it: a BlobService that gives and takes nothing.
 //
 // Whoever reads checks what comes against the digest that the coordinator named, so a peer can be slow or wrong, but
-// nobody draws from what it made up. Until nodes join by mutual TLS it listens on a unix socket in a folder closed to
-// other users: it serves the workers of one machine.
+// nobody draws from what it made up. It listens on a unix socket in a folder closed to other users: it serves the
+// workers of the farm's own machine.
 #ifndef STORYFARM_WORKER_AGENT_BLOB_SERVER_H_
 #define STORYFARM_WORKER_AGENT_BLOB_SERVER_H_
 

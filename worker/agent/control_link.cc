@@ -168,7 +168,7 @@ struct ControlLink::State {
     // Small messages fill no window: pings that measure the way's bandwidth would be half of all that is sent.
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    return base::FarmChannel(options.coordinator, std::move(arguments));
+    return base::FarmChannel(options.coordinator, options.trust_folder, std::move(arguments));
   }
 
   void Main() {
@@ -215,7 +215,9 @@ struct ControlLink::State {
       const std::lock_guard<std::mutex> lock(mutex);
       if (stopping) return false;
     }
-    if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
+    const bool unwanted = status.error_code() == grpc::StatusCode::UNAUTHENTICATED ||
+                          status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
+    if (unwanted || status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
       parts.on_refused(absl::FailedPreconditionError(Reason(status)));
       return false;
     }
@@ -236,7 +238,9 @@ struct ControlLink::State {
     if (failures++ % 20 == 0) {
       parts.log->Warning(twin_since.has_value() ? "refused: trying again for a while"
                                                 : "no coordinator: trying again until it answers",
-                         {{"coordinator", options.coordinator}, {"why", Reason(status)}});
+                         {{"coordinator", options.coordinator},
+                          {"why", base::IsForeignFarm(status.error_message()) ? base::ForeignFarm(options.coordinator)
+                                                                              : Reason(status)}});
     }
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait_for(lock, Milliseconds(backoff.NextMs(parts.random_bits())), [this] { return stopping; });

@@ -18,6 +18,7 @@ namespace storyfarm::worker {
 
 struct LinkOptions {
   std::string coordinator;  // "unix:/path", "127.0.0.1:7777"; several with commas: whichever leads (farm_channel.h)
+  std::string trust_folder;  // what joining the farm brought (membership.h), for one on another machine
   // A restarting coordinator is away for a second or two, a take-over needs four; one that is gone should not be asked
   // more often.
   int64_t first_pause_ms = 250;
@@ -37,8 +38,8 @@ struct LinkParts {
   std::function<uint64_t()> random_bits;
   // Digests for Hello, the most recently used first. Called on the link's thread.
   std::function<std::vector<std::string>()> cached;
-  // The coordinator refuses this worker for good (its protocol version, a node id that another machine has, too): a
-  // sentence. Called once, on the link's thread.
+  // The coordinator refuses this worker for good (its protocol version, a node id that another machine has, too, a
+  // certificate that does not count any more): a sentence. Called once, on the link's thread.
   std::function<void(const absl::Status&)> on_refused;
 };
 

@@ -11,10 +11,14 @@
 
 #include "absl/status/status.h"
 #include "pipeline/base/env.h"
+#include "pipeline/base/join_client.h"
 #include "pipeline/base/log.h"
+#include "pipeline/base/membership.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
 #include "worker/agent/agent.h"
+#include "worker/agent/data_folder.h"
 #include "worker/agent/options.h"
 #include "worker/engine/client.h"
 
@@ -32,6 +36,24 @@ std::string HostName() {
   return name;
 }
 
+absl::Status Join(const ProgramOptions& options, base::Env& env) {
+  // Held meanwhile: the node id is this worker's.
+  const absl::StatusOr<DataFolder> folder = OpenDataFolder(env, options.agent.data_folder);
+  if (!folder.ok()) return folder.status();
+  const absl::StatusOr<std::string> code = base::ReadSecretLine("Code (from storyctl worker add): ");
+  if (!code.ok()) return code.status();
+  base::JoinOptions join;
+  join.code = *code;
+  join.kind = farm::v1::MEMBER_WORKER;
+  join.name = options.agent.node_name;
+  join.node_id = folder->node_id;
+  join.trust_folder = options.agent.link.trust_folder;
+  const absl::StatusOr<base::Joined> joined = base::JoinFarm(env, join);
+  if (!joined.ok()) return joined.status();
+  std::fprintf(stderr, "Joined the farm at %s as %s.\n", joined->farm.c_str(), joined->member.name().c_str());
+  return absl::OkStatus();
+}
+
 int Work(ProgramOptions options) {
   base::Env& env = base::Env::Real();
   base::Log log = base::Log::ToStderr(options.log_format);
@@ -39,6 +61,11 @@ int Work(ProgramOptions options) {
   if (!engine.ok()) return Complain(engine.status(), kExitEngine);
   options.agent.engine_program = *std::move(engine);
   options.agent.software_version = STORYFARM_VERSION;
+  if (absl::Status may = base::CheckFarmAccess(env, options.agent.link.coordinator, options.agent.link.trust_folder,
+                                               "storyfarm-worker --join");
+      !may.ok()) {
+    return Complain(may, kExitRefused);
+  }
   const std::unique_ptr<Machine> machine = Machine::OfSystem();
   AgentParts parts;
   parts.machine = machine.get();
@@ -69,9 +96,11 @@ int Work(ProgramOptions options) {
 }
 
 int Main(int argc, char** argv) {
-  const absl::StatusOr<ProgramOptions> options =
-      ReadOptions(std::vector<std::string>(argv + 1, argv + argc), base::ProcessVariables(), base::Env::Real(),
-                  HostName(), STORYFARM_VERSION);
+  const auto read = [argc, argv] {
+    return ReadOptions(std::vector<std::string>(argv + 1, argv + argc), base::ProcessVariables(), base::Env::Real(),
+                       HostName(), STORYFARM_VERSION);
+  };
+  absl::StatusOr<ProgramOptions> options = read();
   if (!options.ok()) return Complain(options.status(), kExitUsage);
   if (!options->text.empty()) {
     std::fputs(options->text.c_str(), stdout);
@@ -79,6 +108,11 @@ int Main(int argc, char** argv) {
   }
   // Held until the process ends: taking gRPC down with its last channel may wait 10 s for a poller (seen with 1.51).
   grpc_init();
+  if (options->join) {
+    if (absl::Status joined = Join(*options, base::Env::Real()); !joined.ok()) return Complain(joined, kExitRefused);
+    options = read();  // the farm that was joined is the default now
+    if (!options.ok()) return Complain(options.status(), kExitUsage);
+  }
   if (absl::Status installed = base::InstallStopSignals(); !installed.ok()) return Complain(installed, kExitFailure);
   return Work(*options);
 }

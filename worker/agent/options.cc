@@ -12,6 +12,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/membership.h"
 #include "worker/agent/devices.h"
 
 namespace storyfarm::worker {
@@ -33,7 +34,8 @@ struct Setting {
 constexpr std::array<Setting, 11> kSettings{{
     {"data", "STORYFARM_WORKER_DATA", "DIR", nullptr, "Folder of this worker: its name, blob cache and outbox"},
     {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr,
-     "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads"},
+     "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads; the farm that was "
+     "joined otherwise, or this user's own"},
     {"name", "STORYFARM_NAME", "NAME", nullptr, "Name of this node, for people"},
     {"devices", "STORYFARM_DEVICES", "LIST", "auto",
      "Devices to render on, such as cpu or mps or cuda:0,cuda:1; auto: all, but on a Mac the GPU alone"},
@@ -96,7 +98,7 @@ std::string Footer() {
       "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 data folder not writable, from a newer "
       "version or\n"
       "in use; 4 the engine is missing or a device does not work; 5 the coordinator does not take this version,\n"
-      "or another worker has the same node id.\n");
+      "another worker has the same node id, or this one has not joined the farm or was removed from it.\n");
   return text;
 }
 
@@ -135,6 +137,7 @@ absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   if (error) return absl::InvalidArgumentError(absl::StrCat("--data: ", error.message()));
   while (agent.data_folder.size() > 1 && agent.data_folder.back() == '/') agent.data_folder.pop_back();
   agent.link.coordinator = values.at("coordinator");
+  agent.link.trust_folder = base::TrustFolder(agent.data_folder);
   if (absl::Status status = base::CheckCoordinatorTarget(agent.link.coordinator); !status.ok()) return status;
   agent.node_name = values.at("name");
   if (agent.node_name.empty() || agent.node_name.size() > kMaxNameBytes) {
@@ -167,7 +170,7 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
                                            base::Env& env, const std::string& host_name, const std::string& version) {
   const absl::StatusOr<std::string> data = base::DefaultDataFolder(variables, "worker");
   const absl::StatusOr<std::string> coordinator = base::DefaultCoordinatorTarget(variables);
-  Values standards = {{"data", data.value_or("")}, {"coordinator", coordinator.value_or("")}, {"name", host_name}};
+  Values standards = {{"data", data.value_or("")}, {"coordinator", ""}, {"name", host_name}};
   CLI::App app("Renders for a storyfarm: takes frames from the coordinator and gives pictures back.",
                "storyfarm-worker");
   app.footer(Footer());
@@ -176,10 +179,14 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
     if (setting.standard != nullptr) standards[setting.name] = setting.standard;
     CLI::Option* option = app.add_option(absl::StrCat("--", setting.name), flags[setting.name], setting.help);
     option->type_name(setting.value);
-    option->default_str(standards[setting.name].empty() ? "none" : standards[setting.name]);
+    std::string shown = standards[setting.name];
+    if (shown.empty()) shown = std::string(setting.name) == "coordinator" ? coordinator.value_or("none") : "none";
+    option->default_str(shown);
   }
   std::string config_file;
   app.add_option("--config", config_file, "YAML file with any of these")->type_name("FILE")->default_str("none");
+  bool join = false;
+  app.add_flag("--join", join, "First join a farm: asks for the code that storyctl worker add printed");
   app.set_version_flag("--version", absl::StrCat("storyfarm-worker ", version));
   ProgramOptions said;
   try {
@@ -208,12 +215,18 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
     if (const std::string variable = variables(setting.variable); !variable.empty()) value = variable;
     if (app.count(absl::StrCat("--", setting.name)) > 0) value = flags[setting.name];
   }
+  if (values["coordinator"].empty()) {
+    if (!values["data"].empty()) values["coordinator"] = base::JoinedFarm(env, base::TrustFolder(values["data"]));
+    if (values["coordinator"].empty()) values["coordinator"] = coordinator.value_or("");
+  }
   if (values["data"].empty())
     return data.ok() ? absl::InvalidArgumentError("--data must not be empty.") : data.status();
   if (values["coordinator"].empty()) {
     return coordinator.ok() ? absl::InvalidArgumentError("--coordinator must not be empty.") : coordinator.status();
   }
-  return Convert(values);
+  absl::StatusOr<ProgramOptions> options = Convert(values);
+  if (options.ok()) options->join = join;
+  return options;
 }
 
 }  // namespace storyfarm::worker

@@ -20,12 +20,13 @@ enum ExitCode {
   kExitUsage = 2,       // a flag, variable or key that makes no sense
   kExitDataFolder = 3,  // not writable, from a newer version, or in use by another worker
   kExitEngine = 4,      // the engine program is missing, or a device does not work
-  kExitRefused = 5,     // the coordinator does not take this worker: its version, or a node id that another has
+  kExitRefused = 5,     // the coordinator does not take this worker: its version, its node id, its certificate
 };
 
 struct ProgramOptions {
   AgentOptions agent;  // but for engine_program and software_version
   base::LogFormat log_format = base::LogFormat::kText;
+  bool join = false;  // join a farm first, with a code that is asked for
   std::string text;  // not empty: print this and leave with kExitOk (--help, --version)
 };
 

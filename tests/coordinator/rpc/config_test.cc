@@ -94,6 +94,24 @@ TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {
   EXPECT_THAT(std::string(Read({"--blobs", "/b"}).status().message()), HasSubstr("--blobs needs --redis"));
 }
 
+TEST_F(ConfigTest, OtherMachinesJoinAtThePortAfterTheFarmsUnlessItIsSaid) {
+  const auto usual = Read({"--network", "0.0.0.0:7850", "--advertise", "studio.local,10.0.0.5"});
+  ASSERT_TRUE(usual.ok()) << usual.status();
+  EXPECT_EQ(usual->config.join_port_number, 7851);
+  EXPECT_EQ(usual->config.advertise_hosts, (std::vector<std::string>{"studio.local", "10.0.0.5"}));
+  EXPECT_FALSE(usual->config.join);
+  EXPECT_EQ(Read({"--network", "127.0.0.1:0"})->config.join_port_number, 0);
+  EXPECT_EQ(Read({"--network", "[::]:7850", "--join-port", "9000", "--join"})->config.join_port_number, 9000);
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--network", "studio.local:7850"},
+                                                {"--network", "0.0.0.0"},
+                                                {"--network", "0.0.0.0:65535"},
+                                                {"--network", "0.0.0.0:1", "--join-port", "many"},
+                                                {"--join-port", "7851"},
+                                                {"--advertise", "studio.local"}}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Read(wrong).status())) << wrong[0] << " " << wrong[1];
+  }
+}
+
 TEST_F(ConfigTest, HelpShowsEveryDefaultAndExitCode) {
   const auto help = Read({"--help"});
   ASSERT_TRUE(help.ok());

@@ -87,7 +87,7 @@ std::vector<farm::v1::WorkerMessage> ResultsOf(Client& client, const farm::v1::G
   return messages;
 }
 
-ScriptedWorker::ScriptedWorker(const std::string& target, const std::string& node, int results) : client_(target) {
+ScriptedWorker::ScriptedWorker(Client client, const std::string& node, int results) : client_(std::move(client)) {
   stream_ = client_.workers->Session(&context_);
   thread_ = std::thread([this, node, results] { Main(node, results); });
 }
@@ -119,6 +119,12 @@ void ScriptedWorker::Main(const std::string& node, int results) {
 grpc::Status ScriptedWorker::Stop() {
   context_.TryCancel();
   if (thread_.joinable()) thread_.join();
+  return status_;
+}
+
+grpc::Status ScriptedWorker::WaitForEnd() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return ended_; });
   return status_;
 }
 

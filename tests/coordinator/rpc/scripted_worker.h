@@ -27,10 +27,14 @@ std::vector<farm::v1::WorkerMessage> ResultsOf(Client& client, const farm::v1::G
 class ScriptedWorker {
  public:
   // Goes silent when it has sent `results` results: it stays connected and holds what it was granted.
-  ScriptedWorker(const std::string& target, const std::string& node, int results = 1'000'000);
+  ScriptedWorker(const std::string& target, const std::string& node, int results = 1'000'000)
+      : ScriptedWorker(Client(target), node, results) {}
+  ScriptedWorker(Client client, const std::string& node, int results = 1'000'000);
   ~ScriptedWorker() { Stop(); }
   // Breaks the stream; returns how it ended.
   grpc::Status Stop();
+  // Waits until the coordinator ends the stream; returns how.
+  grpc::Status WaitForEnd();
   // Waits until so many results were accepted, or the stream has ended. True: they were.
   bool WaitForAccepted(int count);
 

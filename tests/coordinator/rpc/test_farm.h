@@ -45,7 +45,9 @@ inline constexpr char kStory[] =
 
 struct Client {
   explicit Client(const std::string& target)
-      : channel(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), Arguments())),
+      : Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), Arguments())) {}
+  explicit Client(std::shared_ptr<grpc::Channel> to)
+      : channel(std::move(to)),
         farm(farm::v1::ClientService::NewStub(channel)),
         workers(farm::v1::WorkerService::NewStub(channel)),
         blobs(farm::v1::BlobService::NewStub(channel)) {}

@@ -256,12 +256,60 @@ struct FakeFarm::Blobs final : farm::v1::BlobService::Service {
   FakeFarm* const farm;
 };
 
+struct FakeFarm::Trust : farm::v1::TrustService::Service {
+  explicit Trust(FakeFarm* of) : farm(of) {}
+
+  grpc::Status Invite(grpc::ServerContext*, const farm::v1::InviteRequest* request,
+                      farm::v1::InviteResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    farm->invited.push_back(*request);
+    response->set_code("farm-code-of-" + request->name());
+    response->set_expires_in_ms(900'000);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListMembers(grpc::ServerContext*, const farm::v1::ListMembersRequest*,
+                           farm::v1::ListMembersResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    *response = farm->members;
+    return grpc::Status::OK;
+  }
+  grpc::Status RenameMember(grpc::ServerContext*, const farm::v1::RenameMemberRequest* request,
+                            farm::v1::Member* response) override {
+    const std::lock_guard lock(farm->mutex);
+    for (farm::v1::Member& member : *farm->members.mutable_members()) {
+      if (member.name() != request->member()) continue;
+      member.set_name(request->name());
+      *response = member;
+      return grpc::Status::OK;
+    }
+    return NotFound("worker");
+  }
+  grpc::Status RemoveMember(grpc::ServerContext*, const farm::v1::RemoveMemberRequest* request,
+                            farm::v1::Member* response) override {
+    const std::lock_guard lock(farm->mutex);
+    auto& members = *farm->members.mutable_members();
+    for (auto member = members.begin(); member != members.end(); ++member) {
+      if (member->name() != request->member()) continue;
+      *response = *member;
+      members.erase(member);
+      return grpc::Status::OK;
+    }
+    return NotFound("worker");
+  }
+
+  FakeFarm* const farm;
+};
+
 FakeFarm::FakeFarm(const std::string& socket_path)
-    : socket_path_(socket_path), client_(std::make_unique<Client>(this)), blob_service_(std::make_unique<Blobs>(this)) {
+    : socket_path_(socket_path),
+      client_(std::make_unique<Client>(this)),
+      blob_service_(std::make_unique<Blobs>(this)),
+      trust_(std::make_unique<Trust>(this)) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(target(), grpc::InsecureServerCredentials());
   builder.RegisterService(client_.get());
   builder.RegisterService(blob_service_.get());
+  builder.RegisterService(trust_.get());
   server_ = builder.BuildAndStart();
 }
 

@@ -13,6 +13,7 @@
 
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
+#include "farm/v1/trust.grpc.pb.h"
 
 namespace storyfarm::storyctl {
 
@@ -28,6 +29,7 @@ class FakeFarm {
 
   struct Client;
   struct Blobs;
+  struct Trust;
 
   // What the services answer and have seen. Set before the call that needs it.
   std::mutex mutex;
@@ -35,6 +37,8 @@ class FakeFarm {
   std::map<std::string, std::vector<farm::v1::JobStatus>> jobs;  // a watch sees all, other calls the last
   std::map<std::string, farm::v1::ListOutputsResponse> outputs;
   farm::v1::ListNodesResponse nodes;
+  farm::v1::ListMembersResponse members;
+  std::vector<farm::v1::InviteRequest> invited;
   std::vector<farm::v1::ModelManifest> models;
   std::vector<farm::v1::PackStatus> packs;
   std::vector<farm::v1::SubmitRequest> submitted;
@@ -52,6 +56,7 @@ class FakeFarm {
   const std::string socket_path_;
   std::unique_ptr<Client> client_;
   std::unique_ptr<Blobs> blob_service_;
+  std::unique_ptr<Trust> trust_;
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -49,6 +49,21 @@ TEST(Options, ADataFolderIsAWholePathWhereverTheWorkerWasStarted) {
   EXPECT_EQ(options->agent.data_folder, (std::filesystem::current_path() / "here").string());
 }
 
+TEST(Options, TheFarmThatWasJoinedIsTheDefault) {
+  TempFolder folder;
+  std::filesystem::create_directories(folder.File("trust"));
+  std::ofstream(folder.File("trust/farm")) << "tls:192.168.1.5:7850\n";
+  const auto joined = Read({"--data", folder.path()});
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  EXPECT_EQ(joined->agent.link.coordinator, "tls:192.168.1.5:7850");
+  EXPECT_EQ(joined->agent.link.trust_folder, folder.File("trust"));
+  EXPECT_FALSE(joined->join);
+  const auto said = Read({"--data", folder.path(), "--join"}, {{"STORYFARM_FARM", "unix:/tmp/s"}});
+  ASSERT_TRUE(said.ok()) << said.status();
+  EXPECT_EQ(said->agent.link.coordinator, "unix:/tmp/s");
+  EXPECT_TRUE(said->join);
+}
+
 TEST(Options, HelpShowsEachDefault) {
   const auto options = Read({"--help"});
   ASSERT_TRUE(options.ok());

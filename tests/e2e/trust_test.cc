@@ -1,0 +1,95 @@
+// Machines and people that join by code, with real processes over TLS on loopback. The engines render nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/e2e/farm.h"
+
+namespace storyfarm::e2e {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+FarmOptions OpenToOthers(int step_ms) {
+  FarmOptions options;
+  options.null_engine = true;
+  options.step_ms = step_ms;
+  options.coordinator_arguments = {"--network", "127.0.0.1:0"};
+  return options;
+}
+
+std::string CodeOf(Farm& farm, const std::vector<std::string>& arguments) {
+  std::vector<std::string> words = arguments;
+  words.push_back("--json");
+  const nlohmann::json answer = nlohmann::json::parse(farm.MustStoryctl(words), nullptr, /*allow_exceptions=*/false);
+  EXPECT_TRUE(answer.is_object());
+  return answer.is_object() ? answer.value("code", "") : "";
+}
+
+std::string StateOf(Farm& farm, const std::string& worker) {
+  const nlohmann::json list = nlohmann::json::parse(farm.MustStoryctl({"worker", "list", "--json"}));
+  for (const nlohmann::json& each : list["workers"]) {
+    if (each["name"] == worker) return each["state"];
+  }
+  return "none";
+}
+
+TEST(FarmTrustTest, AWorkerThatJoinedByCodeDrawsUntilItIsRemovedAndThenItsWorkGoesElsewhere) {
+  Farm farm(OpenToOthers(50));
+  farm.StartCoordinator();
+  farm.AddTinyModel();
+  const std::string code = CodeOf(farm, {"worker", "add", "--name", "attic"});
+  farm.StartJoiningWorker("mini", code);
+  farm.WaitUntil("the worker", [&farm] { return StateOf(farm, "attic") == "connected"; });
+  const std::string job = farm.SubmitStory(12, 7);
+  farm.WaitFor(job, "its first panels", [](const nlohmann::json& status) { return status["frames_done"] >= 2; });
+  const nlohmann::json status = farm.Status(job);
+  for (const nlohmann::json& task : status["tasks"]) {
+    if (task["state"] == "done") {
+      EXPECT_EQ(task["node"], "attic");
+    }
+  }
+
+  farm.MustStoryctl({"worker", "remove", "attic"});
+  farm.WaitUntil("the removed worker's end", [&farm] { return !farm.Runs("mini"); });
+  EXPECT_THAT(farm.Log("mini"), HasSubstr("is not in the farm's roster any more"));
+  EXPECT_EQ(StateOf(farm, "attic"), "none");
+  farm.StartWorker("here");
+  farm.WaitForEnd(job);
+
+  // It can't come back by itself, and its code is used up.
+  farm.StartJoiningWorker("mini", code);
+  farm.WaitUntil("the refusal of a used code", [&farm] { return !farm.Runs("mini"); });
+  EXPECT_THAT(farm.Log("mini"), HasSubstr("This code has been used"));
+  for (const std::string& log : {farm.Log("farm"), farm.Log("mini")}) EXPECT_THAT(log, Not(HasSubstr(code)));
+}
+
+TEST(FarmTrustTest, APersonElsewhereMayDoWhatTheirRoleSaysAndNothingAfterTheyAreRemoved) {
+  Farm farm(OpenToOthers(1));
+  farm.StartCoordinator();
+  farm.AddTinyModel();
+  farm.StartWorker("here");
+  const std::string job = farm.SubmitStory(4, 1);
+  farm.WaitForEnd(job);
+
+  const Result before = farm.StoryctlOf("ann", {"jobs"});
+  EXPECT_EQ(before.exit_code, 3) << "she has no farm yet";
+  const Result joined = farm.StoryctlOf("ann", {"join"}, CodeOf(farm, {"user", "add", "ann", "--role", "viewer"}));
+  EXPECT_EQ(joined.exit_code, 0) << joined.err << farm.Logs();
+  EXPECT_THAT(joined.out, HasSubstr("as ann, viewer"));
+
+  EXPECT_THAT(farm.StoryctlOf("ann", {"jobs"}).out, HasSubstr(job));
+  const Result fetched = farm.StoryctlOf("ann", {"fetch", job, "--out", farm.File("anns")});
+  EXPECT_EQ(fetched.exit_code, 0) << fetched.err;
+  const Result steered = farm.StoryctlOf("ann", {"rm", job});
+  EXPECT_EQ(steered.exit_code, 5);
+  EXPECT_THAT(steered.err, HasSubstr("ann is a viewer of this farm, and this takes the role submitter"));
+
+  farm.MustStoryctl({"user", "remove", "ann"});
+  const Result after = farm.StoryctlOf("ann", {"jobs"});
+  EXPECT_EQ(after.exit_code, 5);
+  EXPECT_THAT(after.err, HasSubstr("has to join again with a new code"));
+}
+
+}  // namespace
+}  // namespace storyfarm::e2e

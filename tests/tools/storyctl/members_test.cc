@@ -1,0 +1,90 @@
+// worker, user and coordinator, against a coordinator in memory. join itself: tests/e2e/trust_test.cc.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/tools/storyctl/fake_farm.h"
+#include "tests/tools/storyctl/harness.h"
+
+namespace storyfarm::storyctl {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+class MemberCommands : public StoryctlTest {
+ protected:
+  void SetUp() override {
+    StoryctlTest::SetUp();
+    farm_ = std::make_unique<FakeFarm>(Path("farm.sock"));
+    variables_["STORYFARM_FARM"] = farm_->target();
+    variables_["HOME"] = folder_.string();
+    farm::v1::Member& worker = *farm_->members.add_members();
+    worker.set_member_id("01");
+    worker.set_kind(farm::v1::MEMBER_WORKER);
+    worker.set_name("attic");
+    worker.set_node_id("n1");
+    worker.set_joined_unix_ms(1'795'000'000'000);
+    worker.set_expires_unix_ms(1'826'000'000'000);
+    farm::v1::Member& user = *farm_->members.add_members();
+    user.set_member_id("02");
+    user.set_kind(farm::v1::MEMBER_USER);
+    user.set_name("ann");
+    user.set_role(farm::v1::ROLE_VIEWER);
+    farm::v1::NodeStatus& node = *farm_->nodes.add_nodes();
+    node.set_node_id("n1");
+    node.set_name("attic");
+    node.set_connected(true);
+    node.add_devices()->mutable_report()->set_name("M4");
+    farm::v1::NodeStatus& here = *farm_->nodes.add_nodes();
+    here.set_node_id("n2");
+    here.set_name("desk");
+  }
+  std::unique_ptr<FakeFarm> farm_;
+};
+
+TEST_F(MemberCommands, AddPrintsWhatToRunThereAndTheCodeApart) {
+  EXPECT_EQ(Run({"worker", "add", "--name", "mini"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(),
+              AllOf(HasSubstr("storyfarm-worker --join\n"), HasSubstr("farm-code-of-mini"), HasSubstr("15 minutes")));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("--join farm-"))) << "never on a command line";
+  EXPECT_EQ(Run({"user", "add", "bob", "--role", "submitter", "--json"}), 0) << err_.str();
+  EXPECT_EQ(Json()["command"], "storyctl join");
+  EXPECT_EQ(Json()["code"], "farm-code-of-bob");
+  EXPECT_EQ(Json()["expires_in_s"], 900);
+  ASSERT_THAT(farm_->invited, SizeIs(2));
+  EXPECT_EQ(farm_->invited[1].role(), farm::v1::ROLE_SUBMITTER);
+  EXPECT_EQ(Run({"user", "add", "bob", "--role", "king"}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("say viewer, submitter or admin"));
+}
+
+TEST_F(MemberCommands, ListShowsMachinesThatJoinedAndThoseOfTheFarmsOwn) {
+  EXPECT_EQ(Run({"worker", "list"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("attic"), HasSubstr("connected"), HasSubstr("2027-11-"), HasSubstr("M4"),
+                                HasSubstr("desk"), HasSubstr("on the farm's machine")));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("ann")));
+  EXPECT_EQ(Run({"worker", "list", "--json"}), 0);
+  ASSERT_THAT(Json()["workers"], SizeIs(2));
+  EXPECT_EQ(Json()["workers"][0]["state"], "connected");
+  EXPECT_EQ(Run({"user", "list", "--json"}), 0);
+  EXPECT_EQ(Json()["users"][0]["role"], "viewer");
+  EXPECT_EQ(Run({"coordinator", "list"}), 0);
+  EXPECT_THAT(err_.str(), HasSubstr("no coordinator of another machine has joined"));
+}
+
+TEST_F(MemberCommands, RenameAndRemoveSayWhatBecameOfThem) {
+  EXPECT_EQ(Run({"worker", "rename", "attic", "cellar"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("attic is cellar from now on"));
+  EXPECT_EQ(Run({"worker", "remove", "cellar"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("what it was drawing goes to others"));
+  EXPECT_EQ(Run({"worker", "remove", "cellar"}), 4);
+}
+
+TEST_F(MemberCommands, AFarmOnAnotherMachineThatWasNotJoinedSaysHowToJoin) {
+  EXPECT_EQ(Run({"jobs", "--farm", "192.168.1.5:7850"}), 5);
+  EXPECT_THAT(err_.str(), HasSubstr("run storyctl join here with a new code from the farm's machine"));
+}
+
+}  // namespace
+}  // namespace storyfarm::storyctl

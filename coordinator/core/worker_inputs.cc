@@ -405,8 +405,7 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   const bool open = current && !IsFinal(slot->state);
   if (!open) {
     // The same result once more gets the same answer; anything else nobody waits for.
-    const bool taken = current && slot->state == farm::v1::TASK_DONE;
-    verdict.set_verdict(taken ? farm::v1::ACCEPTED : farm::v1::STALE);
+    verdict.set_verdict(current && slot->state == farm::v1::TASK_DONE ? farm::v1::ACCEPTED : farm::v1::STALE);
     return Send(node.session, std::move(message));
   }
   if (std::string wrong = WrongResult(*job, result); !wrong.empty()) {

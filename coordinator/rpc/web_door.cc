@@ -111,13 +111,14 @@ class GrpcBlobStream : public BlobStream {
 
 class GrpcDoor : public FarmDoor {
  public:
+  // A socket of this machine, which needs no certificate.
   explicit GrpcDoor(const std::string& target) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectMs);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kReconnectMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMostReconnectMs);
     arguments.SetMaxReceiveMessageSize(kReplyBytes);
-    const auto channel = base::FarmChannel(target, std::move(arguments));
+    const auto channel = base::FarmChannel(target, /*trust_folder=*/"", std::move(arguments));
     client_ = ClientService::NewStub(channel);
     blobs_ = BlobService::NewStub(channel);
   }

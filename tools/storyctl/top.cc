@@ -41,8 +41,8 @@ struct TopAnswer {
 // Asks the farm again and again on a thread of its own.
 class FarmPoll {
  public:
-  explicit FarmPoll(const std::string& target)
-      : farm_(target), view_{target, {}, {}, false, "", 0}, thread_([this] { Main(); }) {}
+  explicit FarmPoll(const FarmAddress& address)
+      : farm_(address), view_{address.target, {}, {}, false, "", 0}, thread_([this] { Main(); }) {}
   ~FarmPoll() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);

@@ -270,7 +270,8 @@ TEST(Figures, CountTasksOfLiveJobsByState) {
   h.Submit(Story("j-2", 3));
   ASSERT_TRUE(Change(h, "j-2", true, {}).ok());
   const auto frames = [&h](farm::v1::TaskState state) {
-    for (const auto& count : h.farm().Count().tasks()) {
+    const farm::v1::Figures figures = h.farm().Count();
+    for (const auto& count : figures.tasks()) {
       if (count.kind() == TASK_FRAME && count.state() == state) return count.tasks();
     }
     return uint64_t{0};

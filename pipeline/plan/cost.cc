@@ -151,26 +151,23 @@ double ResnetBytes(const ModelProfile& model, const GroupShape& shape, const Mem
          static_cast<double>(DtypeBytes(plan.dtype()));
 }
 
-double WidestOfLevel(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan, int index) {
-  return std::max(TransformerBytes(model, shape, plan, index), ResnetBytes(model, shape, plan, index));
-}
-
 // Bytes of one pass at its widest point, beside the skips.
 double WidestPointBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
   double widest = 0;
-  for (int i = 0; i < model.levels_size(); ++i) widest = std::max(widest, WidestOfLevel(model, shape, plan, i));
+  for (int i = 0; i < model.levels_size(); ++i) {
+    widest = std::max({widest, TransformerBytes(model, shape, plan, i), ResnetBytes(model, shape, plan, i)});
+  }
   return widest;
 }
 
-// And with the skips that lie there then.
+// And with skips: all of them beside a transformer, as in the middle block; beside a resnet those left at its up block.
 double PassBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
   const double element = static_cast<double>(DtypeBytes(plan.dtype()));
   double widest = 0;
   for (int i = 0; i < model.levels_size(); ++i) {
-    // The middle block has all of them beside it; a down block's last transformer as many as an up block's first.
-    const bool coarsest = i + 1 == model.levels_size();
-    const double skips = coarsest ? SkipElements(model, shape) : SkipsAtUpBlock(model, shape, i);
-    widest = std::max(widest, skips * element + WidestOfLevel(model, shape, plan, i));
+    const double transformers = TransformerBytes(model, shape, plan, i);
+    if (transformers > 0) widest = std::max(widest, SkipElements(model, shape) * element + transformers);
+    widest = std::max(widest, SkipsAtUpBlock(model, shape, i) * element + ResnetBytes(model, shape, plan, i));
   }
   return widest;
 }

@@ -102,7 +102,7 @@ absl::StatusOr<farm::v1::Work> SimPlanner::WorkFor(const plan::JobView& job, far
     for (const auto& [number, file] : inputs.texts) *identity.mutable_text()->add_files() = file;
   } else if (kind == farm::v1::TASK_TEXT) {
     farm::v1::TextWork& text = *work.mutable_text();
-    text.mutable_model()->set_digest(spec.model().digest());
+    text.mutable_model()->set_digest(job.spec().model().digest());
     *text.mutable_plan() = plan;
     text.add_texts("prompt");
   } else {

@@ -30,15 +30,16 @@ using testing_support::TempFolder;
 
 constexpr char kModel[] = STORYFARM_SOURCE_DIR "/deploy/examples/demo-model";
 constexpr int64_t kPatienceMs = 60'000;
-constexpr uint32_t kSteps = 2;  // where identity state is read: the first one is plain
+// A step tells all of the memory; the first one reads no identity state.
+uint32_t StepsOf(uint32_t identity_frames) { return identity_frames > 0 ? 2 : 1; }
 constexpr uint64_t kRoom = uint64_t{64} << 30;
 // Counted by RLIMIT_DATA with no memory behind them: stacks of threads, 8 MB each, and what lies beside blocks that are
 // aligned to huge pages.
 constexpr uint64_t kUntouchedBytes = 96'000'000;
 // Predictions are never under what was measured, and over it by a tenth at most; of a model as small as this one, also by
-// what the libraries' own workspace differs between shapes.
+// what the libraries' own workspace differs between shapes, 3 to 13 MB measured.
 constexpr double kMostOver = 1.10;
-constexpr uint64_t kWorkspaceBytes = 8'000'000;
+constexpr uint64_t kWorkspaceBytes = 10'000'000;
 
 // One point of the sweep.
 struct Point {
@@ -95,7 +96,7 @@ farm::v1::GroupShape ShapeOf(const Point& point) {
   shape.set_width(point.edge);
   shape.set_height(point.edge);
   shape.set_frames(point.frames);
-  shape.set_steps(kSteps);
+  shape.set_steps(StepsOf(point.writes ? point.frames : point.identity_frames));
   shape.set_guidance(true);
   shape.set_identity_pass(point.writes);
   shape.set_identity_frames(point.writes ? point.frames : point.identity_frames);
@@ -109,7 +110,7 @@ farm::v1::RenderSettings SettingsOf(const Point& point) {
   farm::v1::RenderSettings settings;
   settings.set_width(point.edge);
   settings.set_height(point.edge);
-  settings.set_steps(kSteps);
+  settings.set_steps(StepsOf(point.writes ? point.frames : point.identity_frames));
   settings.set_guidance_scale(5);
   settings.set_scheduler(farm::v1::DDIM);
   settings.set_noise(farm::v1::NOISE_PANEL);
@@ -242,16 +243,16 @@ TEST_F(Promise, IsKeptOverSizesFramesIdentitiesAndCaps) {
   const Point points[] = {
       {.edge = 128},
       {.edge = 128, .frames = 2},
+      {.edge = 192},
       {.edge = 256},
-      {.edge = 320},
-      {.edge = 256, .budget = 1.1},
-      {.edge = 320, .budget = 1.05},
-      {.edge = 320, .budget = 1.2},
-      {.edge = 320, .budget = 1.2, .int8_weights = true},
-      {.edge = 384, .budget = 1.3},
-      {.edge = 192, .frames = 3, .writes = true},
-      {.edge = 320, .frames = 3, .writes = true, .budget = 1.1},
-      {.edge = 256, .frames = 2, .identity_frames = 3},
+      {.edge = 192, .budget = 1.05},
+      {.edge = 192, .budget = 1.2},
+      {.edge = 192, .budget = 1.2, .int8_weights = true},
+      {.edge = 256, .budget = 1.3},
+      {.edge = 128, .frames = 3, .writes = true},
+      {.edge = 192, .frames = 3, .writes = true, .budget = 1.1},
+      {.edge = 128, .frames = 2, .identity_frames = 3},
+      {.edge = 192, .identity_frames = 2, .budget = 1.1},
   };
   std::printf("%-34s %-44s %9s %9s %6s %9s\n", "point", "plan", "predicted", "measured", "over", "overhead");
   for (const Point& point : points) {
@@ -279,13 +280,12 @@ TEST_F(Promise, IsKeptOverSizesFramesIdentitiesAndCaps) {
 }
 
 TEST_F(Promise, BrokenUnderACapIsATypedFailureThatTeachesASmallerPlan) {
-  const Point point{.edge = 320};
+  const Point point{.edge = 384};
   const farm::v1::MemoryPlan whole = PlanOf(point);
   ASSERT_EQ(whole.vae_tile(), 0u);
   Engine engine;
-  // Half of what the plan takes beside the libraries: as if the planner had known half of it.
-  const uint64_t needed = whole.predicted_peak_bytes() - whole.framework_bytes();
-  engine.Limit(needed / 2 + kUntouchedBytes);
+  // Less than whole pictures take, enough for tiles.
+  engine.Limit((whole.predicted_peak_bytes() - whole.framework_bytes()) * 9 / 10);
   const farm::v1::EngineEvent broken = engine.Run(RequestOf(point, whole), nullptr);
   ASSERT_TRUE(broken.has_failed());
   const farm::v1::Failure& failure = broken.failed().failure();

@@ -12,10 +12,13 @@ namespace {
 
 using farm::v1::Record;
 
+// A clock that stands until it is told to go on.
+struct Clock : testing_support::FaultyEnv {
+  Clock() : FaultyEnv(base::Env::Real()) { clock_ms = 1000; }
+};
+
 class TallyTest : public testing::Test {
  protected:
-  TallyTest() { env_.clock_ms = 1000; }
-
   void Count(const std::vector<Record>& records) {
     farm::v1::RecordBatch batch;
     for (const Record& record : records) *batch.add_records() = record;
@@ -69,7 +72,7 @@ class TallyTest : public testing::Test {
     return count;
   }
 
-  testing_support::FaultyEnv env_{base::Env::Real()};
+  Clock env_;
   Tally tally_{&env_};
 };
 

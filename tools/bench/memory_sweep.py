@@ -38,7 +38,7 @@ def write_story(folder, identity_frames, readers):
 
 class Bench:
     def __init__(self, args, folder):
-        self.args, self.folder, self.runs = args, folder, 0
+        self.args, self.folder, self.runs, self.files = args, folder, 0, 0
 
     def reserve(self, gigabytes):
         """What a planner keeps of a device with so much."""
@@ -61,7 +61,8 @@ class Bench:
         return write_story(self.folder, identity_frames, readers)
 
     def settings(self, values):
-        path = self.folder / "settings.json"
+        self.files += 1
+        path = self.folder / f"settings-{self.files}.json"
         path.write_text(json.dumps(values))
         return path
 

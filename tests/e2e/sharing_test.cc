@@ -44,7 +44,8 @@ class FarmSharingTest : public testing::Test {
     return farm.MustStoryctl({"submit", farm.File("story.yaml"), "--model", "demo"});
   }
   static nlohmann::json Task(Farm& farm, const std::string& job, const std::string& name) {
-    for (const nlohmann::json& task : farm.Status(job)["tasks"]) {
+    const nlohmann::json status = farm.Status(job);
+    for (const nlohmann::json& task : status["tasks"]) {
       if (task["task"] == job + "/" + name) return task;
     }
     return nullptr;

@@ -145,7 +145,7 @@ class PageTest(unittest.TestCase):
         self.shoot(page, "empty")
         job = self.farm.submit("demo.yaml", steps=OPTIONS.steps)
         page.wait("document.querySelector('.card-title')?.textContent === 'The Red Balloon'", "the card, without a reload")
-        page.wait("document.body.innerText.includes('No worker is connected')", "why it waits")
+        page.wait("document.body.innerText.includes('no worker is connected')", "why it waits")
         page.click("document.querySelector('.card-title')")
         page.wait("document.querySelectorAll('a.tile').length >= 12", "a place for every panel")
         self.farm.start_worker("attic")
@@ -166,24 +166,24 @@ class PageTest(unittest.TestCase):
         self.check(page)
 
     def panel_by_keyboard(self, page, job):
-        page.run("document.querySelector('a.tile[href$=\"/panel/0\"]').focus()")
+        page.run("document.querySelector('a.tile[href$=\"/panel/2\"]').focus()")
         page.press("Enter")
         page.wait("document.activeElement.id === 'sheet-title'", "the panel has the focus")
         page.wait("document.querySelector('.sheet img').naturalWidth > 0")
         page.wait("document.querySelector('.sentences').innerText.includes('It is done')", "its history")
         text = page.run("document.querySelector('.sheet').innerText")
-        for words in ("Clem the cat knew every tree", "Seed", "Plan", "predicted", "Drawn by", "Peak of memory"):
+        for words in ("he had never, ever met a balloon", "Seed", "Plan", "predicted", "Drawn by", "Peak of memory"):
             self.assertIn(words, text)
         self.shoot(page, "panel-dark")
         page.press("ArrowRight")
-        page.wait("document.querySelector('#sheet-title').textContent === 'Panel 2'")
+        page.wait("document.querySelector('#sheet-title').textContent === 'Panel 4'")
         page.reload()
-        page.wait("document.querySelector('#sheet-title')?.textContent === 'Panel 2'", "the same place after a refresh")
+        page.wait("document.querySelector('#sheet-title')?.textContent === 'Panel 4'", "the same place after a refresh")
         page.wait("document.querySelectorAll('a.tile').length >= 15")
         page.press("Escape")
         page.wait("!document.querySelector('.sheet')")
         self.assertEqual(page.run("location.hash"), f"#/jobs/{job}")
-        self.assertTrue(page.run("document.activeElement.matches('a.tile[href$=\"/panel/1\"]')"), "the focus goes back")
+        self.assertTrue(page.run("document.activeElement.matches('a.tile[href$=\"/panel/3\"]')"), "the focus goes back")
 
     def test_3_machines_tell_their_memory_and_can_be_taken_out(self):
         page = self.open(dark=True)
@@ -224,7 +224,7 @@ class PageTest(unittest.TestCase):
         page.click(button % "Cancel")
         page.click(button % "Really cancel?")
         page.wait(f"{state} === 'cancelled'")
-        self.assertIn('"priority": 80', self.farm.storyctl("status", job, "--json").stdout)
+        self.assertIn('"priority": 80', self.farm.storyctl("status", job, "--json", check=False).stdout)
 
     def test_5_a_viewer_has_no_buttons(self):
         page = self.open("viewer")
@@ -294,7 +294,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/dev/bin")
     parser.add_argument("--screenshots", type=pathlib.Path)
-    parser.add_argument("--steps", type=int, default=4, help="denoising steps of the demo story: 20 draw it well")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of the demo story; with a few it is drawn before one looks")
     parser.parse_args(namespace=OPTIONS)
     if find_browser() is None:
         print("skipped: no Chromium is installed (Debian: apt-get install chromium; or name one in STORYFARM_CHROMIUM)")

@@ -146,14 +146,14 @@ class Page:
         return result["result"].get("value")
 
     def wait(self, script, what=None):
-        """Until the expression is true; returns its value."""
+        """Until the expression is true, or an element."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             try:
-                if value := self.run(script):
-                    return value
-            except RuntimeError as error:  # the page is changing under it
-                last = error
+                if self.run(f"Boolean({script})"):
+                    return
+            except RuntimeError:  # the page is changing under it
+                pass
             time.sleep(0.05)
         raise AssertionError(f"waited in vain for {what or script}; the page says:\n{self.run('document.body.innerText')}")
 

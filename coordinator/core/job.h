@@ -100,6 +100,13 @@ class Job {
   // The text task whose embeddings an identity or a frame reads; kNoText: none.
   static constexpr uint32_t kNoText = UINT32_MAX;
   uint32_t TextOf(const TaskKey& task) const;
+  // Whether a result of the task may be taken: it is not final, or a text task that was let go without one, since what
+  // needs it may come back.
+  bool IsOpen(const TaskKey& task) const {
+    return !IsFinal(slots_[task.first].state(task.second)) ||
+           (task.first == farm::v1::TASK_TEXT && slots_[task.first].state(task.second) == farm::v1::TASK_DONE &&
+            finished_unix_ms == 0 && LacksText(task.second));
+  }
   bool LacksText(uint32_t text) const { return text != kNoText && texts_.count(text) == 0; }
   // Whether something that is not final reads the task's embeddings.
   bool IsTextNeeded(uint32_t text) const;

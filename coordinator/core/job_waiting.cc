@@ -95,7 +95,6 @@ bool Job::IsTextNeeded(uint32_t text) const {
 
 void Job::DropUnneededText(uint32_t text) {
   if (text == kNoText || slots_[TASK_TEXT].state(text) != farm::v1::TASK_READY || IsTextNeeded(text)) return;
-  mutable_slot({TASK_TEXT, text}).token = Token();  // nor is the result of a grant that came back wanted
   SetState({TASK_TEXT, text}, farm::v1::TASK_DONE);
 }
 

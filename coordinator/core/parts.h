@@ -175,6 +175,8 @@ struct Farm::Parts {
   // True if the task is still this node's under this token: GRANTED, or READY and granted to nobody since, in which
   // case it is granted to it again under the same token.
   bool Keep(const Node& node, const farm::v1::FencingToken& token, const farm::v1::TaskId& task);
+  // Whether a result under this token would be taken.
+  bool WouldTake(const farm::v1::FencingToken& token, const farm::v1::TaskId& task) const;
   void Renew(const Token& token);
   // Of the node's grants, only those that it has just listed are renewed by whatever else it says.
   void VouchForListed(const Node& node, const std::set<Token>& listed);

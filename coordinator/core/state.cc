@@ -213,7 +213,7 @@ absl::Status State::Takes(const Job* job, farm::v1::TaskKind kind, uint32_t numb
   if (slot == nullptr) return Damaged("a result of a task that the job lacks");
   if (slot->token != token || token.number == 0) return Damaged("a result under a token that was replaced");
   // Blocked ones have a token where the identity that they read was opened again.
-  if (IsFinal(slot->state)) return Damaged("a second result of one task");
+  if (!job->IsOpen({kind, number})) return Damaged("a second result of one task");
   return absl::OkStatus();
 }
 

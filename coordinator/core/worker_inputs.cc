@@ -265,6 +265,7 @@ void Farm::Parts::Welcome(Node& node, const farm::v1::Hello& hello) {
       listed[FromMessage(entry.token())].insert(entry.task().number());
       continue;
     }
+    if (WouldTake(entry.token(), entry.task())) continue;
     farm::v1::ResultVerdict& verdict = *welcome.add_outbox();
     *verdict.mutable_token() = entry.token();
     *verdict.mutable_task() = entry.task();
@@ -401,10 +402,9 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
   farm::v1::ResultVerdict& verdict = *message.mutable_verdict();
   *verdict.mutable_token() = result.token();
   *verdict.mutable_task() = task;
-  const bool current = slot != nullptr && token.number != 0 && slot->token == token;
-  const bool open = current && !IsFinal(slot->state);
-  if (!open) {
+  if (!WouldTake(result.token(), task)) {
     // The same result once more gets the same answer; anything else nobody waits for.
+    const bool current = slot != nullptr && token.number != 0 && slot->token == token;
     verdict.set_verdict(current && slot->state == farm::v1::TASK_DONE ? farm::v1::ACCEPTED : farm::v1::STALE);
     return Send(node.session, std::move(message));
   }

@@ -293,7 +293,7 @@ TEST_F(Promise, BrokenUnderACapIsATypedFailureThatTeachesASmallerPlan) {
   EXPECT_THAT(failure.message(), ::testing::HasSubstr("out of memory on cpu"));
 
   // On a device that offers what the plan asked for, what was learned rules it out, and the next one is drawn.
-  const plan::LearnedNeed learned{whole.predicted_peak_bytes(), whole.predicted_peak_bytes() * 5 / 4};
+  const plan::LearnedNeed learned{whole.predicted_peak_bytes(), whole.predicted_peak_bytes() * 3 / 2};
   const auto again = plan::PlanGroup(profile_, Cpu(whole.predicted_peak_bytes()), ShapeOf(point), learned);
   ASSERT_TRUE(std::holds_alternative<farm::v1::MemoryPlan>(again)) << std::get<farm::v1::Refusal>(again).reason();
   const farm::v1::MemoryPlan smaller = std::get<farm::v1::MemoryPlan>(again);

@@ -49,8 +49,8 @@ int HttpStatus(absl::StatusCode code) {
   }
 }
 
-std::string RoleName(farm::v1::WebRole role) {
-  return absl::AsciiStrToLower(absl::StripPrefix(farm::v1::WebRole_Name(role), "WEB_"));
+std::string RoleName(farm::v1::Role role) {
+  return absl::AsciiStrToLower(absl::StripPrefix(farm::v1::Role_Name(role), "ROLE_"));
 }
 
 bool Matches(const Route& route, const std::string& method, const std::vector<std::string>& segments,
@@ -69,14 +69,14 @@ bool Matches(const Route& route, const std::string& method, const std::vector<st
   return true;
 }
 
-farm::v1::WebRole LeastRole(Need need) {
+farm::v1::Role LeastRole(Need need) {
   switch (need) {
     case Need::kAdmin:
-      return farm::v1::WEB_ADMIN;
+      return farm::v1::ROLE_ADMIN;
     case Need::kSubmitter:
-      return farm::v1::WEB_SUBMITTER;
+      return farm::v1::ROLE_SUBMITTER;
     default:
-      return farm::v1::WEB_VIEWER;
+      return farm::v1::ROLE_VIEWER;
   }
 }
 

@@ -15,7 +15,7 @@ namespace {
 // A line is about 90 bytes.
 constexpr uint64_t kFileBytes = uint64_t{64} << 10;
 
-bool IsRole(int number) { return number > farm::v1::WEB_ROLE_UNSPECIFIED && farm::v1::WebRole_IsValid(number); }
+bool IsRole(int number) { return number > farm::v1::ROLE_UNSPECIFIED && farm::v1::Role_IsValid(number); }
 
 }  // namespace
 
@@ -40,7 +40,7 @@ absl::Status Sessions::Load() {
           file_, " holds a line that is no session of the web page. Delete the file: whoever has the page open then "
                  "asks storyctl web for another link."));
     }
-    session.role = static_cast<farm::v1::WebRole>(role);
+    session.role = static_cast<farm::v1::Role>(role);
     sessions_[*digest] = session;
   }
   DropOldSessions();
@@ -70,7 +70,7 @@ void Sessions::DropOldSessions() {
   }
 }
 
-absl::StatusOr<std::string> Sessions::DrawCode(farm::v1::WebRole role) {
+absl::StatusOr<std::string> Sessions::DrawCode(farm::v1::Role role) {
   const std::lock_guard<std::mutex> lock(mutex_);
   DropOldCodes();
   if (codes_.size() >= kCodes) {

@@ -28,7 +28,7 @@ inline constexpr size_t kSessions = 200;          // beyond them the one that en
 inline constexpr size_t kSecretBytes = 32;
 
 struct Session {
-  farm::v1::WebRole role = farm::v1::WEB_VIEWER;
+  farm::v1::Role role = farm::v1::ROLE_VIEWER;
   int64_t expires_unix_ms = 0;
 };
 
@@ -40,7 +40,7 @@ class Sessions {
   static absl::StatusOr<std::unique_ptr<Sessions>> Open(base::Env* env, std::string file);
 
   // RESOURCE_EXHAUSTED where too many wait to be used.
-  absl::StatusOr<std::string> DrawCode(farm::v1::WebRole role);
+  absl::StatusOr<std::string> DrawCode(farm::v1::Role role);
 
   struct Login {
     std::string token;  // for the cookie
@@ -56,7 +56,7 @@ class Sessions {
 
  private:
   struct Code {
-    farm::v1::WebRole role = farm::v1::WEB_VIEWER;
+    farm::v1::Role role = farm::v1::ROLE_VIEWER;
     int64_t expires_ms = 0;  // monotonic
     bool used = false;       // kept until it expires, to say so
   };

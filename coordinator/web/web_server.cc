@@ -138,11 +138,11 @@ const std::string& WebServer::url() const { return parts_->url; }
 const std::string& WebServer::metrics_token_file() const { return parts_->metrics_token_file; }
 
 absl::StatusOr<farm::v1::OpenWebResponse> WebServer::OpenLink(const farm::v1::OpenWebRequest& request) {
-  if (!farm::v1::WebRole_IsValid(request.role())) {
+  if (!farm::v1::Role_IsValid(request.role())) {
     return absl::InvalidArgumentError("The farm's page knows no such role: say viewer, submitter or admin.");
   }
-  const bool unsaid = request.role() == farm::v1::WEB_ROLE_UNSPECIFIED;
-  const absl::StatusOr<std::string> code = parts_->sessions->DrawCode(unsaid ? farm::v1::WEB_ADMIN : request.role());
+  const bool unsaid = request.role() == farm::v1::ROLE_UNSPECIFIED;
+  const absl::StatusOr<std::string> code = parts_->sessions->DrawCode(unsaid ? farm::v1::ROLE_ADMIN : request.role());
   if (!code.ok()) return code.status();
   farm::v1::OpenWebResponse link;
   // Behind the #: no server's log and no Referer has it, and what looks at links beforehand does not use it up.

@@ -9,9 +9,9 @@ namespace {
 
 using Client = farm::v1::ClientService::StubInterface;
 
-farm::v1::WebRole RoleOf(const std::string& name) {
-  if (name == "viewer") return farm::v1::WEB_VIEWER;
-  return name == "submitter" ? farm::v1::WEB_SUBMITTER : farm::v1::WEB_ADMIN;
+farm::v1::Role RoleOf(const std::string& name) {
+  if (name == "viewer") return farm::v1::ROLE_VIEWER;
+  return name == "submitter" ? farm::v1::ROLE_SUBMITTER : farm::v1::ROLE_ADMIN;
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace storyfarm::coordinator {
 namespace {
 
-grpc::Status OpenWeb(Client& client, farm::v1::WebRole role, farm::v1::OpenWebResponse* response) {
+grpc::Status OpenWeb(Client& client, farm::v1::Role role, farm::v1::OpenWebResponse* response) {
   farm::v1::OpenWebRequest request;
   request.set_role(role);
   grpc::ClientContext context;
@@ -46,14 +46,14 @@ TEST(OpenWeb, GivesTheLinkThatThePageMakesForTheRole) {
   TestFarm farm;
   farm.open_web = [](const farm::v1::OpenWebRequest& request) {
     farm::v1::OpenWebResponse link;
-    link.set_url("http://127.0.0.1:1/login#" + farm::v1::WebRole_Name(request.role()));
+    link.set_url("http://127.0.0.1:1/login#" + farm::v1::Role_Name(request.role()));
     return link;
   };
   farm.MustStart();
   Client client = farm.Connect();
   farm::v1::OpenWebResponse link;
-  ASSERT_TRUE(OpenWeb(client, farm::v1::WEB_VIEWER, &link).ok());
-  EXPECT_EQ(link.url(), "http://127.0.0.1:1/login#WEB_VIEWER");
+  ASSERT_TRUE(OpenWeb(client, farm::v1::ROLE_VIEWER, &link).ok());
+  EXPECT_EQ(link.url(), "http://127.0.0.1:1/login#ROLE_VIEWER");
 }
 
 TEST(OpenWeb, SaysThatThereIsNoPage) {
@@ -61,7 +61,7 @@ TEST(OpenWeb, SaysThatThereIsNoPage) {
   farm.MustStart();
   Client client = farm.Connect();
   farm::v1::OpenWebResponse link;
-  const grpc::Status status = OpenWeb(client, farm::v1::WEB_ADMIN, &link);
+  const grpc::Status status = OpenWeb(client, farm::v1::ROLE_ADMIN, &link);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_THAT(status.error_message(), testing::HasSubstr("--web off"));
 }

@@ -30,10 +30,10 @@ class SessionsTest : public testing::Test {
 
 TEST_F(SessionsTest, ACodeMakesOneSessionWithItsRole) {
   const auto sessions = Open();
-  const std::string code = *sessions->DrawCode(farm::v1::WEB_SUBMITTER);
+  const std::string code = *sessions->DrawCode(farm::v1::ROLE_SUBMITTER);
   const auto login = sessions->Redeem(code);
   ASSERT_TRUE(login.ok()) << login.status();
-  EXPECT_EQ(sessions->Find(login->token)->role, farm::v1::WEB_SUBMITTER);
+  EXPECT_EQ(sessions->Find(login->token)->role, farm::v1::ROLE_SUBMITTER);
   EXPECT_FALSE(sessions->Find(code).has_value()) << "a code is no session";
 
   const auto again = sessions->Redeem(code);
@@ -44,10 +44,10 @@ TEST_F(SessionsTest, ACodeMakesOneSessionWithItsRole) {
 
 TEST_F(SessionsTest, ACodeIsTooOldAfterTenMinutes) {
   const auto sessions = Open();
-  const std::string early = *sessions->DrawCode(farm::v1::WEB_ADMIN);
+  const std::string early = *sessions->DrawCode(farm::v1::ROLE_ADMIN);
   Pass(kCodeSeconds - 1);
   EXPECT_TRUE(sessions->Redeem(early).ok());
-  const std::string late = *sessions->DrawCode(farm::v1::WEB_ADMIN);
+  const std::string late = *sessions->DrawCode(farm::v1::ROLE_ADMIN);
   Pass(kCodeSeconds);
   const auto login = sessions->Redeem(late);
   EXPECT_TRUE(absl::IsPermissionDenied(login.status()));
@@ -56,23 +56,23 @@ TEST_F(SessionsTest, ACodeIsTooOldAfterTenMinutes) {
 
 TEST_F(SessionsTest, CodesThatNobodyOpensRunOutAndPass) {
   const auto sessions = Open();
-  for (size_t i = 0; i < kCodes; ++i) EXPECT_TRUE(sessions->DrawCode(farm::v1::WEB_VIEWER).ok());
-  const auto one_more = sessions->DrawCode(farm::v1::WEB_VIEWER);
+  for (size_t i = 0; i < kCodes; ++i) EXPECT_TRUE(sessions->DrawCode(farm::v1::ROLE_VIEWER).ok());
+  const auto one_more = sessions->DrawCode(farm::v1::ROLE_VIEWER);
   EXPECT_TRUE(absl::IsResourceExhausted(one_more.status()));
   Pass(kCodeSeconds);
-  EXPECT_TRUE(sessions->DrawCode(farm::v1::WEB_VIEWER).ok());
+  EXPECT_TRUE(sessions->DrawCode(farm::v1::ROLE_VIEWER).ok());
 }
 
 TEST_F(SessionsTest, ASessionOutlivesARestartAndEndsAfterTwoWeeksOrWhenItIsLoggedOut) {
   std::string kept, ended;
   {
     const auto sessions = Open();
-    kept = sessions->Redeem(*sessions->DrawCode(farm::v1::WEB_VIEWER))->token;
-    ended = sessions->Redeem(*sessions->DrawCode(farm::v1::WEB_ADMIN))->token;
+    kept = sessions->Redeem(*sessions->DrawCode(farm::v1::ROLE_VIEWER))->token;
+    ended = sessions->Redeem(*sessions->DrawCode(farm::v1::ROLE_ADMIN))->token;
     EXPECT_TRUE(sessions->End(ended).ok());
   }
   const auto sessions = Open();
-  EXPECT_EQ(sessions->Find(kept)->role, farm::v1::WEB_VIEWER);
+  EXPECT_EQ(sessions->Find(kept)->role, farm::v1::ROLE_VIEWER);
   EXPECT_FALSE(sessions->Find(ended).has_value());
   Pass(kSessionDays * 24 * 3600);
   EXPECT_FALSE(sessions->Find(kept).has_value());
@@ -80,7 +80,7 @@ TEST_F(SessionsTest, ASessionOutlivesARestartAndEndsAfterTwoWeeksOrWhenItIsLogge
 
 TEST_F(SessionsTest, TheFileTellsNobodyATokenOrACode) {
   const auto sessions = Open();
-  const std::string code = *sessions->DrawCode(farm::v1::WEB_ADMIN);
+  const std::string code = *sessions->DrawCode(farm::v1::ROLE_ADMIN);
   const std::string token = sessions->Redeem(code)->token;
   const std::string bytes = *env_.ReadFile(File());
   EXPECT_THAT(bytes, Not(HasSubstr(token)));
@@ -89,11 +89,11 @@ TEST_F(SessionsTest, TheFileTellsNobodyATokenOrACode) {
 
 TEST_F(SessionsTest, TheOldestSessionGoesWhereThereAreTooMany) {
   const auto sessions = Open();
-  const std::string first = sessions->Redeem(*sessions->DrawCode(farm::v1::WEB_ADMIN))->token;
+  const std::string first = sessions->Redeem(*sessions->DrawCode(farm::v1::ROLE_ADMIN))->token;
   std::string last;
   for (size_t i = 0; i < kSessions; ++i) {
     Pass(kCodeSeconds);
-    last = sessions->Redeem(*sessions->DrawCode(farm::v1::WEB_ADMIN))->token;
+    last = sessions->Redeem(*sessions->DrawCode(farm::v1::ROLE_ADMIN))->token;
   }
   EXPECT_FALSE(sessions->Find(first).has_value());
   EXPECT_TRUE(sessions->Find(last).has_value());
@@ -101,7 +101,7 @@ TEST_F(SessionsTest, TheOldestSessionGoesWhereThereAreTooMany) {
 
 TEST_F(SessionsTest, ALoginThatCanNotBeKeptIsRefusedAndItsCodeStaysGood) {
   const auto sessions = Open();
-  const std::string code = *sessions->DrawCode(farm::v1::WEB_ADMIN);
+  const std::string code = *sessions->DrawCode(farm::v1::ROLE_ADMIN);
   env_.writable_bytes = 0;
   EXPECT_TRUE(absl::IsResourceExhausted(sessions->Redeem(code).status()));
   env_.writable_bytes = testing_support::FaultyEnv::kUnlimited;

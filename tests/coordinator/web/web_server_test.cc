@@ -63,7 +63,7 @@ class WebServerTest : public testing::Test {
     return client;
   }
   std::string Origin() const { return absl::StrCat("http://127.0.0.1:", server_->port()); }
-  std::string CodeFor(farm::v1::WebRole role) {
+  std::string CodeFor(farm::v1::Role role) {
     farm::v1::OpenWebRequest request;
     request.set_role(role);
     const auto link = server_->OpenLink(request);
@@ -74,7 +74,7 @@ class WebServerTest : public testing::Test {
     return Browser().Post("/api/login", {{"Origin", Origin()}}, json{{"code", code}}.dump(), "application/json");
   }
   // The headers of a request of a page that is logged in.
-  httplib::Headers As(farm::v1::WebRole role) {
+  httplib::Headers As(farm::v1::Role role) {
     const auto answer = LogIn(CodeFor(role));
     const std::string cookie = answer->get_header_value("Set-Cookie");
     return {{"Origin", Origin()}, {"Cookie", cookie.substr(0, cookie.find(';'))}};
@@ -201,8 +201,8 @@ TEST_F(WebServerTest, WhatNeedsNoSessionTellsNothingOfTheFarm) {
 
 TEST_F(WebServerTest, ARoleMayDoWhatTheTableSaysAndNoMore) {
   MustStart();
-  const httplib::Headers viewer = As(farm::v1::WEB_VIEWER);
-  const httplib::Headers submitter = As(farm::v1::WEB_SUBMITTER);
+  const httplib::Headers viewer = As(farm::v1::ROLE_VIEWER);
+  const httplib::Headers submitter = As(farm::v1::ROLE_SUBMITTER);
   for (const Route& route : Routes()) {
     if (std::string(route.method) == "GET" || route.need == Need::kNothing || route.need == Need::kViewer) continue;
     const auto refused = Send(Browser(), route, viewer);
@@ -215,7 +215,7 @@ TEST_F(WebServerTest, ARoleMayDoWhatTheTableSaysAndNoMore) {
 
 TEST_F(WebServerTest, EveryPostOfAPageNeedsTheOwnOrigin) {
   MustStart();
-  httplib::Headers headers = As(farm::v1::WEB_ADMIN);
+  httplib::Headers headers = As(farm::v1::ROLE_ADMIN);
   headers.erase("Origin");
   for (const Route& route : Routes()) {
     if (std::string(route.method) != "POST") continue;
@@ -229,14 +229,14 @@ TEST_F(WebServerTest, EveryPostOfAPageNeedsTheOwnOrigin) {
 
 TEST_F(WebServerTest, AForeignHostGetsNothing) {
   MustStart();
-  httplib::Headers headers = As(farm::v1::WEB_ADMIN);
+  httplib::Headers headers = As(farm::v1::ROLE_ADMIN);
   headers.emplace("Host", "evil.example");
   for (const Route& route : Routes()) EXPECT_EQ(Send(Browser(), route, headers)->status, 403) << route.pattern;
 }
 
 TEST_F(WebServerTest, ALinkLogsOneBrowserInOnce) {
   MustStart();
-  const std::string code = CodeFor(farm::v1::WEB_SUBMITTER);
+  const std::string code = CodeFor(farm::v1::ROLE_SUBMITTER);
   const auto page = Browser().Get("/");
   EXPECT_EQ(page->status, 401);
   EXPECT_THAT(page->body, HasSubstr("storyctl web"));
@@ -268,7 +268,7 @@ TEST_F(WebServerTest, ALinkLogsOneBrowserInOnce) {
 
 TEST_F(WebServerTest, ASessionSurvivesARestartOnTheSamePort) {
   MustStart();
-  const httplib::Headers headers = As(farm::v1::WEB_VIEWER);
+  const httplib::Headers headers = As(farm::v1::ROLE_VIEWER);
   const int port = server_->port();
   server_.reset();
   WebOptions options;
@@ -282,7 +282,7 @@ TEST_F(WebServerTest, ASessionSurvivesARestartOnTheSamePort) {
 
 TEST_F(WebServerTest, EveryFileOfThePageIsThereAndNeedsNothingFromOutside) {
   MustStart();
-  const httplib::Headers headers = As(farm::v1::WEB_VIEWER);
+  const httplib::Headers headers = As(farm::v1::ROLE_VIEWER);
   const auto page = Browser().Get("/", headers);
   EXPECT_THAT(page->get_header_value("Content-Security-Policy"), HasSubstr("default-src 'none'"));
   for (const std::string name : {"app.js", "connection.js", "format.js", "icon.svg", "job.js", "jobs.js", "login.js", "machines.js",
@@ -303,7 +303,7 @@ TEST_F(WebServerTest, TellsAPageWhatIsThereAndThenWhatChanged) {
   *door_.jobs.add_jobs() = JobOf("j-1", {});
   MustStart();
   door_.Tell(JobOf("j-1", {farm::v1::TASK_READY, farm::v1::TASK_READY}));
-  Events events(Browser(), "/api/events?job=j-1", As(farm::v1::WEB_VIEWER));
+  Events events(Browser(), "/api/events?job=j-1", As(farm::v1::ROLE_VIEWER));
   const json first = events.Next("job");
   EXPECT_EQ(first["title"], "Two Friends");
   EXPECT_EQ(first["tasks"].size(), 2u);
@@ -322,7 +322,7 @@ TEST_F(WebServerTest, TellsAPageWhatIsThereAndThenWhatChanged) {
 TEST_F(WebServerTest, SaysWhyTheFarmDoesNotAnswer) {
   door_.trouble = absl::UnavailableError("This coordinator stands by: another one leads the farm.");
   MustStart();
-  const httplib::Headers headers = As(farm::v1::WEB_VIEWER);
+  const httplib::Headers headers = As(farm::v1::ROLE_VIEWER);
   Events events(Browser(), "/api/events", headers);
   for (std::string trouble; trouble.empty();) trouble = events.Next("farm")["trouble"];
   const auto answer = Browser().Get("/api/jobs", headers);
@@ -332,12 +332,12 @@ TEST_F(WebServerTest, SaysWhyTheFarmDoesNotAnswer) {
 
 TEST_F(WebServerTest, AStreamEndsWithItsSessionAndWithTheServer) {
   MustStart();
-  const httplib::Headers ended = As(farm::v1::WEB_VIEWER);
+  const httplib::Headers ended = As(farm::v1::ROLE_VIEWER);
   Events logged_out(Browser(), "/api/events", ended);
   logged_out.Next("nodes");
   EXPECT_EQ(Browser().Post("/api/logout", ended, "{}", "application/json")->status, 200);
   logged_out.WaitForEnd();
-  Events open(Browser(), "/api/events?job=j-1", As(farm::v1::WEB_VIEWER));
+  Events open(Browser(), "/api/events?job=j-1", As(farm::v1::ROLE_VIEWER));
   open.Next("nodes");
   server_.reset();
   open.WaitForEnd();
@@ -345,7 +345,7 @@ TEST_F(WebServerTest, AStreamEndsWithItsSessionAndWithTheServer) {
 
 TEST_F(WebServerTest, DoesOnTheFarmWhatAButtonSays) {
   MustStart();
-  const httplib::Headers headers = As(farm::v1::WEB_ADMIN);
+  const httplib::Headers headers = As(farm::v1::ROLE_ADMIN);
   const auto press = [&](const std::string& path, const std::string& body = "{}") {
     return Browser().Post(path, headers, body, "application/json")->status;
   };
@@ -375,7 +375,7 @@ TEST_F(WebServerTest, DoesOnTheFarmWhatAButtonSays) {
 
 TEST_F(WebServerTest, TellsATasksHistory) {
   MustStart();
-  const auto answer = Browser().Get("/api/jobs/j-1/frame/3/log", As(farm::v1::WEB_VIEWER));
+  const auto answer = Browser().Get("/api/jobs/j-1/frame/3/log", As(farm::v1::ROLE_VIEWER));
   EXPECT_EQ(answer->status, 200);
   EXPECT_EQ(json::parse(answer->body)["lines"][0]["event"], "of j-1/frame/3");
 }
@@ -387,7 +387,7 @@ TEST_F(WebServerTest, GivesPicturesAndBooksByDigestAndNothingElse) {
   const base::Digest weights = base::Digest::Of("weights");
   door_.blobs[weights.Bytes()] = {"weights"};
   MustStart();
-  const httplib::Headers headers = As(farm::v1::WEB_VIEWER);
+  const httplib::Headers headers = As(farm::v1::ROLE_VIEWER);
   const auto answer = Browser().Get("/api/blobs/" + digest.Hex(), headers);
   EXPECT_EQ(answer->status, 200);
   EXPECT_EQ(answer->body, picture + "and more");
@@ -408,7 +408,7 @@ TEST_F(WebServerTest, GivesFiguresToWhoeverHasTheTokenOrASession) {
   const auto answer = Browser().Get("/metrics", {{"Authorization", "Bearer " + token}});
   ASSERT_EQ(answer->status, 200);
   EXPECT_EQ(Exposition::Parse(answer->body).Value("storyfarm_leads"), 1);
-  EXPECT_EQ(Browser().Get("/metrics", As(farm::v1::WEB_VIEWER))->status, 200);
+  EXPECT_EQ(Browser().Get("/metrics", As(farm::v1::ROLE_VIEWER))->status, 200);
 }
 
 TEST_F(WebServerTest, IsHealthyWhileItAnswersAndReadyWhileItLeads) {

@@ -13,13 +13,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-class CharacterCommands : public StoryctlTest {
+class CharacterCommands : public FarmCommandsTest {
  protected:
   void SetUp() override {
-    StoryctlTest::SetUp();
-    farm_ = std::make_unique<FakeFarm>(Path("farm.sock"));
-    variables_["STORYFARM_FARM"] = farm_->target();
-    variables_["HOME"] = folder_.string();
+    FarmCommandsTest::SetUp();
     farm::v1::PackStatus pack;
     pack.set_name("rex-v1");
     farm::v1::PackManifest& manifest = *pack.mutable_manifest();
@@ -39,7 +36,6 @@ class CharacterCommands : public StoryctlTest {
     manifest.add_frames()->set_prompt("a dog sits");
     farm_->packs.push_back(pack);
   }
-  std::unique_ptr<FakeFarm> farm_;
 };
 
 TEST_F(CharacterCommands, ListShowsWhatThereIsAndWhatItTook) {

@@ -14,6 +14,7 @@
 #include "farm/v1/blob.grpc.pb.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "farm/v1/trust.grpc.pb.h"
+#include "tests/tools/storyctl/harness.h"
 
 namespace storyfarm::storyctl {
 
@@ -58,6 +59,18 @@ class FakeFarm {
   std::unique_ptr<Blobs> blob_service_;
   std::unique_ptr<Trust> trust_;
   std::unique_ptr<grpc::Server> server_;
+};
+
+// storyctl beside such a coordinator, in an environment that names no other farm.
+class FarmCommandsTest : public StoryctlTest {
+ protected:
+  void SetUp() override {
+    StoryctlTest::SetUp();
+    farm_ = std::make_unique<FakeFarm>(Path("farm.sock"));
+    variables_["STORYFARM_FARM"] = farm_->target();
+    variables_["HOME"] = folder_.string();
+  }
+  std::unique_ptr<FakeFarm> farm_;
 };
 
 }  // namespace storyfarm::storyctl

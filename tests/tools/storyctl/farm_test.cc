@@ -33,16 +33,7 @@ farm::v1::JobStatus StatusOf(const std::string& job, farm::v1::JobState state, u
   return status;
 }
 
-class FarmCommands : public StoryctlTest {
- protected:
-  void SetUp() override {
-    StoryctlTest::SetUp();
-    farm_ = std::make_unique<FakeFarm>(Path("farm.sock"));
-    variables_["STORYFARM_FARM"] = farm_->target();
-    variables_["HOME"] = folder_.string();
-  }
-  std::unique_ptr<FakeFarm> farm_;
-};
+using FarmCommands = FarmCommandsTest;
 
 TEST_F(FarmCommands, SubmitPrintsTheJobAndBringsTheFontsAlong) {
   EXPECT_EQ(Run({"submit", Write("bear.txt", kStory), "--model", "demo", "--key", "k1"}), 0) << err_.str();

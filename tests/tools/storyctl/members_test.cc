@@ -13,13 +13,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-class MemberCommands : public StoryctlTest {
+class MemberCommands : public FarmCommandsTest {
  protected:
   void SetUp() override {
-    StoryctlTest::SetUp();
-    farm_ = std::make_unique<FakeFarm>(Path("farm.sock"));
-    variables_["STORYFARM_FARM"] = farm_->target();
-    variables_["HOME"] = folder_.string();
+    FarmCommandsTest::SetUp();
     farm::v1::Member& worker = *farm_->members.add_members();
     worker.set_member_id("01");
     worker.set_kind(farm::v1::MEMBER_WORKER);
@@ -41,7 +38,6 @@ class MemberCommands : public StoryctlTest {
     here.set_node_id("n2");
     here.set_name("desk");
   }
-  std::unique_ptr<FakeFarm> farm_;
 };
 
 TEST_F(MemberCommands, AddPrintsWhatToRunThereAndTheCodeApart) {

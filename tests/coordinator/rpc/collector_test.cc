@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "pipeline/base/digest.h"
 #include "tests/coordinator/rpc/test_farm.h"
+#include "tests/coordinator/rpc/unheard_outputs.h"
 #include "tests/support/faulty_env.h"
 #include "tests/support/temp_folder.h"
 
@@ -38,12 +39,7 @@ class CollectorTest : public testing::Test {
     auto blobs = BlobStore::Open(env_, folder_.File("blobs"), options);
     ASSERT_TRUE(blobs.ok()) << blobs.status();
     blobs_ = *std::move(blobs);
-    Loop::Outputs outputs;
-    outputs.deliver = [](uint64_t, const farm::v1::CoordinatorMessage&) {};
-    outputs.close = [](uint64_t, const absl::Status&) {};
-    outputs.changed = [](const std::vector<std::string>&) {};
-    outputs.ended = [](const absl::Status&) {};
-    loop_->Run(std::move(outputs));
+    loop_->Run(UnheardOutputs());
   }
   void Kill() {
     loop_->Stop();

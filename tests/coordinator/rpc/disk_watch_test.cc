@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/rpc/test_farm.h"
+#include "tests/coordinator/rpc/unheard_outputs.h"
 #include "tests/support/faulty_env.h"
 
 namespace storyfarm::coordinator {
@@ -31,12 +32,7 @@ class DiskWatchTest : public testing::Test {
     auto loop = Loop::Load({}, {&base::Env::Real(), &log_, store_.get(), [] { return uint64_t{1}; }});
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
-    Loop::Outputs outputs;
-    outputs.deliver = [](uint64_t, const farm::v1::CoordinatorMessage&) {};
-    outputs.close = [](uint64_t, const absl::Status&) {};
-    outputs.changed = [](const std::vector<std::string>&) {};
-    outputs.ended = [](const absl::Status&) {};
-    loop_->Run(std::move(outputs));
+    loop_->Run(UnheardOutputs());
   }
   std::string Lines() {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/store/memory_store.h"
 #include "gtest/gtest.h"
+#include "tests/coordinator/rpc/unheard_outputs.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -36,12 +37,7 @@ class LoopTest : public testing::Test {
     auto loop = Loop::Load({}, {&base::Env::Real(), &log_, &store_, [] { return uint64_t{1}; }});
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
-    Loop::Outputs outputs;
-    outputs.deliver = [](uint64_t, const farm::v1::CoordinatorMessage&) {};
-    outputs.close = [](uint64_t, const absl::Status&) {};
-    outputs.changed = [](const std::vector<std::string>&) {};
-    outputs.ended = [](const absl::Status&) {};
-    loop_->Run(std::move(outputs));
+    loop_->Run(UnheardOutputs());
   }
   ~LoopTest() override { loop_->Stop(); }
 

@@ -65,10 +65,7 @@ bool Farm::Parts::Keep(const Node& node, const farm::v1::FencingToken& message, 
 }
 
 bool Farm::Parts::WouldTake(const farm::v1::FencingToken& message, const farm::v1::TaskId& task) const {
-  const Token token = FromMessage(message);
-  const Job* job = state.FindJob(task.job_id());
-  const Slot* slot = job == nullptr ? nullptr : job->slot(task.kind(), task.number());
-  return slot != nullptr && token.number != 0 && slot->token == token && job->IsOpen({task.kind(), task.number()});
+  return state.Takes(state.FindJob(task.job_id()), task.kind(), task.number(), FromMessage(message)).ok();
 }
 
 void Farm::Parts::On(const Tick&) {

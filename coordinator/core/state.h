@@ -86,6 +86,9 @@ class State {
   // On a fresh State. DATA_LOSS where the bytes are damaged or of another version.
   absl::Status Read(ByteReader& in);
 
+  // Not OK unless a result under `token` may be taken for this task.
+  absl::Status Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const;
+
  private:
   absl::Status ApplyFact(const farm::v1::Record& record);
   absl::Status Accept(const farm::v1::JobAccepted& fact);
@@ -123,8 +126,6 @@ class State {
 
   // The live job, or null.
   Job* LiveJob(const std::string& job_id);
-  // Not OK unless a result under `token` may be taken for this task.
-  absl::Status Takes(const Job* job, farm::v1::TaskKind kind, uint32_t number, const Token& token) const;
   void Release(Job& job, const Token& token, uint32_t number);
   void AddGrant(Job& job, const Token& token, LiveGrant grant);
   bool ReadGrants(ByteReader& in);

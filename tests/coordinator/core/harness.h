@@ -238,16 +238,18 @@ class Harness {
   }
   void Fault(const std::string& node, farm::v1::FailureKind kind, const std::string& why = "why",
              uint64_t needed_bytes = 0) {
-    ASSERT_FALSE(holds[node].empty()) << node << " holds nothing";
-    const Held held = holds[node].front();
-    holds[node].erase(holds[node].begin());
-    farm::v1::WorkerMessage message;
-    *message.mutable_fault()->mutable_token() = held.grant.token();
-    for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
-    message.mutable_fault()->mutable_failure()->set_kind(kind);
-    message.mutable_fault()->mutable_failure()->set_message(why);
-    message.mutable_fault()->mutable_failure()->set_needed_bytes(needed_bytes);
-    Say(node, message);
+    farm::v1::Failure failure;
+    failure.set_kind(kind);
+    failure.set_message(why);
+    failure.set_needed_bytes(needed_bytes);
+    GiveBackFirst(node, failure, {});
+  }
+  // The node gives back its first group, as the coordinator's store has no whole file of this digest.
+  void LackBlob(const std::string& node, const std::string& digest) {
+    farm::v1::Failure failure;
+    failure.set_kind(farm::v1::BLOB_UNAVAILABLE);
+    failure.set_missing_digest(digest);
+    GiveBackFirst(node, failure, {digest});
   }
   // The node gives back all that it was asked for, as none of it has begun.
   void AnswerTrims(const std::string& node) {
@@ -319,6 +321,17 @@ class Harness {
   Decisions last;
 
  private:
+  void GiveBackFirst(const std::string& node, const farm::v1::Failure& failure, std::vector<std::string> missing) {
+    ASSERT_FALSE(holds[node].empty()) << node << " holds nothing";
+    const Held held = holds[node].front();
+    holds[node].erase(holds[node].begin());
+    farm::v1::WorkerMessage message;
+    *message.mutable_fault()->mutable_token() = held.grant.token();
+    for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
+    *message.mutable_fault()->mutable_failure() = failure;
+    Say(node, std::move(message), std::move(missing));
+  }
+
   void Deliver(const OutgoingMessage& out) {
     const auto node = sessions_.find(out.session);
     if (node == sessions_.end() || session_of[node->second] != out.session) return;

@@ -266,31 +266,18 @@ TEST(Packs, OneWhoseBlobsAreMissingCountsAsAbsentAndIsComputedAnewUnderItsName) 
   }
 }
 
-// The node gives back its first group, as the coordinator's store has no whole file of this digest.
-void LackBlob(Harness& h, const std::string& node, const std::string& digest) {
-  ASSERT_FALSE(h.holds[node].empty());
-  const Held held = h.holds[node].front();
-  h.holds[node].erase(h.holds[node].begin());
-  farm::v1::WorkerMessage message;
-  *message.mutable_fault()->mutable_token() = held.grant.token();
-  for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
-  message.mutable_fault()->mutable_failure()->set_kind(farm::v1::BLOB_UNAVAILABLE);
-  message.mutable_fault()->mutable_failure()->set_missing_digest(digest);
-  h.Say(node, message, {digest});
-}
-
 TEST(Packs, WhereABlobOfABankIsGoneItsIdentityIsComputedAgainAndWhatReadsItWaits) {
   WithPack h;
   h.Submit(Drawn("j-2", 'a', 6));
   const std::string before = h.TaskOf("j-2", TASK_FRAME, 0).frame().image().digest();
   ASSERT_EQ(h.First("a").second.kind(), TASK_FRAME);
-  LackBlob(h, "a", DigestOf("another job's"));
+  h.LackBlob("a", DigestOf("another job's"));
   EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_DONE) << "it is of no bank";
   h.Advance(5000);
   h.Heartbeat("a");
   h.Advance(5000);
   const farm::v1::TaskId lacking = h.First("a").second;
-  LackBlob(h, "a", DigestOf("bank0a"));
+  h.LackBlob("a", DigestOf("bank0a"));
   EXPECT_EQ(h.farm().FindPack(Key('a')), nullptr) << "nobody else takes it";
   EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_READY);
   EXPECT_EQ(h.TaskOf("j-2", TASK_FRAME, 0).state(), farm::v1::TASK_DONE) << "an accepted picture stays";
@@ -312,7 +299,7 @@ TEST(Packs, AResultOfAFrameThatWaitsForItsIdentityAgainIsStillTaken) {
   WithPack h;
   h.Submit(Drawn("j-2", 'a', 6));
   const auto [token, task] = h.First("a");
-  LackBlob(h, "a", DigestOf("bank0a"));
+  h.LackBlob("a", DigestOf("bank0a"));
   ASSERT_EQ(h.TaskOf("j-2", TASK_FRAME, task.number()).state(), farm::v1::TASK_BLOCKED);
   h.Say("a", ResultFor(h.specs["j-2"], token, task, "a"));
   EXPECT_EQ(h.verdicts["a"].back().verdict(), farm::v1::ACCEPTED);
@@ -327,7 +314,7 @@ TEST(Packs, WhereABlobOfANamedPackIsGoneThePanelsThatReadItFailWithASentence) {
   WithPack h;
   ASSERT_TRUE(Name(h, Hex('a'), "rex").status.ok());
   h.Submit(Naming("j-2", 'a'));
-  LackBlob(h, "a", DigestOf("bank0a"));
+  h.LackBlob("a", DigestOf("bank0a"));
   EXPECT_EQ(h.TaskOf("j-2", TASK_IDENTITY, 0).state(), farm::v1::TASK_FAILED);
   EXPECT_THAT(h.TaskOf("j-2", TASK_FRAME, 1).message(), HasSubstr("files of the pack 'rex' are missing"));
   EXPECT_TRUE(h.farm().GetPack("rex")->lost());

@@ -87,13 +87,7 @@ TEST(Texts, WhereAPackStandsInNobodyEncodesTheIdentitysPrompts) {
   h.CheckReplay();
   // Its bank is lost: now they are needed.
   while (h.First("a").second.kind() != TASK_FRAME) h.FinishOne("a");
-  const Held held = h.holds["a"].front();
-  h.holds["a"].erase(h.holds["a"].begin());
-  farm::v1::WorkerMessage message;
-  *message.mutable_fault()->mutable_token() = held.grant.token();
-  for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
-  message.mutable_fault()->mutable_failure()->set_kind(farm::v1::BLOB_UNAVAILABLE);
-  h.Say("a", message, {DigestOf("bank0a")});
+  h.LackBlob("a", DigestOf("bank0a"));
   EXPECT_EQ(StateOf(h, "j-2", TASK_IDENTITY, 0), farm::v1::TASK_BLOCKED);
   EXPECT_EQ(StateOf(h, "j-2", TASK_TEXT, 0), farm::v1::TASK_READY);
   h.CheckReplay();
@@ -107,13 +101,7 @@ TEST(Texts, WhereTheirFileIsGonePromptsAreEncodedAgainAndNoLaterJobTakesThem) {
   h.Connect("a");
   h.Submit(Texts("j-1", 'a'));
   while (h.First("a").second.kind() != TASK_FRAME) h.FinishOne("a");
-  const Held held = h.holds["a"].front();
-  h.holds["a"].erase(h.holds["a"].begin());
-  farm::v1::WorkerMessage message;
-  *message.mutable_fault()->mutable_token() = held.grant.token();
-  for (const auto& task : held.left) *message.mutable_fault()->add_tasks() = task;
-  message.mutable_fault()->mutable_failure()->set_kind(farm::v1::BLOB_UNAVAILABLE);
-  h.Say("a", message, {DigestOf("text1a")});
+  h.LackBlob("a", DigestOf("text1a"));
   EXPECT_EQ(StateOf(h, "j-1", TASK_TEXT, 1), farm::v1::TASK_READY);
   EXPECT_EQ(StateOf(h, "j-1", TASK_FRAME, 3), farm::v1::TASK_BLOCKED);
   EXPECT_EQ(StateOf(h, "j-1", TASK_TEXT, 0), farm::v1::TASK_DONE) << "that one is whole";

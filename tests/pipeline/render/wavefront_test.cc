@@ -2,60 +2,34 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "pipeline/render/request.h"
 #include "tests/pipeline/render/render_fixture.h"
+#include "worker/engine/bank_feed.h"
 
 namespace storyfarm::render {
 namespace {
 
-// Steps of one bank on their way from a writer to a reader.
-class Steps {
- public:
-  void Put(const std::string& path) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    paths_.push_back(path);
-    changed_.notify_all();
-  }
-  void LetGo() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    over_ = true;
-    changed_.notify_all();
-  }
-  absl::StatusOr<std::string> Wait(int step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return over_ || static_cast<size_t>(step) < paths_.size(); });
-    if (static_cast<size_t>(step) >= paths_.size()) return absl::CancelledError("over");
-    return paths_[static_cast<size_t>(step)];
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> paths_;
-  bool over_ = false;
-};
-
-// A writer that tells its steps.
+// A writer that tells its steps to some runs.
 class Writing final : public Observer {
  public:
-  explicit Writing(Steps* steps) : steps_(*steps) {}
+  Writing(engine::BankFeed* feed, std::vector<uint64_t> runs) : feed_(*feed), runs_(std::move(runs)) {}
   absl::Status OnStep(const std::vector<const Frame*>&, int, int) override { return absl::OkStatus(); }
   absl::Status OnFrame(FinishedFrame) override { return absl::OkStatus(); }
-  absl::Status OnBankStep(int, const std::string& path) override {
-    steps_.Put(path);
+  absl::Status OnBankStep(int step, const std::string& path) override {
+    for (const uint64_t run : runs_) feed_.Put(run, 0, static_cast<uint32_t>(step), path);
     return absl::OkStatus();
   }
 
  private:
-  Steps& steps_;
+  engine::BankFeed& feed_;
+  const std::vector<uint64_t> runs_;
 };
 
 class Wavefront : public Render {
@@ -65,43 +39,43 @@ class Wavefront : public Render {
     return Identity(0, {Panel(0, "a cat, sitting on the beach"), Panel(1, "a cat, running in the snow")},
                     temp_.File(folder));
   }
-  FramesRequest Reader(Steps* steps) {
+  FramesRequest Reader(engine::BankFeed* feed, uint64_t run) {
     FramesRequest request = Read({Panel(3, "a cat, jumping in the forest", {0}), Panel(4, "a cat in a room", {0})}, {});
     request.plan.batch = 2;
     BankFiles bank;
     bank.character_key = Key(0);
     bank.identity_frames = 2;
-    bank.path_of = [steps](int step) { return steps->Wait(step); };
+    bank.path_of = [feed, run](int step) { return feed->Wait(run, 0, static_cast<uint32_t>(step)); };
     request.banks = {bank};
-    request.let_go = [steps] { steps->LetGo(); };
+    request.let_go = [feed, run] { feed->End(run); };
     return request;
   }
 };
 
 TEST_F(Wavefront, FramesThatReadABankWhileItIsWrittenAreThoseReadAfterwards) {
-  Steps steps;
+  engine::BankFeed feed;
   Collector reader;
   absl::Status read;
   std::thread other([&] {
     auto renderer = Renderer::Create("cpu", 1);
     ASSERT_TRUE(renderer.ok());
-    read = (*renderer)->RenderFrames(Reader(&steps), reader).status();
+    read = (*renderer)->RenderFrames(Reader(&feed, 1), reader).status();
   });
-  Writing writing(&steps);
+  Writing writing(&feed, {1, 2});
   const auto written = renderer_->RenderIdentity(Writer("bank"), writing);
   other.join();
   ASSERT_TRUE(written.ok()) << written.status();
   ASSERT_TRUE(read.ok()) << read;
   // Afterwards every step is there before the reader begins.
-  const Collector after = RunOk(Reader(&steps));
+  const Collector after = RunOk(Reader(&feed, 2));
   EXPECT_EQ(reader.latents, after.latents);
   EXPECT_EQ(reader.images, after.images);
 }
 
 TEST_F(Wavefront, AReaderWhoseRunEndsEarlyWaitsForNoWriter) {
-  Steps steps;
-  steps.Put("");
-  FramesRequest request = Reader(&steps);
+  engine::BankFeed feed;
+  feed.Put(1, 0, 0, "");
+  FramesRequest request = Reader(&feed, 1);
   Collector stopping;
   stopping.fail_at_step = 1;  // step 0 reads nothing, and step 1 never comes
   EXPECT_TRUE(absl::IsCancelled(renderer_->RenderFrames(request, stopping).status()));

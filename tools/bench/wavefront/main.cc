@@ -5,13 +5,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "pipeline/render/request.h"
+#include "worker/engine/bank_feed.h"
 
 namespace storyfarm::bench {
 namespace {
@@ -31,49 +30,25 @@ struct Options {
   int runs = 3;
 };
 
-// The bank's steps, from the writer's thread to the reader's.
-class Steps {
- public:
-  void Put(const std::string& path) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    paths_.push_back(path);
-    changed_.notify_all();
-  }
-  void LetGo() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    over_ = true;
-    changed_.notify_all();
-  }
-  absl::StatusOr<std::string> Wait(int step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return over_ || static_cast<size_t>(step) < paths_.size(); });
-    if (static_cast<size_t>(step) >= paths_.size()) return absl::CancelledError("the reader ended");
-    return paths_[static_cast<size_t>(step)];
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> paths_;
-  bool over_ = false;
-};
+// The one reader's run, as the feed of an engine numbers them.
+constexpr uint64_t kRun = 1;
 
 class Listener final : public render::Observer {
  public:
-  explicit Listener(Steps* steps) : steps_(steps) {}
+  explicit Listener(engine::BankFeed* feed) : feed_(feed) {}
   absl::Status OnStep(const std::vector<const render::Frame*>&, int, int) override { return absl::OkStatus(); }
   absl::Status OnFrame(render::FinishedFrame frame) override {
     latents[frame.frame->panel] = std::move(frame.latents.values);
     return absl::OkStatus();
   }
-  absl::Status OnBankStep(int, const std::string& path) override {
-    steps_->Put(path);
+  absl::Status OnBankStep(int step, const std::string& path) override {
+    feed_->Put(kRun, 0, static_cast<uint32_t>(step), path);
     return absl::OkStatus();
   }
   std::map<int, std::vector<float>> latents;
 
  private:
-  Steps* const steps_;
+  engine::BankFeed* const feed_;
 };
 
 render::Settings SettingsOf(const Options& options) {
@@ -98,7 +73,7 @@ std::vector<render::Frame> Frames(const Options& options, int first, bool readin
   return frames;
 }
 
-absl::Status Write(const Options& options, const std::string& folder, render::Renderer& renderer, Steps* steps) {
+absl::Status Write(const Options& options, const std::string& folder, render::Renderer& renderer, engine::BankFeed* feed) {
   render::IdentityRequest request;
   request.model_folder = options.model;
   request.model_name = "bench";
@@ -108,11 +83,11 @@ absl::Status Write(const Options& options, const std::string& folder, render::Re
   request.frames = Frames(options, 0, false);
   request.keep_bank = true;
   request.output_folder = folder;
-  Listener listener(steps);
+  Listener listener(feed);
   return renderer.RenderIdentity(request, listener).status();
 }
 
-absl::Status Read(const Options& options, render::Renderer& renderer, Steps* steps,
+absl::Status Read(const Options& options, render::Renderer& renderer, engine::BankFeed* feed,
                   std::map<int, std::vector<float>>* latents) {
   render::FramesRequest request;
   request.model_folder = options.model;
@@ -123,9 +98,9 @@ absl::Status Read(const Options& options, render::Renderer& renderer, Steps* ste
   request.frames = Frames(options, options.frames, true);
   render::BankFiles& bank = request.banks.emplace_back();
   bank.identity_frames = options.frames;
-  bank.path_of = [steps](int step) { return steps->Wait(step); };
-  request.let_go = [steps] { steps->LetGo(); };
-  Listener listener(steps);
+  bank.path_of = [feed](int step) { return feed->Wait(kRun, 0, static_cast<uint32_t>(step)); };
+  request.let_go = [feed] { feed->End(kRun); };
+  Listener listener(feed);
   const absl::Status status = renderer.RenderFrames(request, listener).status();
   *latents = std::move(listener.latents);
   return status;
@@ -153,17 +128,17 @@ absl::StatusOr<Times> Run(const Options& options, const std::string& folder, ren
   for (const bool follow : {false, true}) {
     const std::string here = folder + (follow ? "/together" : "/apart");
     std::filesystem::create_directory(here);
-    Steps steps;
+    engine::BankFeed feed;
     const Stopwatch watch;
     absl::Status written, read;
     if (follow) {
-      std::thread other([&] { read = Read(options, reader, &steps, &together); });
-      written = Write(options, here, writer, &steps);
-      if (!written.ok()) steps.LetGo();
+      std::thread other([&] { read = Read(options, reader, &feed, &together); });
+      written = Write(options, here, writer, &feed);
+      if (!written.ok()) feed.End(kRun);
       other.join();
     } else {
-      written = Write(options, here, writer, &steps);
-      if (written.ok()) read = Read(options, reader, &steps, &apart);
+      written = Write(options, here, writer, &feed);
+      if (written.ok()) read = Read(options, reader, &feed, &apart);
     }
     if (!written.ok()) return written;
     if (!read.ok()) return read;

@@ -8,6 +8,20 @@ from canvas import WHITE, both, box, circle, ellipse, per_picture, repeat, strok
 LINE = 0.006  # outline of things in the distance, in picture sides
 
 
+STARS_OF_NIGHT, STARS_OF_NIGHTFALL = 16, 12  # in the sky of the place "night", and over a place of the day
+NIGHT_NUMBERS, NIGHTFALL_NUMBERS = 10, 70    # where a picture's numbers of stars and moon begin
+
+
+def moon_column(first, count):
+    """The column of a picture's numbers that says where its moon stands."""
+    return first + 2 * count
+
+
+def moon_across(number):
+    """Of the picture's width, from the left."""
+    return 0.12 + 0.76 * number
+
+
 class Backdrop:
     """A canvas, the horizon and the random numbers of each picture, with what several places share."""
 
@@ -46,12 +60,13 @@ class Backdrop:
         puffs = union(ellipse(x, y, 0.11, 0.036), circle(x - 0.03, y + 0.02, 0.042), circle(x + 0.04, y + 0.012, 0.032))
         self.canvas.fill(puffs, WHITE)
 
-    def stars_and_moon(self, index, count=12):
+    def stars_and_moon(self, index, count):
         for i in range(count):
             star = circle(self.x - self.number(index + i), self.y - 0.5 * self.number(index + count + i), 0.005 + 0.004 * self.number(index + i))
             self.canvas.fill(star, (1.0, 1.0, 0.85))
-        x = self.x - (0.12 + 0.76 * self.number(index + 2 * count))
-        y = self.y - (0.12 + 0.05 * self.number(index + 2 * count + 1))
+        moon = moon_column(index, count)
+        x = self.x - moon_across(self.number(moon))
+        y = self.y - (0.12 + 0.05 * self.number(moon + 1))
         crescent = both(circle(x, y, 0.075), -circle(x - 0.034, y + 0.016, 0.062))
         self.canvas.fill(crescent, (0.99, 0.95, 0.72))
 
@@ -130,7 +145,7 @@ def room(b):
 
 def night(b):
     b.sky((0.06, 0.07, 0.24), (0.20, 0.22, 0.46))
-    b.stars_and_moon(10, 16)
+    b.stars_and_moon(NIGHT_NUMBERS, STARS_OF_NIGHT)
     b.hills((0.10, 0.17, 0.27), 0.08, 0.04, 7.0, 60)
     b.ground((0.15, 0.30, 0.26), 0.01)
 
@@ -189,4 +204,4 @@ def nightfall(b):
     """Turns a place of the day, already drawn as a dark one, to night."""
     shade = torch.tensor((0.26, 0.31, 0.52), device=b.canvas.device)
     b.canvas.pictures.mul_(shade[None, :, None, None])
-    b.stars_and_moon(70)
+    b.stars_and_moon(NIGHTFALL_NUMBERS, STARS_OF_NIGHTFALL)

@@ -190,11 +190,12 @@ def main():
         if not given.decoder_only:
             normalise(vae, latents_of(vae, pictures[:8192], run))
         save_half(given.out / "vae.safetensors", vae)
-        result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, latents_of(vae, held_out, run), run), 2)}
+        latents = latents_of(vae, held_out, run)
+        result = {"steps": done, "latent_channels": given.latent_channels, "psnr": round(psnr(vae, held_out, latents, run), 2)}
         if given.decoder_only:
             result["moonless psnr"] = round(psnr(vae, held_out_moonless[1], held_out_moonless[0], run), 2)
         (given.out / "vae.json").write_text(json.dumps(result) + "\n")
-        run.say(f"done: {result}; latents deviate by {latents_of(vae, held_out, run).mul(architecture.SCALING).std().item():.3f}")
+        run.say(f"done: {result}; latents deviate by {latents.mul(architecture.SCALING).std().item():.3f}")
     run.end()
 
 

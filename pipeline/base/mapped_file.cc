@@ -23,19 +23,23 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   if (S_ISDIR(info.st_mode)) return ErrorFromErrno(EISDIR, "read", path);
   if (!S_ISREG(info.st_mode)) return absl::FailedPreconditionError("Can't map " + path + ": it is not a file.");
   const size_t size = static_cast<size_t>(info.st_size);
-  if (size == 0) return MappedFile(path, nullptr, 0);
+  if (size == 0) return MappedFile(path, std::move(fd), nullptr, 0);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (data == MAP_FAILED) return ErrorFromErrno(errno, "map", path);
-  return MappedFile(path, static_cast<const std::byte*>(data), size);
+  return MappedFile(path, std::move(fd), static_cast<const std::byte*>(data), size);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      fd_(std::move(other.fd_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
     Unmap();
     path_ = std::move(other.path_);
+    fd_ = std::move(other.fd_);
     data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
   }
@@ -48,6 +52,21 @@ void MappedFile::Unmap() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
   data_ = nullptr;
   size_ = 0;
+}
+
+absl::Status MappedFile::Read(uint64_t offset_bytes, std::span<std::byte> to) const {
+  if (offset_bytes > size_ || to.size() > size_ - offset_bytes) {
+    return absl::OutOfRangeError(path_ + " ends before byte " + std::to_string(offset_bytes + to.size()));
+  }
+  while (!to.empty()) {
+    const ssize_t count = ::pread(fd_.get(), to.data(), to.size(), static_cast<off_t>(offset_bytes));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return ErrorFromErrno(errno, "read", path_);
+    if (count == 0) return absl::OutOfRangeError(path_ + " was shortened while it was in use");
+    to = to.subspan(static_cast<size_t>(count));
+    offset_bytes += static_cast<uint64_t>(count);
+  }
+  return absl::OkStatus();
 }
 
 void MappedFile::Advise(Access access, uint64_t offset_bytes, uint64_t size_bytes) const {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pipeline/base/unique_fd.h"
 
 namespace storyfarm::base {
 
@@ -32,14 +33,19 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  // Copies [offset, offset + to.size()) without touching the mapping: faster than faulting its pages in, and no memory of
+  // this process. OUT_OF_RANGE beyond the end; else as Env says.
+  absl::Status Read(uint64_t offset_bytes, std::span<std::byte> to) const;
   // A hint; what the kernel can't do is left undone. The range is widened to whole pages, and for kDontNeed narrowed.
   void Advise(Access access, uint64_t offset_bytes, uint64_t size_bytes) const;
   void Advise(Access access) const { Advise(access, 0, size_); }
 
  private:
-  MappedFile(std::string path, const std::byte* data, size_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  MappedFile(std::string path, UniqueFd fd, const std::byte* data, size_t size)
+      : path_(std::move(path)), fd_(std::move(fd)), data_(data), size_(size) {}
   void Unmap();
   std::string path_;
+  UniqueFd fd_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -2,9 +2,17 @@
 #ifndef STORYFARM_PIPELINE_DEVICE_COPY_LANE_H_
 #define STORYFARM_PIPELINE_DEVICE_COPY_LANE_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
+#include "absl/status/status.h"
+
+namespace at {
+class Tensor;
+}
 namespace c10 {
 struct Device;
 }
@@ -23,6 +31,15 @@ class CopyLane {
   void WaitForReaders();
   // Copying thread: runs `copies` on its own queue, and in this thread alone; what they wrote is there on return.
   void Run(const std::function<void()>& copies);
+
+  // Fills `to` with the bytes from `offset_bytes` on of something that is read. Several threads call it at a time.
+  using Read = std::function<absl::Status(uint64_t offset_bytes, std::span<std::byte> to)>;
+  // Whether Fetch is the way: elsewhere, host memory is the device's own, or its backend copies as fast.
+  bool stages() const { return queue_ != nullptr; }
+  // Within Run: what is read arrives in `to`, uint8 [n] on the device, through page-locked chunks that several threads
+  // fill. A driver that copies from pageable memory does so in one thread, at a third of the bus's rate. Throws
+  // c10::Error, also with the words of a failed read.
+  void Fetch(const at::Tensor& to, const Read& read);
 
  private:
   struct Queue;

@@ -2,39 +2,15 @@
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 
 #include "pipeline/device/backends.h"
+#include "pipeline/device/pinned.h"
 #include "pipeline/device/transfer.h"
 
 namespace storyfarm::device {
 namespace {
-
-// Page-locked memory of the CUDA runtime that libtorch_cuda brought along (CUDA Runtime API, cudaHostAlloc). Torch's
-// own pinned allocator rounds up to powers of two.
-class PinnedBuffer {
- public:
-  explicit PinnedBuffer(uint64_t size_bytes) {
-    using Allocate = int (*)(void**, size_t, unsigned);
-    const auto allocate = reinterpret_cast<Allocate>(dlsym(RTLD_DEFAULT, "cudaHostAlloc"));
-    TORCH_CHECK(allocate != nullptr, "the CUDA runtime that libtorch uses has no cudaHostAlloc");
-    const int error = allocate(&bytes_, size_bytes, /*flags=*/0);
-    TORCH_CHECK(error == 0, "out of memory: ", size_bytes, " bytes of page-locked host memory (CUDA error ", error,
-                ")");
-  }
-  PinnedBuffer(const PinnedBuffer&) = delete;
-  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-  ~PinnedBuffer() {
-    using Free = int (*)(void*);
-    if (const auto free = reinterpret_cast<Free>(dlsym(RTLD_DEFAULT, "cudaFreeHost"))) free(bytes_);
-  }
-  void* bytes() const { return bytes_; }
-
- private:
-  void* bytes_ = nullptr;
-};
 
 class CudaSlot final : public TransferSlot {
  public:
@@ -54,7 +30,7 @@ class CudaSlot final : public TransferSlot {
       // The allocator may have taken it from tensors that kernels still read.
       released_.record(ComputingStream());
     }
-    return {static_cast<std::byte*>(host_->bytes()), size_bytes};
+    return {host_->bytes(), size_bytes};
   }
 
   void Send(uint64_t size_bytes) override {

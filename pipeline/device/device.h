@@ -45,8 +45,8 @@ class Device {
   virtual void EmptyCache() = 0;
   // Waits for everything that was launched.
   virtual void Synchronize() = 0;
-  // The most that this process may hold of the device; allocations beyond it fail as out of memory. Must come before
-  // the first allocation. UNIMPLEMENTED on the CPU, where a cgroup is the way.
+  // The most that this process may hold of the device from now on; allocations beyond it fail as out of memory.
+  // UNIMPLEMENTED on the CPU, where a cgroup is the way, and where the library of kernels is missing.
   virtual absl::Status Cap(uint64_t bytes) = 0;
   // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
   virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;

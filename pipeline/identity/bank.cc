@@ -1,5 +1,7 @@
 #include "pipeline/identity/bank.h"
 
+#include "pipeline/device/fused.h"
+
 namespace storyfarm::identity {
 namespace {
 
@@ -73,8 +75,11 @@ PackedPart PackPart(const std::vector<at::Tensor>& tokens, BankElement element) 
 at::Tensor UnpackParts(const at::Tensor& bytes, const PartShape& shape, int64_t halves, at::ScalarType dtype) {
   const at::Tensor elements = Elements(bytes, shape, halves);
   if (shape.element != BankElement::kInt8) return elements.to(dtype);
-  // int8 x fp16 would give fp16: the scale's format decides.
-  return elements * Scales(bytes, shape, halves).to(dtype);
+  const at::Tensor scales = Scales(bytes, shape, halves).to(dtype);
+  if (halves == 1) return device::Unpack(elements[0], scales[0]).unsqueeze(0);
+  std::vector<at::Tensor> of_halves;
+  for (int64_t h = 0; h < halves; ++h) of_halves.push_back(device::Unpack(elements[h], scales[h]));
+  return at::stack(of_halves);
 }
 
 }  // namespace storyfarm::identity

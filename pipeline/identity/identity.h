@@ -94,8 +94,15 @@ class WritePass final : public Pass {
  private:
   WritePass(Options options, DrawSource* draws, GateTable gates, at::Device device);
   bool Keeps(int64_t layer) const;
-  // Hands kept_ to the writer.
-  absl::Status Keep(int64_t layer);
+  // Whether frames attend to each other there.
+  bool Shares(int64_t layer) const;
+  // Of each frame's tokens, [halves of the call, N, C], those kept, [halves of the call, k, C].
+  std::vector<at::Tensor> Kept(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& of_frames) const;
+  // Hands them to the writer.
+  absl::Status Keep(int64_t layer, const std::vector<at::Tensor>& kept);
+  // `frame` attends to what the others share, and to itself.
+  at::Tensor AttendOthers(const sdxl::SelfAttentionSite& site, int64_t frame,
+                          const sdxl::SelfAttention::Projections& projected) const;
 
   Options options_;
   DrawSource* draws_;
@@ -103,7 +110,7 @@ class WritePass final : public Pass {
   at::Device device_;
   int64_t step_ = 0;
   std::map<Grid, std::vector<at::Tensor>> tokens_;  // of the step: int64 indices of each identity frame
-  std::vector<at::Tensor> kept_;                    // of the site: [halves of the call, k, C] of each frame
+  std::vector<sdxl::SelfAttention::KeysValues> shared_;  // of the site: [halves of the call, k, C] of each frame
 };
 
 // The read pass of several frames in one UNet call.
@@ -140,8 +147,9 @@ class ReadPass final : public Pass {
   std::vector<BankLoad> LoadsOf(BankReader* bank) const;
   std::vector<Group> GroupsAt(int64_t layer) const;
   absl::StatusOr<TokensOfBanks> TokensAt(const sdxl::SelfAttentionSite& site, const std::vector<Group>& groups) const;
-  at::Tensor AttendGroup(const sdxl::SelfAttentionSite& site, const at::Tensor& x,
-                         const std::vector<at::Tensor>& tokens) const;
+  // One group's frames, [halves, frames of the group, N, C] each.
+  at::Tensor AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl::SelfAttention::Projections& projected,
+                         const std::vector<sdxl::SelfAttention::KeysValues>& banks) const;
 
   Options options_;
   std::vector<GateTable> gates_;  // of each frame

@@ -94,48 +94,64 @@ absl::StatusOr<ReadPass::TokensOfBanks> ReadPass::TokensAt(const sdxl::SelfAtten
   return tokens;
 }
 
-// x: [halves, frames, N, C]; tokens: [halves, k, C] of each bank.
-at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const at::Tensor& x,
-                                 const std::vector<at::Tensor>& tokens) const {
-  const int64_t halves = x.size(0), frames = x.size(1), channels = x.size(3);
-  const at::Tensor flat = x.reshape({halves * frames, x.size(2), channels});
-  if (tokens.empty()) return site.attention.Attend(flat, flat).view(x.sizes());
-  std::vector<at::Tensor> attended;
-  for (const at::Tensor& of_bank : tokens) {
-    attended.push_back(of_bank.unsqueeze(1).expand({halves, frames, of_bank.size(1), channels}));
+at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl::SelfAttention::Projections& projected,
+                                 const std::vector<sdxl::SelfAttention::KeysValues>& banks) const {
+  const at::Tensor& queries = projected.queries;
+  const auto flat = [](const at::Tensor& x) { return x.flatten(0, 1); };
+  if (banks.empty()) {
+    return site.attention.Attend(flat(queries), {flat(projected.own.keys), flat(projected.own.values)})
+        .view(queries.sizes());
   }
-  attended.push_back(x);
-  const at::Tensor keys = at::cat(attended, 2);
-  return site.attention.Attend(flat, keys.view({halves * frames, keys.size(2), channels})).view(x.sizes());
+  // What a bank holds is the same for all frames of the batch: [halves, k, C] -> [halves, frames, k, C].
+  const auto joined = [&](auto of, const at::Tensor& own) {
+    std::vector<at::Tensor> parts;
+    for (const sdxl::SelfAttention::KeysValues& bank : banks) {
+      parts.push_back((bank.*of).unsqueeze(1).expand({-1, queries.size(1), -1, -1}));
+    }
+    parts.push_back(own);
+    return flat(at::cat(parts, 2));
+  };
+  using KeysValues = sdxl::SelfAttention::KeysValues;
+  return site.attention
+      .Attend(flat(queries), {joined(&KeysValues::keys, projected.own.keys),
+                              joined(&KeysValues::values, projected.own.values)})
+      .view(queries.sizes());
 }
 
 at::Tensor ReadPass::Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) {
   if (!failure_.ok()) return x;
   const int64_t frames = static_cast<int64_t>(options_.frames.size());
-  const at::Tensor by_frame = x.view({halves_.count, frames, x.size(1), x.size(2)});
   const std::vector<Group> groups = GroupsAt(site.layer);
   const absl::StatusOr<TokensOfBanks> tokens = TokensAt(site, groups);
   if (!tokens.ok()) {
     failure_ = tokens.status();
     return x;
   }
-  const auto tokens_of = [&](const Group& group) {
-    std::vector<at::Tensor> of_group;
-    for (BankReader* bank : group.banks) of_group.push_back(tokens->at(bank));
+  std::map<BankReader*, sdxl::SelfAttention::KeysValues> banks;
+  for (const auto& [bank, of_bank] : *tokens) {
+    banks[bank] = site.attention.ProjectKeys(of_bank);
+    bank->Done();
+  }
+  const auto banks_of = [&](const Group& group) {
+    std::vector<sdxl::SelfAttention::KeysValues> of_group;
+    for (BankReader* bank : group.banks) of_group.push_back(banks.at(bank));
     return of_group;
   };
-  at::Tensor y;
-  if (groups.size() == 1) {
-    y = AttendGroup(site, by_frame, tokens_of(groups[0]));
-  } else {
-    y = at::empty_like(by_frame);
-    for (const Group& group : groups) {
-      const at::Tensor positions = at::tensor(group.frames, at::kLong).to(x.device());
-      y.index_copy_(1, positions, AttendGroup(site, by_frame.index_select(1, positions), tokens_of(group)));
-    }
+  const sdxl::SelfAttention::Projections all = site.attention.Project(x);
+  const auto by_frame = [&](const at::Tensor& t) { return t.unflatten(0, {halves_.count, frames}); };
+  const sdxl::SelfAttention::Projections apart = {by_frame(all.queries),
+                                                  {by_frame(all.own.keys), by_frame(all.own.values)}};
+  if (groups.size() == 1) return AttendGroup(site, apart, banks_of(groups[0])).view(x.sizes());
+  at::Tensor y = at::empty_like(x);
+  at::Tensor y_by_frame = y.view({halves_.count, frames, x.size(1), x.size(2)});
+  for (const Group& group : groups) {
+    const at::Tensor positions = at::tensor(group.frames, at::kLong).to(x.device());
+    const auto chosen = [&](const at::Tensor& t) { return t.index_select(1, positions); };
+    y_by_frame.index_copy_(1, positions,
+                           AttendGroup(site, {chosen(apart.queries), {chosen(apart.own.keys), chosen(apart.own.values)}},
+                                       banks_of(group)));
   }
-  for (const auto& [bank, of_bank] : *tokens) bank->Done();
-  return y.view(x.sizes());
+  return y;
 }
 
 }  // namespace storyfarm::identity

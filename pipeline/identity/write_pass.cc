@@ -32,10 +32,10 @@ bool WritePass::Keeps(int64_t layer) const {
   return options_.writer != nullptr && (draws_->gates_may_differ() || gates_.Open(step_, layer));
 }
 
-absl::Status WritePass::Keep(int64_t layer) {
+absl::Status WritePass::Keep(int64_t layer, const std::vector<at::Tensor>& kept) {
   for (int64_t h = 0; h < halves_.count; ++h) {
     std::vector<at::Tensor> of_half;
-    for (const at::Tensor& of_frame : kept_) of_half.push_back(of_frame.select(0, h));
+    for (const at::Tensor& of_frame : kept) of_half.push_back(of_frame.select(0, h));
     PackedPart packed = PackPart(of_half, options_.element);
     // Held by the host at once: a small device has no room for what waits to be written.
     const auto host = std::make_shared<const at::Tensor>(packed.bytes.to(at::kCPU));
@@ -50,38 +50,73 @@ absl::Status WritePass::Keep(int64_t layer) {
   return absl::OkStatus();
 }
 
-void WritePass::Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs) {
-  kept_.clear();
-  const bool keeps = Keeps(site.layer);
-  if (!failure_.ok() || (!gates_.Open(step_, site.layer) && !keeps)) return;
+std::vector<at::Tensor> WritePass::Kept(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& of_frames) const {
   const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
-  for (size_t i = 0; i < xs.size(); ++i) kept_.push_back(xs[i].index_select(1, tokens[i]));
-  if (keeps) failure_ = Keep(site.layer);
+  std::vector<at::Tensor> kept;
+  for (size_t i = 0; i < of_frames.size(); ++i) kept.push_back(of_frames[i].index_select(1, tokens[i]));
+  return kept;
+}
+
+bool WritePass::Shares(int64_t layer) const { return gates_.Open(step_, layer) && options_.identity_frames > 1; }
+
+void WritePass::Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs) {
+  shared_.clear();
+  const bool keeps = Keeps(site.layer);
+  if (!failure_.ok() || (!Shares(site.layer) && !keeps)) return;
+  const std::vector<at::Tensor> kept = Kept(site, xs);
+  if (Shares(site.layer)) {
+    for (const at::Tensor& of_frame : kept) shared_.push_back(site.attention.ProjectKeys(of_frame));
+  }
+  if (keeps) failure_ = Keep(site.layer, kept);
 }
 
 at::Tensor WritePass::AttendFrame(const sdxl::SelfAttentionSite& site, int64_t frame, const at::Tensor& x) const {
   if (!failure_.ok()) return x;
-  if (!gates_.Open(step_, site.layer) || options_.identity_frames == 1) return site.attention.Attend(x, x);
-  std::vector<at::Tensor> attended;
+  if (!Shares(site.layer)) return site.attention(x);
+  return AttendOthers(site, frame, site.attention.Project(x));
+}
+
+at::Tensor WritePass::AttendOthers(const sdxl::SelfAttentionSite& site, int64_t frame,
+                                   const sdxl::SelfAttention::Projections& projected) const {
+  std::vector<at::Tensor> keys, values;
   for (int64_t j = 0; j < options_.identity_frames; ++j) {
-    if (j != frame) attended.push_back(kept_[static_cast<size_t>(j)]);
+    if (j == frame) continue;
+    keys.push_back(shared_[static_cast<size_t>(j)].keys);
+    values.push_back(shared_[static_cast<size_t>(j)].values);
   }
-  attended.push_back(x);
-  return site.attention.Attend(x, at::cat(attended, 1));
+  keys.push_back(projected.own.keys);
+  values.push_back(projected.own.values);
+  return site.attention.Attend(projected.queries, {at::cat(keys, 1), at::cat(values, 1)});
 }
 
 at::Tensor WritePass::Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) {
-  const int64_t frames = options_.identity_frames;
-  const at::Tensor by_frame = x.view({halves_.count, frames, x.size(1), x.size(2)});
-  std::vector<at::Tensor> xs;
-  for (int64_t i = 0; i < frames; ++i) xs.push_back(by_frame.select(1, i));
-  Gather(site, xs);
   if (!failure_.ok()) return x;
-  if (!gates_.Open(step_, site.layer) || frames == 1) return site.attention.Attend(x, x);
-  at::Tensor y = at::empty_like(by_frame);
-  for (int64_t i = 0; i < frames; ++i) y.select(1, i).copy_(AttendFrame(site, i, xs[static_cast<size_t>(i)]));
-  kept_.clear();
-  return y.view(x.sizes());
+  const int64_t frames = options_.identity_frames;
+  // [halves x frames, N, C] -> [halves, N, C] of each frame, views.
+  const auto by_frame = [&](const at::Tensor& all) {
+    const at::Tensor apart = all.unflatten(0, {halves_.count, frames});
+    std::vector<at::Tensor> each;
+    for (int64_t i = 0; i < frames; ++i) each.push_back(apart.select(1, i));
+    return each;
+  };
+  if (Keeps(site.layer)) failure_ = Keep(site.layer, Kept(site, by_frame(x)));
+  if (!failure_.ok()) return x;
+  if (!Shares(site.layer)) return site.attention(x);
+  const sdxl::SelfAttention::Projections projected = site.attention.Project(x);
+  const std::vector<at::Tensor> queries = by_frame(projected.queries), keys = by_frame(projected.own.keys),
+                                values = by_frame(projected.own.values);
+  // The keys of kept tokens are the kept ones of the keys.
+  const std::vector<at::Tensor> kept_keys = Kept(site, keys), kept_values = Kept(site, values);
+  shared_.clear();
+  for (size_t i = 0; i < keys.size(); ++i) shared_.push_back({kept_keys[i], kept_values[i]});
+  at::Tensor y = at::empty_like(x);
+  at::Tensor apart = y.view({halves_.count, frames, x.size(1), x.size(2)});
+  for (int64_t i = 0; i < frames; ++i) {
+    const auto at = static_cast<size_t>(i);
+    apart.select(1, i).copy_(AttendOthers(site, i, {queries[at], {keys[at], values[at]}}));
+  }
+  shared_.clear();
+  return y;
 }
 
 }  // namespace storyfarm::identity

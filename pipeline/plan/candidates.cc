@@ -43,6 +43,7 @@ struct Choices {
     uint32_t ring_layers;
   };
   std::vector<Bank> banks;
+  std::vector<bool> graphs;
 };
 
 std::vector<uint32_t> Batches(const DeviceReport& device, const GroupShape& shape) {
@@ -75,6 +76,9 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   choices.halves = {{true, false}};
   if (shape.guidance() && !shape.reproducible()) choices.halves.push_back({false, false});
   if (shape.identity_pass() && shape.frames() > 1 && !shape.reproducible()) choices.halves.push_back({false, true});
+  // Recorded calls are those that would be made: reproducible pictures are the same.
+  choices.graphs = {false};
+  if (TraitsOf(device.backend()).launch_seconds > 0) choices.graphs = {true, false};
   choices.chunks = {0};
   if (TraitsOf(device.backend()).attention_materialises_scores) {
     choices.chunks.assign(std::begin(kChunks), std::end(kChunks));
@@ -113,7 +117,11 @@ std::vector<MemoryPlan> Combine(const MemoryPlan& base, const Choices& choices) 
             plan.set_attention_chunk(chunk);
             for (const uint32_t tile : choices.tiles) {
               plan.set_vae_tile(tile);
-              candidates.push_back(plan);
+              for (const bool graphs : choices.graphs) {
+                if (graphs && halves.lock_step) continue;
+                plan.set_graphs(graphs);
+                candidates.push_back(plan);
+              }
             }
           }
         }
@@ -137,13 +145,25 @@ Dtype ChooseDtype(const DeviceReport& device, const GroupShape& shape) {
   return gpu && Computes(device, farm::v1::FP16) ? farm::v1::FP16 : farm::v1::FP32;
 }
 
+namespace {
+
+// A VAE that overflows in fp16 has room in bf16, which GPUs compute as fast; on Apple's it is emulated or absent. fp32
+// is what all machines of a job have.
+Dtype ChooseVaeDtype(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, Dtype dtype) {
+  if (!model.vae_force_upcast() || dtype != farm::v1::FP16) return dtype;
+  const bool bf16 =
+      device.backend() == farm::v1::CUDA && Computes(device, farm::v1::BF16) && !shape.reproducible();
+  return bf16 ? farm::v1::BF16 : farm::v1::FP32;
+}
+
+}  // namespace
+
 MemoryPlan BasePlan(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape) {
   MemoryPlan plan;
   plan.set_backend(device.backend());
   plan.set_dtype(ChooseDtype(device, shape));
   plan.set_weights(farm::v1::RESIDENT);
-  const bool wide_vae = model.vae_force_upcast() && plan.dtype() == farm::v1::FP16;
-  plan.set_vae_dtype(wide_vae ? farm::v1::FP32 : plan.dtype());
+  plan.set_vae_dtype(ChooseVaeDtype(model, device, shape, plan.dtype()));
   // Hidden states in fp32 are asked for where exactness counts. In half precision, int8 costs a bank less of a picture
   // than the format itself does (tools/bench/bank_fidelity).
   plan.set_bank_dtype(plan.dtype() == farm::v1::FP32 ? farm::v1::BANK_AS_COMPUTED : farm::v1::BANK_INT8);
@@ -168,6 +188,7 @@ std::vector<MemoryPlan> OtherWeights(const ModelProfile& model, const GroupShape
     other.set_int8_weights(int8);
     if (!streamed) return;
     other.set_weights(farm::v1::STREAMED);
+    other.set_graphs(false);  // they hold the weights' addresses
     other.set_weight_buffer_bytes(WeightBufferBytes(model, plan));
   };
   add(false, true);

@@ -242,15 +242,16 @@ BackendTraits TraitsOf(Backend backend) {
   switch (backend) {
     case farm::v1::CUDA:
       // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
-      // device reports. Eager UNet calls take at least some 3,000 launches of 8 us.
+      // device reports. Speed: measured on an H200 with SDXL's UNet (tools/bench/unet_speed).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
               .workspace_bytes = 384'000'000,
               .convolutions_copy_input = false,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = 0,
-              .efficiency = 0.5,
-              .call_seconds = 0.025,
+              .efficiency = 0.57,
+              .call_seconds = 0.001,
+              .launch_seconds = 0.027,
               .max_batch = 8};
     case farm::v1::MPS:
       // Metal's compiled graphs, and heaps that are partly used.
@@ -262,6 +263,7 @@ BackendTraits TraitsOf(Backend backend) {
               .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
               .efficiency = 0.45,
               .call_seconds = 0.03,
+              .launch_seconds = 0,
               .max_batch = 4};
     default:
       // libtorch's tables and touched pages, measured: 61 MB of its own and 96 MB of files. oneDNN's kernels, what the
@@ -275,6 +277,7 @@ BackendTraits TraitsOf(Backend backend) {
               .largest_tensor_bytes = 0,
               .efficiency = 0.6,
               .call_seconds = 0.004,
+              .launch_seconds = 0,
               .max_batch = 1};
   }
 }
@@ -354,7 +357,7 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   if (plan.weights() == farm::v1::STREAMED) unet_phase += static_cast<double>(plan.weight_buffer_bytes());
   const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
 
-  double peak = resident + std::max(unet_phase, vae_phase);
+  double peak = resident + (plan.graphs() ? unet_phase + vae_phase : std::max(unet_phase, vae_phase));
   // Text encoders in phases come and go before the UNet's weights arrive.
   if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);
   return traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak);
@@ -383,12 +386,13 @@ Pace PaceOf(const ModelProfile& model, const DeviceReport& device, const GroupSh
   pace.sweeps = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
   pace.calls = pace.sweeps * (plan.lock_step() ? frames : 1);
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
-  double seconds = pace.calls * traits.call_seconds + work / pace.tflops;
+  const double launched = plan.graphs() ? 0 : traits.launch_seconds;
+  double seconds = pace.calls * (traits.call_seconds + std::max(launched, work / std::max(1.0, pace.calls) / pace.tflops));
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
   pace.sweep_seconds = seconds / std::max(1.0, pace.sweeps);
   seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);
   if (shape.decode()) {
-    const double width = plan.vae_dtype() == plan.dtype() ? 1 : 4;  // fp32 without tensor cores
+    const double width = DtypeBytes(plan.vae_dtype()) == DtypeBytes(plan.dtype()) ? 1 : 4;  // fp32 without tensor cores
     seconds += frames * (traits.call_seconds + VaeDecodeTflop(model, shape, plan.vae_tile()) * width / pace.tflops);
   }
   if (plan.text_encoders_in_phases()) {

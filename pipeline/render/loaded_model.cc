@@ -116,14 +116,14 @@ absl::StatusOr<sdxl::TextEncoders*> LoadedModel::TextEncoders() {
   return text_encoders_.get();
 }
 
+bool LoadedModel::ChannelsLast(Dtype dtype) const { return device_.is_cuda() && dtype != Dtype::kFp32; }
+
 absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
   if (unet_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
-    // Tensor cores read half-precision convolutions in NHWC order.
-    const bool channels_last = device_.is_cuda() && dtype_ != Dtype::kFp32;
     sdxl::Placement placement{.device = device_,
                               .dtype = TorchType(dtype_),
-                              .channels_last = channels_last,
+                              .channels_last = ChannelsLast(dtype_),
                               .int8 = int8_weights_,
                               .stream = std::nullopt};
     if (stream_) placement.stream = {stream_->resident_bytes, stream_->buffer_bytes};
@@ -137,7 +137,8 @@ absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
 absl::StatusOr<sdxl::Vae*> LoadedModel::Vae() {
   if (vae_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
-    auto vae = sdxl::LoadVae(folder_, {.device = device_, .dtype = TorchType(vae_dtype_)});
+    auto vae = sdxl::LoadVae(
+        folder_, {.device = device_, .dtype = TorchType(vae_dtype_), .channels_last = ChannelsLast(vae_dtype_)});
     if (!vae.ok()) return vae.status();
     vae_ = *std::move(vae);
   }

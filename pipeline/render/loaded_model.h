@@ -69,6 +69,8 @@ class LoadedModel {
   double TakeLoadMs();
 
  private:
+  // Tensor cores read half-precision convolutions in NHWC order.
+  bool ChannelsLast(Dtype dtype) const;
   LoadedModel(model::ModelFolder folder, model::ClipTokenizer first, model::ClipTokenizer second)
       : folder_(std::move(folder)), first_tokenizer_(std::move(first)), second_tokenizer_(std::move(second)) {}
   absl::StatusOr<sdxl::TextEncoders*> TextEncoders();

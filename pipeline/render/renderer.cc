@@ -124,7 +124,8 @@ class TorchRenderer final : public Renderer {
     // What earlier runs left between live blocks would count as this one's.
     device_->EmptyCache();
     device_->ResetPeak();
-    return absl::OkStatus();
+    const absl::Status capped = device_->Cap(plan.cap_bytes > 0 ? plan.cap_bytes : device_->MemoryNow().total_bytes);
+    return absl::IsUnimplemented(capped) ? absl::OkStatus() : capped;
   }
 
   absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
@@ -153,6 +154,7 @@ class TorchRenderer final : public Renderer {
     const auto& freeu = settings.freeu;
     run.unet->set_freeu(freeu ? std::optional(sdxl::FreeU{freeu->s1, freeu->s2, freeu->b1, freeu->b2}) : std::nullopt);
     run.unet->set_attention_chunk(plan.attention_chunk);
+    run.unet->UseGraphs(plan.graphs);
     auto opened = RunDraws::Open(env_, draws, settings, run.unet->self_attention_layers(), Shape(frames[0]));
     if (!opened.ok()) return opened.status();
     run.draws = *std::move(opened);

@@ -81,6 +81,8 @@ struct Plan {
   int ring_layers = 4;                   // layers of each bank that are on their way or in use at once
   BankDtype bank_dtype = BankDtype::kAsComputed;  // of a bank that is written; a file says itself what it has
   int threads = 0;                       // CPU threads; 0: as the renderer was started
+  bool graphs = false;                   // UNet calls are recorded and replayed, where the device can
+  uint64_t cap_bytes = 0;                // most that the device may give to this process; 0: no cap
   bool int8_weights = false;             // the UNet's blocks that stay on the device are rounded
   std::optional<WeightStream> stream;    // absent: all of the UNet's weights stay on the device
 };

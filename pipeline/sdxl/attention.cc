@@ -4,27 +4,21 @@
 
 namespace storyfarm::sdxl {
 
-Attention::Attention(const WeightScope& at, int64_t query_channels, int64_t context_channels, int64_t heads,
-                     bool upcast, const AttentionOptions* options)
-    : channels_(query_channels),
+AttentionHeads::AttentionHeads(const WeightScope& at, int64_t channels, int64_t heads, bool upcast,
+                               const AttentionOptions* options)
+    : channels_(channels),
       heads_(heads),
       upcast_(upcast),
       options_(options),
-      to_q_(at / "to_q", query_channels, query_channels, Bias::kNone),
-      to_k_(at / "to_k", context_channels, query_channels, Bias::kNone),
-      to_v_(at / "to_v", context_channels, query_channels, Bias::kNone),
-      to_out_(at / "to_out" / 0, query_channels, query_channels) {}
+      to_out_(at / "to_out" / 0, channels, channels) {}
 
-at::Tensor Attention::Attend(const at::Tensor& q_input, const at::Tensor& kv_input) const {
-  const int64_t batch = q_input.size(0), queries = q_input.size(1);
+at::Tensor AttentionHeads::operator()(const at::Tensor& q_all, const at::Tensor& k_all, const at::Tensor& v_all) const {
+  const int64_t batch = q_all.size(0), queries = q_all.size(1);
   auto by_head = [&](const at::Tensor& x) {  // [B, T, C] -> [B, heads, T, C / heads], a view
-    at::Tensor y = x.view({x.size(0), x.size(1), heads_, channels_ / heads_}).transpose(1, 2);
+    at::Tensor y = x.unflatten(-1, {heads_, channels_ / heads_}).transpose(1, 2);
     return upcast_ ? y.to(at::kFloat) : y;
   };
-  const at::Tensor q = by_head(to_q_(q_input));
-  const at::Tensor k = by_head(to_k_(kv_input));
-  const at::Tensor v = by_head(to_v_(kv_input));
-
+  const at::Tensor q = by_head(q_all), k = by_head(k_all), v = by_head(v_all);
   const int64_t chunk = options_->query_chunk;
   at::Tensor y;
   if (chunk <= 0 || chunk >= queries) {
@@ -36,7 +30,41 @@ at::Tensor Attention::Attend(const at::Tensor& q_input, const at::Tensor& kv_inp
       y.narrow(2, start, length).copy_(at::scaled_dot_product_attention(q.narrow(2, start, length), k, v));
     }
   }
-  return to_out_(y.transpose(1, 2).reshape({batch, queries, channels_}).to(q_input.scalar_type()));
+  return to_out_(y.transpose(1, 2).reshape({batch, queries, channels_}).to(q_all.scalar_type()));
+}
+
+SelfAttention::SelfAttention(const WeightScope& at, int64_t channels, int64_t heads, bool upcast,
+                             const AttentionOptions* options)
+    : heads_(at, channels, heads, upcast, options), to_qkv_(at, {"to_q", "to_k", "to_v"}, channels, channels) {}
+
+SelfAttention::Projections SelfAttention::Project(const at::Tensor& x) const {
+  std::vector<at::Tensor> all = to_qkv_(x, 0, 3);
+  return {all[0], {all[1], all[2]}};
+}
+
+SelfAttention::KeysValues SelfAttention::ProjectKeys(const at::Tensor& tokens) const {
+  std::vector<at::Tensor> both = to_qkv_(tokens, 1, 2);
+  return {both[0], both[1]};
+}
+
+at::Tensor SelfAttention::Attend(const at::Tensor& queries, const KeysValues& attended) const {
+  return heads_(queries, attended.keys, attended.values);
+}
+
+at::Tensor SelfAttention::operator()(const at::Tensor& x) const {
+  const Projections projected = Project(x);
+  return Attend(projected.queries, projected.own);
+}
+
+CrossAttention::CrossAttention(const WeightScope& at, int64_t channels, int64_t context_channels, int64_t heads,
+                               bool upcast, const AttentionOptions* options)
+    : heads_(at, channels, heads, upcast, options),
+      to_q_(at / "to_q", channels, channels, Bias::kNone),
+      to_kv_(at, {"to_k", "to_v"}, context_channels, channels) {}
+
+at::Tensor CrossAttention::operator()(const at::Tensor& x, const at::Tensor& context) const {
+  const std::vector<at::Tensor> keys_values = to_kv_(context, 0, 2);
+  return heads_(to_q_(x), keys_values[0], keys_values[1]);
 }
 
 }  // namespace storyfarm::sdxl

@@ -19,25 +19,65 @@ struct AttentionOptions {
   int64_t query_chunk = 0;
 };
 
-// attend(q, kv) = to_out(softmax(to_q(q) to_k(kv)^T / sqrt(d)) to_v(kv)), per head.
-class Attention {
+// softmax(q k^T / sqrt(d)) v per head, projected: what both kinds of attention end with.
+class AttentionHeads {
  public:
   // `options` outlives this. `upcast`: scores in float32 (config upcast_attention).
-  Attention(const WeightScope& at, int64_t query_channels, int64_t context_channels, int64_t heads, bool upcast,
-            const AttentionOptions* options);
+  AttentionHeads(const WeightScope& at, int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options);
 
-  // q_input [B, N, C], kv_input [B, M, context channels] -> [B, N, C]. M may be anything from 1. No residual is added.
-  at::Tensor Attend(const at::Tensor& q_input, const at::Tensor& kv_input) const;
+  // q [B, N, C], k and v [B, M, C], views with any strides before the last axis -> [B, N, C]. M may be anything from 1.
+  at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
 
   int64_t channels() const { return channels_; }
-  int64_t heads() const { return heads_; }
 
  private:
   int64_t channels_;
   int64_t heads_;
   bool upcast_;
   const AttentionOptions* options_;
-  Linear to_q_, to_k_, to_v_, to_out_;
+  Linear to_out_;
+};
+
+// attn1. No residual is added. The projections are apart from the rest, so that tokens that several frames attend to are
+// projected once.
+class SelfAttention {
+ public:
+  SelfAttention(const WeightScope& at, int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options);
+
+  struct KeysValues {
+    at::Tensor keys, values;  // [..., C]
+  };
+  struct Projections {
+    at::Tensor queries;  // [..., C]
+    KeysValues own;
+  };
+  // x [..., C].
+  Projections Project(const at::Tensor& x) const;
+  KeysValues ProjectKeys(const at::Tensor& tokens) const;
+  // [B, N, C] and [B, M, C] -> [B, N, C].
+  at::Tensor Attend(const at::Tensor& queries, const KeysValues& attended) const;
+  // Plain self-attention, [B, N, C].
+  at::Tensor operator()(const at::Tensor& x) const;
+
+  int64_t channels() const { return heads_.channels(); }
+
+ private:
+  AttentionHeads heads_;
+  LinearStack to_qkv_;
+};
+
+// attn2. No residual is added.
+class CrossAttention {
+ public:
+  CrossAttention(const WeightScope& at, int64_t channels, int64_t context_channels, int64_t heads, bool upcast,
+                 const AttentionOptions* options);
+  // x [B, N, C], context [B, M, context channels] -> [B, N, C].
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& context) const;
+
+ private:
+  AttentionHeads heads_;
+  Linear to_q_;
+  LinearStack to_kv_;
 };
 
 // One call of attn1 in an up block.
@@ -45,7 +85,7 @@ struct SelfAttentionSite {
   int64_t layer;   // from 0, in execution order over all up blocks (UNet::self_attention_layers)
   int64_t height;  // of the grid, in tokens; N = height x width, row-major
   int64_t width;
-  const Attention& attention;
+  const SelfAttention& attention;
 };
 
 // Called in place of attn1 of every transformer block in the UNet's up blocks, in execution order, once per forward.
@@ -53,7 +93,7 @@ class SelfAttentionHook {
  public:
   virtual ~SelfAttentionHook() = default;
   // x = norm1(h), [B, N, C], B as the UNet's batch -> y [B, N, C]; the block goes on with h + y. Plain self-attention
-  // is `site.attention.Attend(x, x)`.
+  // is `site.attention(x)`.
   virtual at::Tensor Attend(const SelfAttentionSite& site, const at::Tensor& x) = 0;
 };
 

@@ -6,6 +6,8 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "pipeline/sdxl/parameter.h"
 #include "pipeline/sdxl/weights.h"
@@ -27,12 +29,31 @@ class Linear {
   at::Tensor bias_;
 };
 
+// Several linear layers of one input and equal widths, without biases. On a GPU their weights lie one below the other,
+// so that one product computes all; elsewhere each stays in its file.
+class LinearStack {
+ public:
+  LinearStack() = default;
+  // `names`: of the layers, below `at`.
+  LinearStack(const WeightScope& at, const std::vector<std::string>& names, int64_t in, int64_t out);
+  // Of layers [first, first + count): each [..., out], views of one tensor where they are stacked.
+  std::vector<at::Tensor> operator()(const at::Tensor& x, int64_t first, int64_t count) const;
+
+ private:
+  int64_t out_ = 0;
+  Parameter stacked_;
+  std::vector<Linear> layers_;  // where they are not
+};
+
 // Square 2-D convolution over [B, C, H, W].
 class Conv2d {
  public:
   Conv2d() = default;
   Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0);
   at::Tensor operator()(const at::Tensor& x) const { return at::conv2d(x, weight_.Get(), bias_, stride_, padding_); }
+  // For who adds the bias together with something else.
+  at::Tensor WithoutBias(const at::Tensor& x) const { return at::conv2d(x, weight_.Get(), {}, stride_, padding_); }
+  const at::Tensor& bias() const { return bias_; }  // [out]
 
  private:
   Parameter weight_;
@@ -44,7 +65,9 @@ class GroupNorm {
  public:
   GroupNorm() = default;
   GroupNorm(const WeightScope& at, int64_t groups, int64_t channels, double eps);
-  at::Tensor operator()(const at::Tensor& x) const { return at::group_norm(x, groups_, weight_, bias_, eps_); }
+  at::Tensor operator()(const at::Tensor& x) const;
+  // silu of the norm of x + shift; shift [B, C], [1, C] or undefined.
+  at::Tensor Silu(const at::Tensor& x, const at::Tensor& shift = {}) const;
   int64_t groups() const { return groups_; }
   const at::Tensor& weight() const { return weight_; }  // [C]
   const at::Tensor& bias() const { return bias_; }      // [C]
@@ -62,6 +85,8 @@ class LayerNorm {
   LayerNorm() = default;
   LayerNorm(const WeightScope& at, int64_t channels, double eps);
   at::Tensor operator()(const at::Tensor& x) const;
+  // h += y in place, then the norm of h.
+  at::Tensor AddInto(at::Tensor& h, const at::Tensor& y) const;
 
  private:
   at::Tensor weight_, bias_;

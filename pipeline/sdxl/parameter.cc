@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pipeline/device/fused.h"
 #include "pipeline/model/int8.h"
 
 namespace storyfarm::sdxl {
@@ -18,9 +19,7 @@ constexpr int64_t kElementsAtATime = int64_t{1} << 22;
 at::Tensor Parameter::Get() const {
   const Slot& slot = *slot_;
   if (!slot.scale.defined()) return slot.values;
-  // On a GPU one kernel converts and multiplies; the CPU would convert to a copy first, and multiply to another.
-  const at::Tensor y = slot.values.is_cuda() ? at::mul(slot.values, slot.scale)
-                                             : slot.values.to(slot.scale.scalar_type()).mul_(slot.scale);
+  const at::Tensor y = device::Unpack(slot.values, slot.scale);
   const std::vector<int64_t>& shape = slot.shape;
   return slot.channels_last ? y.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2}) : y.view(shape);
 }

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "pipeline/device/fused.h"
+
 namespace storyfarm::sdxl {
 
 ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options)
@@ -21,6 +23,7 @@ ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const R
 
 at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) const {
   const auto lease = weights_.Hold();
+  if (!scale_shift_ && output_scale_ == 1 && device::HasKernels(x)) return Fused(x, time);
   at::Tensor h = AfterNorm1(norm1_(x));
   if (!time_projection_.present()) {
     h = norm2_(h);
@@ -35,6 +38,19 @@ at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) 
     }
   }
   return AfterNorm2(std::move(h), x);
+}
+
+at::Tensor ResnetBlock::Fused(const at::Tensor& x, const at::Tensor& time) const {
+  at::Tensor h = conv1_.WithoutBias(norm1_.Silu(x));
+  const at::Tensor bias = conv1_.bias().unsqueeze(0);
+  h = norm2_.Silu(h, time_projection_.present() ? time_projection_(time).add_(bias) : bias);
+  h = conv2_.WithoutBias(h);
+  if (has_shortcut_) {
+    device::AddBias(h, conv2_.bias() + shortcut_.bias(), shortcut_.WithoutBias(x));
+  } else {
+    device::AddBias(h, conv2_.bias(), x);
+  }
+  return h;
 }
 
 at::Tensor ResnetBlock::AfterNorm2(at::Tensor normed, const at::Tensor& x) const {

@@ -36,6 +36,9 @@ class ResnetBlock {
   bool changes_channels() const { return has_shortcut_; }
 
  private:
+  // Where kernels add biases together with what is added anyway.
+  at::Tensor Fused(const at::Tensor& x, const at::Tensor& time) const;
+
   WeightBlock weights_;
   GroupNorm norm1_;
   Conv2d conv1_;

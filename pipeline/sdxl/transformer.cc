@@ -1,5 +1,7 @@
 #include "pipeline/sdxl/transformer.h"
 
+#include "pipeline/device/fused.h"
+
 namespace storyfarm::sdxl {
 namespace {
 
@@ -15,19 +17,17 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
       norm1_(at / "norm1", options.channels, kLayerNormEps),
       norm2_(at / "norm2", options.channels, kLayerNormEps),
       norm3_(at / "norm3", options.channels, kLayerNormEps),
-      self_attention_(at / "attn1", options.channels, options.channels, options.heads, options.upcast_attention,
-                      options.attention),
+      self_attention_(at / "attn1", options.channels, options.heads, options.upcast_attention, options.attention),
       cross_attention_(at / "attn2", options.channels, options.context_channels, options.heads,
                        options.upcast_attention, options.attention),
       gate_(at / "ff" / "net" / 0 / "proj", options.channels, 2 * kFeedForwardFactor * options.channels),
       out_(at / "ff" / "net" / 2, kFeedForwardFactor * options.channels, options.channels) {}
 
 at::Tensor TransformerBlock::Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const {
-  h = h + y;
+  at::Tensor normed = norm2_.AddInto(h, y);
   y.reset();
-  h.add_(cross_attention_.Attend(norm2_(h), context));
-  const auto halves = gate_(norm3_(h)).chunk(2, -1);
-  h.add_(out_(at::gelu(halves[1]).mul_(halves[0])));
+  normed = norm3_.AddInto(h, cross_attention_(normed, context));
+  h.add_(out_(device::Geglu(gate_(normed))));
   return h;
 }
 

@@ -30,19 +30,20 @@ class TransformerBlock {
  public:
   TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site);
   // The block in two halves around its self-attention: with x = Enter(h), it is Leave(h, y, context), y being attn1
-  // over x. h, x and y [B, N, C]; context [B, T, context channels]. The caller holds weights() from one to the other.
+  // over x. h, which is overwritten, x and y [B, N, C]; context [B, T, context channels]. The caller holds weights() from one to the other.
   at::Tensor Enter(const at::Tensor& h) const { return norm1_(h); }
   at::Tensor Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const;
 
   const WeightBlock& weights() const { return weights_; }
-  const Attention& self_attention() const { return self_attention_; }
+  const SelfAttention& self_attention() const { return self_attention_; }
   int64_t site() const { return site_; }  // SelfAttentionSite::layer; -1: no hook here
 
  private:
   int64_t site_;
   WeightBlock weights_;
   LayerNorm norm1_, norm2_, norm3_;
-  Attention self_attention_, cross_attention_;
+  SelfAttention self_attention_;
+  CrossAttention cross_attention_;
   Linear gate_, out_;
 };
 

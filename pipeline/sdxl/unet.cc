@@ -8,6 +8,8 @@
 #include "pipeline/sdxl/freeu.h"
 #include "pipeline/sdxl/layers.h"
 #include "pipeline/sdxl/unet_blocks.h"
+#include "pipeline/sdxl/unet_graphs.h"
+#include "pipeline/sdxl/unet_network.h"
 
 namespace storyfarm::sdxl {
 namespace {
@@ -39,31 +41,6 @@ std::vector<SelfAttentionLayer> SelfAttentionLayers(const model::UNetConfig& con
 }
 
 }  // namespace
-
-struct UNet::Network {
-  Network(const model::UNetConfig& config, Weights* weights);
-
-  Placement placement;
-  std::shared_ptr<WeightStream> stream;
-  bool center_input;
-  AttentionOptions attention;
-  std::vector<SelfAttentionLayer> self_attention_layers;
-  std::optional<FreeU> freeu;
-  SkipFilter skip_filter;
-
-  Conv2d conv_in;
-  Sinusoids time_sinusoids, added_sinusoids;
-  EmbeddingMlp time_embedding, added_embedding;
-  std::vector<DownBlock> down_blocks;
-  std::vector<MidBlock> mid_block;  // one
-  std::vector<UpBlock> up_blocks;
-  GroupNorm norm_out;
-  Conv2d conv_out;
-  std::vector<ForwardUnit> units;  // of all blocks, which are where they stay
-
-  // silu of the time embedding plus the embedding of pooled text and sizes, [B, time_embed_dim].
-  at::Tensor EmbedConditions(const UNetInput& input) const;
-};
 
 UNet::Network::Network(const model::UNetConfig& config, Weights* weights)
     : placement(weights->placement()),
@@ -107,7 +84,7 @@ UNet::Network::Network(const model::UNetConfig& config, Weights* weights)
   for (const UpBlock& block : up_blocks) block.AddUnits(&units);
 }
 
-at::Tensor UNet::Network::EmbedConditions(const UNetInput& input) const {
+ForwardStart UNet::Network::Start(const UNetInput& input) const {
   const int64_t batch = input.latents.size(0);
   const auto on_device = at::TensorOptions().dtype(at::kFloat).device(placement.device);
   const at::Tensor time = time_sinusoids(at::full({1}, input.timestep, on_device)).to(placement.dtype);
@@ -115,92 +92,94 @@ at::Tensor UNet::Network::EmbedConditions(const UNetInput& input) const {
   const at::Tensor added = at::cat({input.pooled.to(placement.device, placement.dtype), sizes.to(placement.dtype)}, -1);
   // The timestep is one for the whole batch: its row of the sum is broadcast.
   at::Tensor sum = added_embedding(added).add_(time_embedding(time));
-  return at::silu_(sum);
+  at::Tensor latents = input.latents.to(placement.device, placement.dtype);
+  if (placement.channels_last) latents = latents.contiguous(at::MemoryFormat::ChannelsLast);
+  return {std::move(latents), at::silu_(sum), input.encoder_hidden_states.to(placement.device, placement.dtype)};
 }
 
 UNet::UNet(const model::UNetConfig& config, Weights* weights) : network_(std::make_unique<Network>(config, weights)) {}
 UNet::~UNet() = default;
 
-class UNet::Walk final : public UNetWalk {
- public:
-  Walk(Network& net, const UNetInput& input) : net_(net) {
-    const c10::InferenceMode no_gradients;
-    const Placement& placement = net.placement;
-    state_.time = net.EmbedConditions(input);
-    state_.context = input.encoder_hidden_states.to(placement.device, placement.dtype);
-    state_.freeu = net.freeu;
-    state_.skip_filter = &net.skip_filter;
-    at::Tensor h = input.latents.to(placement.device, placement.dtype);
-    if (placement.channels_last) h = h.contiguous(at::MemoryFormat::ChannelsLast);
-    if (net.center_input) h = 2 * h - 1;
-    state_.h = net.conv_in(h);
-    state_.skips.push_back(state_.h);
-  }
+UNet::Walk::Walk(Network& net, const ForwardStart& start) : net_(net) {
+  const c10::InferenceMode no_gradients;
+  state_.time = start.time;
+  state_.context = start.context;
+  state_.freeu = net.freeu;
+  state_.skip_filter = &net.skip_filter;
+  state_.h = net.conv_in(net.center_input ? 2 * start.latents - 1 : start.latents);
+  state_.skips.push_back(state_.h);
+}
 
-  bool done() const override { return next_ == net_.units.size(); }
-  const SelfAttentionSite* site() const override { return site_ ? &*site_ : nullptr; }
-  const at::Tensor& x() const override { return x_; }
-
-  void Run() override {
-    const c10::InferenceMode no_gradients;
-    const ForwardUnit& unit = net_.units[next_];
-    if (unit.block == nullptr) {
-      unit.run(state_);
-      ++next_;
-      return;
-    }
-    const WeightBlock& weights = unit.block->weights();
-    lease_.emplace(weights.stream(), weights.number());
-    x_ = unit.block->Enter(state_.tokens);
-    site_.emplace(SelfAttentionSite{unit.block->site(), state_.h.size(2), state_.h.size(3),
-                                    unit.block->self_attention()});
-  }
-
-  void Attended(at::Tensor y) override {
-    const c10::InferenceMode no_gradients;
-    x_.reset();
-    site_.reset();
-    state_.tokens = net_.units[next_].block->Leave(std::move(state_.tokens), std::move(y), state_.context);
-    lease_.reset();
+void UNet::Walk::Run() {
+  const c10::InferenceMode no_gradients;
+  const ForwardUnit& unit = net_.units[next_];
+  if (unit.block == nullptr) {
+    unit.run(state_);
     ++next_;
+    return;
   }
+  const WeightBlock& weights = unit.block->weights();
+  lease_.emplace(weights.stream(), weights.number());
+  x_ = unit.block->Enter(state_.tokens);
+  site_.emplace(SelfAttentionSite{unit.block->site(), state_.h.size(2), state_.h.size(3),
+                                  unit.block->self_attention()});
+}
 
-  at::Tensor TakePrediction() override {
-    const c10::InferenceMode no_gradients;
-    state_.h = net_.norm_out(state_.h);
-    return net_.conv_out(at::silu_(state_.h)).contiguous();
+void UNet::Walk::Attended(at::Tensor y) {
+  const c10::InferenceMode no_gradients;
+  x_.reset();
+  site_.reset();
+  state_.tokens = net_.units[next_].block->Leave(std::move(state_.tokens), std::move(y), state_.context);
+  lease_.reset();
+  ++next_;
+}
+
+void UNet::Walk::RunToNextSite(bool hooked) {
+  while (!done() && !(hooked && site_)) {
+    if (site_) {
+      Attended(site_->attention(x_));
+    } else {
+      Run();
+    }
   }
+}
 
- private:
-  Network& net_;
-  ForwardState state_;
-  size_t next_ = 0;
-  std::optional<WeightBlock::Lease> lease_;
-  std::optional<SelfAttentionSite> site_;
-  at::Tensor x_;
-};
+at::Tensor UNet::Walk::TakePrediction() {
+  const c10::InferenceMode no_gradients;
+  state_.h = net_.norm_out.Silu(state_.h);
+  return net_.conv_out(state_.h).contiguous();
+}
 
 std::unique_ptr<UNetWalk> UNet::Begin(const UNetInput& input) const {
-  return std::make_unique<Walk>(*network_, input);
+  return std::make_unique<Walk>(*network_, network_->Start(input));
 }
 
 at::Tensor UNet::Forward(const UNetInput& input, SelfAttentionHook* hook) const {
-  Walk walk(*network_, input);
-  while (!walk.done()) {
-    const SelfAttentionSite* site = walk.site();
-    if (site == nullptr) {
-      walk.Run();
-    } else if (hook != nullptr) {
-      walk.Attended(hook->Attend(*site, walk.x()));
-    } else {
-      walk.Attended(site->attention.Attend(walk.x(), walk.x()));
-    }
+  const c10::InferenceMode no_gradients;
+  const ForwardStart start = network_->Start(input);
+  if (graphs_ != nullptr) {
+    if (std::optional<at::Tensor> replayed = graphs_->Forward(start, hook)) return *std::move(replayed);
+  }
+  Walk walk(*network_, start);
+  for (walk.RunToNextSite(hook != nullptr); !walk.done(); walk.RunToNextSite(hook != nullptr)) {
+    walk.Attended(hook->Attend(*walk.site(), walk.x()));
   }
   return walk.TakePrediction();
 }
 
-void UNet::set_freeu(std::optional<FreeU> freeu) { network_->freeu = freeu; }
-void UNet::set_attention_chunk(int64_t queries) { network_->attention.query_chunk = queries; }
+void UNet::UseGraphs(bool use) {
+  if (use == (graphs_ != nullptr)) return;
+  graphs_ = use ? UNetGraphs::Create(*network_) : nullptr;
+}
+
+void UNet::set_freeu(std::optional<FreeU> freeu) {
+  if (graphs_ != nullptr && freeu != network_->freeu) graphs_->Forget();
+  network_->freeu = freeu;
+}
+void UNet::set_attention_chunk(int64_t queries) {
+  if (graphs_ != nullptr && queries != network_->attention.query_chunk) graphs_->Forget();
+  network_->attention.query_chunk = queries;
+}
 BlockBytes UNet::block_bytes() const { return network_->stream->bytes(); }
 void UNet::Park() { network_->stream->Park(); }
 const std::vector<SelfAttentionLayer>& UNet::self_attention_layers() const { return network_->self_attention_layers; }

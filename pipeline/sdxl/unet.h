@@ -21,6 +21,7 @@ struct FreeU {
   double s2 = 0.4;
   double b1 = 1.1;
   double b2 = 1.2;
+  bool operator==(const FreeU&) const = default;
 };
 
 struct UNetInput {
@@ -48,6 +49,8 @@ class UNetWalk {
   virtual at::Tensor TakePrediction() = 0;
 };
 
+class UNetGraphs;
+
 class UNet {
  public:
   // Takes its tensors from `weights`; the caller asks Weights::Finish afterwards.
@@ -62,6 +65,9 @@ class UNet {
 
   // Off where absent; stays set for every later Forward.
   void set_freeu(std::optional<FreeU> freeu);
+  // Forward replays what it recorded, where the device can (unet_graphs.h); what that takes of memory stays on the device
+  // from one Forward to the next.
+  void UseGraphs(bool use);
   // Queries an attention takes at a time; 0: all.
   void set_attention_chunk(int64_t queries);
 
@@ -75,9 +81,11 @@ class UNet {
   const Placement& placement() const;
 
  private:
+  friend class UNetGraphs;
   struct Network;
   class Walk;
   std::unique_ptr<Network> network_;
+  std::unique_ptr<UNetGraphs> graphs_;  // null: none are used
 };
 
 }  // namespace storyfarm::sdxl

@@ -39,7 +39,7 @@ void AddTransformer(const Transformer2d& transformer, std::vector<ForwardUnit>* 
     units->push_back({[&block](ForwardState& s) {
       const auto lease = block.weights().Hold();
       at::Tensor x = block.Enter(s.tokens);
-      at::Tensor y = block.self_attention().Attend(x, x);
+      at::Tensor y = block.self_attention()(x);
       x.reset();
       s.tokens = block.Leave(std::move(s.tokens), std::move(y), s.context);
     }});

@@ -27,8 +27,7 @@ at::Tensor VaeDecoder::operator()(const at::Tensor& z) const {
     for (const ResnetBlock& resnet : level.resnets) h = resnet(h, {});
     if (level.upsample) h = (*level.upsample)(h, 2 * h.size(2), 2 * h.size(3));
   }
-  h = norm(h);
-  return out(at::silu_(h));
+  return out(norm.Silu(h));
 }
 
 }  // namespace storyfarm::sdxl

@@ -75,8 +75,7 @@ at::Tensor VaeEncoder::Encode(const at::Tensor& pictures) const {
     for (const ResnetBlock& resnet : level.resnets) h = resnet(h, {});
     if (level.downsample) h = (*level.downsample)(h);
   }
-  h = net.norm(net.middle(h));
-  h = net.out(at::silu_(h));
+  h = net.out(net.norm.Silu(net.middle(h)));
   if (net.quant_conv) h = (*net.quant_conv)(h);
   return net.scaling.ToModel(h.narrow(1, 0, net.config.latent_channels).to(at::kFloat));
 }

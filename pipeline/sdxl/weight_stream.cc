@@ -32,6 +32,14 @@ at::Tensor Place(const StoredTensor& stored, const Placement& placement) {
   return tensor;
 }
 
+at::Tensor PlaceStack(const std::vector<StoredTensor>& stored, const Placement& placement) {
+  if (stored.size() == 1) return Place(stored.front(), placement);
+  const c10::InferenceMode no_gradients;
+  std::vector<at::Tensor> placed;
+  for (const StoredTensor& part : stored) placed.push_back(Place(part, placement));
+  return at::cat(placed, 0);
+}
+
 WeightStream::WeightStream(const Placement& placement) : placement_(placement), lane_(placement.device) {}
 WeightStream::~WeightStream() { StopLoader(); }
 
@@ -40,13 +48,17 @@ size_t WeightStream::AddBlock() {
   return blocks_.size() - 1;
 }
 
-void WeightStream::Add(size_t block, StoredTensor stored, std::shared_ptr<Parameter::Slot> slot) {
+void WeightStream::Add(size_t block, std::vector<StoredTensor> stored, std::shared_ptr<Parameter::Slot> slot) {
   Block& to = blocks_.at(block);
   const uint64_t offset = to.bytes;
-  const auto elements = static_cast<uint64_t>(stored.tensor.numel());
   const uint64_t element_bytes = c10::elementSize(placement_.dtype);
+  uint64_t elements = 0;
+  for (const StoredTensor& part : stored) {
+    const auto own = static_cast<uint64_t>(part.tensor.numel());
+    elements += own;
+    to.kept += placement_.int8 ? Int8Bytes(part.tensor, placement_.dtype) : own * element_bytes;
+  }
   to.bytes += Aligned(elements * element_bytes);
-  to.kept += placement_.int8 ? Int8Bytes(stored.tensor, placement_.dtype) : elements * element_bytes;
   to.pieces.push_back({std::move(stored), std::move(slot), offset});
 }
 
@@ -79,33 +91,55 @@ void WeightStream::MakeResident(Block& block) {
   for (Piece& piece : block.pieces) {
     if (placement_.int8) {
       Placement as_stored = placement_;
-      as_stored.dtype = piece.stored.tensor.scalar_type();
+      as_stored.dtype = piece.stored.front().tensor.scalar_type();
       const c10::InferenceMode no_gradients;
-      *piece.slot = ToInt8(Place(piece.stored, as_stored), placement_.dtype);
-      GiveBack(piece.stored);
+      *piece.slot = ToInt8(PlaceStack(piece.stored, as_stored), placement_.dtype);
+      for (const StoredTensor& part : piece.stored) GiveBack(part);
       bytes_.resident += piece.slot->scale.nbytes();
     } else {
-      piece.slot->values = Place(piece.stored, placement_);
+      piece.slot->values = PlaceStack(piece.stored, placement_);
     }
     bytes_.resident += piece.slot->values.nbytes();
   }
   block.pieces.clear();
 }
 
+void WeightStream::Copy(const StoredTensor& stored, const at::Tensor& to) {
+  if (!lane_.stages()) {
+    to.copy_(stored.tensor);
+    GiveBack(stored);
+    return;
+  }
+  const auto read = [&](uint64_t offset_bytes, std::span<std::byte> bytes) {
+    return stored.file->mapping().Read(stored.offset_bytes + offset_bytes, bytes);
+  };
+  if (to.scalar_type() == stored.tensor.scalar_type() && to.is_contiguous()) {
+    return lane_.Fetch(to.flatten().view(at::kByte), read);
+  }
+  // Another format or order: it arrives as stored, and is converted there.
+  const at::Tensor arrived = at::empty({static_cast<int64_t>(stored.tensor.nbytes())},
+                                       at::dtype(at::kByte).device(placement_.device));
+  lane_.Fetch(arrived, read);
+  to.copy_(arrived.view(stored.tensor.scalar_type()).view(stored.tensor.sizes()));
+}
+
 void WeightStream::Fill(const Block& block, uint64_t offset_bytes) {
   const c10::InferenceMode no_gradients;
   for (const Piece& piece : block.pieces) {
-    const at::Tensor& stored = piece.stored.tensor;
-    const auto bytes = stored.numel() * static_cast<int64_t>(c10::elementSize(placement_.dtype));
+    std::vector<int64_t> shape = piece.stored.front().tensor.sizes().vec();
+    const int64_t rows = shape[0];
+    shape[0] *= static_cast<int64_t>(piece.stored.size());
+    const auto bytes = c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(placement_.dtype));
     at::Tensor view =
         ring_.narrow(0, static_cast<int64_t>(offset_bytes + piece.offset_bytes), bytes).view(placement_.dtype);
-    if (FormatOf(stored, placement_) == at::MemoryFormat::ChannelsLast) {
-      view = view.view({stored.size(0), stored.size(2), stored.size(3), stored.size(1)}).permute({0, 3, 1, 2});
+    if (FormatOf(piece.stored.front().tensor, placement_) == at::MemoryFormat::ChannelsLast) {
+      view = view.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2});
     } else {
-      view = view.view(stored.sizes());
+      view = view.view(shape);
     }
-    view.copy_(stored);
-    GiveBack(piece.stored);
+    for (size_t part = 0; part < piece.stored.size(); ++part) {
+      Copy(piece.stored[part], view.narrow(0, static_cast<int64_t>(part) * rows, rows));
+    }
     piece.slot->values = view;
   }
 }

@@ -40,6 +40,8 @@ struct StoredTensor {
 };
 // In the placement's device, format and order; pages of the file that nothing views any more are given back.
 at::Tensor Place(const StoredTensor& stored, const Placement& placement);
+// The same of tensors of equal rows, one below the other.
+at::Tensor PlaceStack(const std::vector<StoredTensor>& stored, const Placement& placement);
 
 // What a network's blocks take.
 struct BlockBytes {
@@ -57,7 +59,8 @@ class WeightStream {
 
   // Blocks are added in the order in which a pass runs them; returns the number of the new one.
   size_t AddBlock();
-  void Add(size_t block, StoredTensor stored, std::shared_ptr<Parameter::Slot> slot);
+  // `stored`: one tensor, or several of equal rows that become one below the other.
+  void Add(size_t block, std::vector<StoredTensor> stored, std::shared_ptr<Parameter::Slot> slot);
   // Once all are added: decides which blocks stay, and fills these. Nothing is copied before the first Acquire.
   void Start();
 
@@ -71,7 +74,7 @@ class WeightStream {
 
  private:
   struct Piece {
-    StoredTensor stored;
+    std::vector<StoredTensor> stored;
     std::shared_ptr<Parameter::Slot> slot;
     uint64_t offset_bytes = 0;  // in the block
   };
@@ -91,6 +94,7 @@ class WeightStream {
 
   void MakeResident(Block& block);
   void Fill(const Block& block, uint64_t offset_bytes);
+  void Copy(const StoredTensor& stored, const at::Tensor& to);
   static void Empty(const Block& block);
   std::optional<uint64_t> FreeOffset(uint64_t bytes) const;  // under the mutex
   void PopFront();                                           // under the mutex

@@ -100,13 +100,20 @@ at::Tensor Weights::Take(std::string_view name, at::IntArrayRef shape) {
 }
 
 Parameter Weights::TakeParameter(std::string_view name, at::IntArrayRef shape, const WeightBlock& block) {
-  const StoredTensor* stored = Find(name, shape);
-  if (stored == nullptr) return {};
+  return TakeStack({std::string(name)}, shape, block);
+}
+
+Parameter Weights::TakeStack(const std::vector<std::string>& names, at::IntArrayRef shape, const WeightBlock& block) {
+  std::vector<StoredTensor> all;
+  for (const std::string& name : names) {
+    if (const StoredTensor* stored = Find(name, shape)) all.push_back(*stored);
+  }
+  if (all.size() < names.size()) return {};
   auto slot = std::make_shared<Parameter::Slot>();
   if (block) {
-    stream_->Add(block.number(), *stored, slot);
+    stream_->Add(block.number(), std::move(all), slot);
   } else {
-    slot->values = Place(*stored, placement_);
+    slot->values = PlaceStack(all, placement_);
   }
   return Parameter(std::move(slot));
 }
@@ -159,6 +166,11 @@ at::Tensor WeightScope::Take(std::string_view name, at::IntArrayRef shape) const
 }
 Parameter WeightScope::TakeParameter(std::string_view name, at::IntArrayRef shape) const {
   return weights_->TakeParameter(Join(name), shape, block_);
+}
+Parameter WeightScope::TakeStack(const std::vector<std::string>& names, at::IntArrayRef shape) const {
+  std::vector<std::string> joined;
+  for (const std::string& name : names) joined.push_back(Join(name));
+  return weights_->TakeStack(joined, shape, block_);
 }
 bool WeightScope::Has(std::string_view name) const { return weights_->Has(Join(name)); }
 

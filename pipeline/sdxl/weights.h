@@ -36,6 +36,8 @@ class Weights {
   at::Tensor Take(std::string_view name, at::IntArrayRef shape);
   // The same for a large tensor of a block, which is there once Finish was OK; of no block: at once.
   Parameter TakeParameter(std::string_view name, at::IntArrayRef shape, const WeightBlock& block);
+  // Several of equal rows as one, the first on top. `shape`: of each.
+  Parameter TakeStack(const std::vector<std::string>& names, at::IntArrayRef shape, const WeightBlock& block);
   // A block of a network, the next one in the order of its forward pass.
   WeightBlock NewBlock();
   // Whether the files hold a tensor of this name.
@@ -83,6 +85,7 @@ class WeightScope {
 
   at::Tensor Take(std::string_view name, at::IntArrayRef shape) const;
   Parameter TakeParameter(std::string_view name, at::IntArrayRef shape) const;
+  Parameter TakeStack(const std::vector<std::string>& names, at::IntArrayRef shape) const;
   bool Has(std::string_view name) const;
   const WeightBlock& block() const { return block_; }
   const std::string& prefix() const { return prefix_; }

@@ -73,11 +73,13 @@ class Bench:
             sys.exit(f"{' '.join(str(part) for part in line)}\nended with {done.returncode}:\n{done.stderr[-4000:]}")
         return json.loads(done.stdout)
 
-    def render(self, story, settings, cap):
-        """The groups of one render, cap in GB or None."""
+    def render(self, story, settings, cap, lift=False):
+        """The groups of one render, cap in GB or None. `lift`: plans keep to it, the device is not held to them."""
         self.runs += 1
         more = ["--out", self.folder / f"out-{self.runs}", "--device", self.args.device, "--settings",
                 self.settings(settings)]
+        if lift:
+            more.append("--lift-cap")
         if self.args.threads:
             more += ["--threads", self.args.threads]
         if cap is not None:
@@ -89,6 +91,8 @@ def kept(plan):
     words = [plan["weights"]]
     if plan["int8_weights"]:
         words.append("int8")
+    if plan["graphs"]:
+        words.append("graphs")
     if plan["lock_step"]:
         words.append("lock step")
     if not plan["guidance_batched"]:
@@ -105,7 +109,7 @@ def sweep(bench, args):
         settings = dict(width=size, height=size, steps=args.steps, id_length=identity, dtype=dtype)
         caps = [None] + [bench.least(story, settings) * times for times in TRIES_OF_CAPS]
         for cap, int8 in [(cap, False) for cap in caps] + [(caps[1], True)]:
-            for plan in bench.render(story, settings | dict(int8_weights=int8), cap):
+            for plan in bench.render(story, settings | dict(int8_weights=int8), cap, lift=True):
                 if "peak_bytes" not in plan:
                     continue  # ran out and was planned again
                 predicted = (plan["predicted_peak_bytes"] - plan["framework_bytes"]) / 1e6

@@ -20,31 +20,9 @@ import warnings
 
 import sdxl_shape
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room",
            "a cat jumping in the snow", "a cat waving in the city", "a cat sleeping at night",
            "a cat running in the desert", "a cat dancing in the mountains"]
-
-
-def make_model(folder):
-    """A diffusers folder of SDXL's shape with the framework's own random start values."""
-    import torch
-    from diffusers import StableDiffusionXLPipeline
-    from transformers import CLIPTokenizer
-    if (folder / "model_index.json").exists():
-        return
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float16)
-    parts = sdxl_shape.build("cuda")
-    torch.set_default_dtype(torch.float32)
-    demo = ROOT / "deploy/examples/demo-model"
-    pipe = StableDiffusionXLPipeline(
-        **parts, tokenizer=CLIPTokenizer.from_pretrained(demo / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(demo / "tokenizer_2"), scheduler=sdxl_shape.scheduler(),
-        add_watermarker=False)
-    pipe.save_pretrained(folder)
-    sdxl_shape.copy_tokenizers(folder)
 
 
 def run_diffusers(folder, size, steps, prompts):
@@ -126,7 +104,7 @@ def main():
     prompts = PROMPTS[:args.panels]
     model = args.work / "sdxl-random"
     start = time.perf_counter()
-    make_model(model)
+    sdxl_shape.write_model(model)
     print(f"model made in {time.perf_counter() - start:.0f} s", flush=True)
     rows = []
     seconds, peak = run_diffusers(model, args.size, args.steps, prompts)
@@ -159,4 +137,5 @@ def main():
             details=details), indent=1))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,13 @@
-"""SDXL's true shape, for benchmarks: its configs, and a folder that has every header of the model and no weights."""
+"""SDXL's true shape, for benchmarks: its configs, a folder that has every header of the model and no weights, and one
+with random weights in fp16 (7 GB), which a GPU makes:
+
+    tools/bench/sdxl_shape.py FOLDER
+"""
 import json
 import pathlib
 import shutil
 import struct
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -83,3 +88,27 @@ def write_headers(folder):
              "tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"],
              "scheduler": ["diffusers", "EulerDiscreteScheduler"]}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+
+
+def write_model(folder):
+    """A diffusers folder of SDXL's shape with the framework's own random start values."""
+    import torch
+    from diffusers import StableDiffusionXLPipeline
+    from transformers import CLIPTokenizer
+    if (folder / "model_index.json").exists():
+        return
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float16)
+    parts = build("cuda")
+    torch.set_default_dtype(torch.float32)
+    demo = ROOT / "deploy/examples/demo-model"
+    pipe = StableDiffusionXLPipeline(
+        **parts, tokenizer=CLIPTokenizer.from_pretrained(demo / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(demo / "tokenizer_2"), scheduler=scheduler(),
+        add_watermarker=False)
+    pipe.save_pretrained(folder)
+    copy_tokenizers(folder)
+
+
+if __name__ == "__main__":
+    write_model(pathlib.Path(sys.argv[1]))

@@ -160,6 +160,7 @@ struct RenderOptions {
   std::string engine;      // path of storyfarm-engine; empty: looked for
   int threads = 0;         // CPU threads; 0: all that this process may use
   double limit_memory_gb = 0;  // of the device's memory, in GB of 10^9 bytes; 0: all of it
+  bool lift_cap = false;       // to measure what runs take
   bool fp16 = false;
 };
 Outcome Render(const Context& context, const RenderOptions& options);

@@ -238,6 +238,7 @@ json ToJson(const farm::v1::MemoryPlan& plan) {
           {"bank_dtype", plan.bank_dtype() == farm::v1::BANK_INT8 ? "int8" : plan::DtypeName(plan.dtype())},
           {"ring_layers", plan.ring_layers()},
           {"lock_step", plan.lock_step()},
+          {"graphs", plan.graphs()},
           {"batch", plan.batch()},
           {"guidance_batched", plan.guidance_batched()},
           {"attention_chunk", plan.attention_chunk()},

@@ -32,6 +32,7 @@ struct LocalOptions {
   std::string device;  // "cpu", "mps", "cuda:0"; empty: the best of this machine
   int threads = 0;     // CPU threads; 0: all
   uint64_t memory_limit_bytes = 0;  // of the device; 0: all of it
+  bool lift_cap = false;            // runs may take more than their plans say
   std::string model_folder;
   std::string work_folder;         // exists, empty; on the disk of `out`
   std::string out;                 // "panels/NNN.png", "pages/NN.png", "story.pdf" and "story.cbz" go here

@@ -172,6 +172,7 @@ absl::StatusOr<LocalOptions> Prepare(const Context& context, const RenderOptions
   }
   local.device = options.device;
   local.threads = options.threads;
+  local.lift_cap = options.lift_cap;
   local.memory_limit_bytes = static_cast<uint64_t>(std::llround(options.limit_memory_gb * 1e9));
   local.model_folder = std::filesystem::absolute(options.model).string();
   local.out = std::filesystem::absolute(options.out).lexically_normal().string();

@@ -299,6 +299,8 @@ void CommandLine::AddRender() {
                 "What to take of the device's memory, in GB of 10^9 bytes; 0: all of it")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  c->add_flag("--lift-cap", render.lift_cap,
+              "Let a GPU give more than a plan predicts, to measure; otherwise that is running out of memory");
   c->add_option("--engine", render.engine, "Path of storyfarm-engine; the one beside storyctl otherwise");
   c->add_flag("--fp16", render.fp16, "Take the fp16 variant of the weights where there are both");
 }

@@ -82,7 +82,7 @@ absl::StatusOr<render::Settings> ToSettings(const farm::v1::RenderSettings& from
   return settings;
 }
 
-absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
+absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from, const farm::v1::RunRequest& run) {
   auto dtype = ToDtype(from.dtype(), "plan.dtype");
   if (!dtype.ok()) return dtype.status();
   auto vae_dtype = ToDtype(from.vae_dtype(), "plan.vae_dtype");
@@ -99,9 +99,12 @@ absl::StatusOr<render::Plan> ToPlan(const farm::v1::MemoryPlan& from) {
   plan.bank_on_device = from.bank() == farm::v1::BANK_DEVICE;
   if (from.ring_layers() > 0) plan.ring_layers = static_cast<int>(std::min(from.ring_layers(), kMostRingLayers));
   plan.lock_step = from.lock_step();
+  plan.graphs = from.graphs();
   plan.bank_dtype =
       from.bank_dtype() == farm::v1::BANK_INT8 ? render::BankDtype::kInt8 : render::BankDtype::kAsComputed;
   plan.threads = static_cast<int>(from.threads());
+  // The runtime's own memory is none of an allocator's.
+  if (!run.lift_cap()) plan.cap_bytes = from.predicted_peak_bytes() - std::min(from.predicted_peak_bytes(), from.framework_bytes());
   plan.int8_weights = from.int8_weights();
   if (from.weights() == farm::v1::STREAMED) {
     plan.stream = render::WeightStream{from.resident_weight_bytes(), from.weight_buffer_bytes()};
@@ -217,7 +220,7 @@ absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunReq
   const farm::v1::IdentityWork& work = run.work().identity();
   auto settings = ToSettings(work.settings());
   if (!settings.ok()) return settings.status();
-  auto plan = ToPlan(work.plan());
+  auto plan = ToPlan(work.plan(), run);
   if (!plan.ok()) return plan.status();
   auto key = ToKey(work.character_key());
   if (!key.ok()) return key.status();
@@ -244,7 +247,7 @@ absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest
   const farm::v1::FramesWork& work = run.work().frames();
   auto settings = ToSettings(work.settings());
   if (!settings.ok()) return settings.status();
-  auto plan = ToPlan(work.plan());
+  auto plan = ToPlan(work.plan(), run);
   if (!plan.ok()) return plan.status();
   auto text = ToTextFiles(work.text(), files);
   if (!text.ok()) return text.status();
@@ -267,7 +270,7 @@ absl::StatusOr<render::FramesRequest> ToFramesRequest(const farm::v1::RunRequest
 
 absl::StatusOr<render::TextRequest> ToTextRequest(const farm::v1::RunRequest& run) {
   const farm::v1::TextWork& work = run.work().text();
-  auto plan = ToPlan(work.plan());
+  auto plan = ToPlan(work.plan(), run);
   if (!plan.ok()) return plan.status();
   if (work.texts().empty()) return Unset("texts");
   render::TextRequest request;

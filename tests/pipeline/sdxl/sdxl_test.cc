@@ -194,7 +194,7 @@ class RecordingHook : public SelfAttentionHook {
   };
   at::Tensor Attend(const SelfAttentionSite& site, const at::Tensor& x) override {
     calls.push_back({site.layer, site.height, site.width, x.size(1), x.size(2)});
-    return site.attention.Attend(x, x);
+    return site.attention(x);
   }
   std::vector<Call> calls;
 };

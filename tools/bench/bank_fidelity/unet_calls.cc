@@ -25,7 +25,7 @@ class StoredAs final : public sdxl::SelfAttentionHook {
   StoredAs(const identity::BankStepFile* file, BankElement element) : file_(file), element_(element) {}
 
   at::Tensor Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) override {
-    if (file_ == nullptr || file_->Find(site.layer, 0) == nullptr) return site.attention.Attend(x, x);
+    if (file_ == nullptr || file_->Find(site.layer, 0) == nullptr) return site.attention(x);
     std::vector<at::Tensor> halves;
     for (int64_t half = 0; half < 2; ++half) {
       const identity::BankPart& part = *file_->Find(site.layer, half);
@@ -40,7 +40,10 @@ class StoredAs final : public sdxl::SelfAttentionHook {
       const identity::PackedPart packed = identity::PackPart({exact}, element_);
       halves.push_back(identity::UnpackParts(packed.bytes, packed.shape, 1, x.scalar_type()));
     }
-    return site.attention.Attend(x, at::cat({at::cat(halves, 0), x}, 1));
+    const sdxl::SelfAttention::Projections own = site.attention.Project(x);
+    const sdxl::SelfAttention::KeysValues bank = site.attention.ProjectKeys(at::cat(halves, 0));
+    return site.attention.Attend(own.queries, {at::cat({bank.keys, own.own.keys}, 1),
+                                               at::cat({bank.values, own.own.values}, 1)});
   }
   absl::Status status;
 

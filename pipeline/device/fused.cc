@@ -1,0 +1,130 @@
+#include "pipeline/device/fused.h"
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "pipeline/device/cuda/kernels.h"
+#include "pipeline/device/kernel_library.h"
+
+namespace storyfarm::device {
+namespace {
+
+bool IsHalf(at::ScalarType type) { return type == at::kHalf || type == at::kBFloat16; }
+
+// The kernels for x and others of its network, or null.
+const KernelLibrary* KernelsFor(const at::Tensor& x, int64_t channels) {
+  if (!x.is_cuda() || !IsHalf(x.scalar_type()) || channels % kVector != 0) return nullptr;
+  return LoadedKernels();
+}
+
+int ElementOf(const at::Tensor& x) { return x.scalar_type() == at::kHalf ? kElementHalf : kElementBfloat16; }
+
+void* StreamOf(const at::Tensor& x) {
+  return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle();
+}
+
+void Check(int error, const char* operation) {
+  TORCH_CHECK(error == 0, operation, " failed on the GPU (CUDA error ", error, ")");
+}
+
+bool IsChannelsLast(const at::Tensor& x) { return x.is_contiguous(at::MemoryFormat::ChannelsLast); }
+
+at::Tensor PlainGroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
+  const at::Tensor shifted = shift.defined() ? x + shift.unsqueeze(-1).unsqueeze(-1) : x;
+  at::Tensor y = at::group_norm(shifted, groups, norm.weight, norm.bias, norm.eps);
+  return silu ? at::silu_(y) : y;
+}
+
+}  // namespace
+
+bool HasKernels(const at::Tensor& x) {
+  return x.is_cuda() && IsHalf(x.scalar_type()) && (x.dim() != 4 || IsChannelsLast(x)) && LoadedKernels() != nullptr;
+}
+
+at::Tensor GroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
+  const int64_t channels = x.size(1);
+  const KernelLibrary* kernels = KernelsFor(x, channels);
+  const bool shift_fits = !shift.defined() || (shift.is_contiguous() && shift.scalar_type() == x.scalar_type());
+  if (kernels == nullptr || channels > kMostChannels || !IsChannelsLast(x) || groups > kMostGroups || !shift_fits) {
+    return PlainGroupNorm(x, shift, groups, norm, silu);
+  }
+  StoryfarmGroupNorm call{};
+  call.batch = static_cast<int>(x.size(0));
+  call.cells = static_cast<int>(x.size(2) * x.size(3));
+  call.channels = static_cast<int>(channels);
+  call.groups = static_cast<int>(groups);
+  at::Tensor y = at::empty_like(x);
+  const at::Tensor moments =
+      at::empty({kernels->group_norm_scratch(call.batch, call.cells, call.channels, call.groups)},
+                x.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous));
+  call.x = x.const_data_ptr();
+  call.shift = shift.defined() ? shift.const_data_ptr() : nullptr;
+  call.shift_stride = shift.defined() && shift.size(0) > 1 ? call.channels : 0;
+  call.weight = norm.weight.const_data_ptr();
+  call.bias = norm.bias.const_data_ptr();
+  call.y = y.mutable_data_ptr();
+  call.moments = moments.mutable_data_ptr<float>();
+  call.eps = static_cast<float>(norm.eps);
+  call.silu = silu ? 1 : 0;
+  Check(kernels->group_norm(&call, ElementOf(x), StreamOf(x)), "a group norm");
+  return y;
+}
+
+at::Tensor AddLayerNorm(at::Tensor& h, const at::Tensor& y, const Norm& norm) {
+  const int64_t channels = h.size(-1);
+  const KernelLibrary* kernels = KernelsFor(h, channels);
+  if (kernels == nullptr || channels > kMostChannels || !h.is_contiguous() || (y.defined() && !y.is_contiguous())) {
+    if (y.defined()) h.add_(y);
+    return at::layer_norm(h, norm.weight.sizes(), norm.weight, norm.bias, norm.eps);
+  }
+  at::Tensor normed = at::empty_like(h);
+  Check(kernels->add_layer_norm(h.mutable_data_ptr(), y.defined() ? y.const_data_ptr() : nullptr,
+                                norm.weight.const_data_ptr(), norm.bias.const_data_ptr(), normed.mutable_data_ptr(),
+                                static_cast<int>(h.numel() / channels), static_cast<int>(channels),
+                                static_cast<float>(norm.eps), ElementOf(h), StreamOf(h)),
+        "a layer norm");
+  return normed;
+}
+
+at::Tensor Geglu(const at::Tensor& x) {
+  const int64_t channels = x.size(-1) / 2;
+  const KernelLibrary* kernels = KernelsFor(x, channels);
+  if (kernels == nullptr || !x.is_contiguous()) {
+    const auto halves = x.chunk(2, -1);
+    return at::gelu(halves[1]).mul_(halves[0]);
+  }
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = channels;
+  at::Tensor y = at::empty(shape, x.options());
+  Check(kernels->geglu(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(y.numel() / channels),
+                       static_cast<int>(channels), ElementOf(x), StreamOf(x)),
+        "a feed-forward's gate");
+  return y;
+}
+
+void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual) {
+  const int64_t channels = x.size(1);
+  const KernelLibrary* kernels = KernelsFor(x, channels);
+  if (kernels == nullptr || channels > kMostChannels || !IsChannelsLast(x) || !IsChannelsLast(residual)) {
+    x.add_(bias.view({1, channels, 1, 1})).add_(residual);
+    return;
+  }
+  Check(kernels->add_bias(x.mutable_data_ptr(), bias.const_data_ptr(), residual.const_data_ptr(), x.numel() / channels,
+                          static_cast<int>(channels), ElementOf(x), StreamOf(x)),
+        "an addition");
+}
+
+at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
+  const int64_t width = values.size(-1);
+  const KernelLibrary* kernels = KernelsFor(scale, width);
+  if (kernels == nullptr || !values.is_contiguous() || !scale.is_contiguous()) {
+    // On a GPU one kernel converts and multiplies; the CPU would convert to a copy first, and multiply to another.
+    return values.is_cuda() ? at::mul(values, scale) : values.to(scale.scalar_type()).mul_(scale);
+  }
+  at::Tensor y = at::empty(values.sizes(), scale.options());
+  Check(kernels->unpack(values.const_data_ptr<int8_t>(), scale.const_data_ptr(), y.mutable_data_ptr(),
+                        static_cast<long>(scale.numel()), static_cast<int>(width), ElementOf(scale), StreamOf(scale)),
+        "unpacking int8");
+  return y;
+}
+
+}  // namespace storyfarm::device

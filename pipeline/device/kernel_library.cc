@@ -1,0 +1,60 @@
+#include "pipeline/device/kernel_library.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <filesystem>
+#include <system_error>
+
+namespace storyfarm::device {
+namespace {
+
+constexpr char kFile[] = "libstoryfarm_cuda.so";
+
+// A loaded library belongs to the process, as its symbols do.
+std::atomic<const KernelLibrary*> loaded = nullptr;
+
+template <typename Function>
+bool Find(void* library, const char* symbol, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(library, symbol));
+  return *function != nullptr;
+}
+
+const KernelLibrary* Open(const std::filesystem::path& path) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return nullptr;
+  static KernelLibrary found;
+  const bool complete = Find(library, "StoryfarmGroupNormScratch", &found.group_norm_scratch) &&
+                        Find(library, "StoryfarmGroupNormRun", &found.group_norm) &&
+                        Find(library, "StoryfarmAddLayerNorm", &found.add_layer_norm) &&
+                        Find(library, "StoryfarmGeglu", &found.geglu) &&
+                        Find(library, "StoryfarmAddBias", &found.add_bias) &&
+                        Find(library, "StoryfarmUnpack", &found.unpack) &&
+                        Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
+                        Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
+                        Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&
+                        Find(library, "StoryfarmGraphDelete", &found.graph_delete) &&
+                        Find(library, "StoryfarmCapMemory", &found.cap_memory);
+  return complete ? &found : nullptr;
+}
+
+}  // namespace
+
+void LoadKernels() {
+  if (loaded != nullptr) return;
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return;
+  for (const char* folder : {".", "../lib"}) {
+    const std::filesystem::path path = program.parent_path() / folder / kFile;
+    if (!std::filesystem::exists(path, error)) continue;
+    if (const KernelLibrary* library = Open(path)) {
+      loaded = library;
+      return;
+    }
+  }
+}
+
+const KernelLibrary* LoadedKernels() { return loaded.load(std::memory_order_acquire); }
+
+}  // namespace storyfarm::device

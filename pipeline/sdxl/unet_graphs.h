@@ -1,0 +1,58 @@
+// Forward passes that are recorded once and replayed (device/graph.h). Internal to this folder.
+#ifndef STORYFARM_PIPELINE_SDXL_UNET_GRAPHS_H_
+#define STORYFARM_PIPELINE_SDXL_UNET_GRAPHS_H_
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "pipeline/device/graph.h"
+#include "pipeline/sdxl/unet.h"
+#include "pipeline/sdxl/unet_network.h"
+
+namespace storyfarm::sdxl {
+
+// A pass without a hook is one graph. With one, it is cut at the sites of the hook, which computes between two replays:
+// gates open and close from step to step, and what lies between the sites stays the same.
+//
+//   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
+//
+// One recording is kept, of the last shape; its tensors stay on the device as long as it does. A shape is recorded when it
+// comes the second time in a row: libraries choose their kernels in the first.
+class UNetGraphs {
+ public:
+  // Null where the device has no graphs, or where weights stream (a graph holds their addresses).
+  static std::unique_ptr<UNetGraphs> Create(UNet::Network& net);
+
+  // The prediction; absent where this pass is to be run without graphs.
+  std::optional<at::Tensor> Forward(const ForwardStart& start, SelfAttentionHook* hook);
+  // Something changed that a recording has in it.
+  void Forget();
+
+ private:
+  struct Site {
+    SelfAttentionSite site;
+    at::Tensor x, y;
+  };
+  struct Recording {
+    ForwardStart start;
+    std::vector<std::unique_ptr<device::Graph>> parts;  // one more than sites
+    std::vector<Site> sites;
+    at::Tensor prediction;
+    bool hooked = false;
+  };
+
+  explicit UNetGraphs(UNet::Network& net) : net_(net) {}
+  static bool Fits(const Recording& recording, const ForwardStart& start, bool hooked);
+  void Record(const ForwardStart& start, bool hooked);
+
+  UNet::Network& net_;
+  std::unique_ptr<device::GraphRecorder> recorder_;  // of the recording's memory
+  std::optional<Recording> recording_;               // without parts: its shape came once
+};
+
+}  // namespace storyfarm::sdxl
+
+#endif  // STORYFARM_PIPELINE_SDXL_UNET_GRAPHS_H_

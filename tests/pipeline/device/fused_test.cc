@@ -1,0 +1,142 @@
+// Each operation against its formula in float64, on the CPU and, where there is one, on a CUDA device with kernels.
+#include "pipeline/device/fused.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "pipeline/device/device.h"
+
+namespace storyfarm::device {
+namespace {
+
+struct Place {
+  std::string device;
+  at::ScalarType dtype;
+};
+
+// Roundings to the format between the steps of a formula, relative to the largest value.
+double Tolerance(at::ScalarType dtype) {
+  return dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 2e-3 : 2e-2;
+}
+
+// As other tests' names go: "cuda0_Half".
+std::string NameOf(const Place& place) {
+  return (place.device == "cpu" ? "cpu_" : "cuda0_") + std::string(c10::toString(place.dtype));
+}
+
+class Fused : public ::testing::TestWithParam<Place> {
+ protected:
+  // Torch looks for CUDA once, which the CPU's tests would be the first to make it do.
+  static void SetUpTestSuite() { Device::Open("cuda:0", 1).IgnoreError(); }
+
+  void SetUp() override {
+    auto device = Device::Open(GetParam().device, 1);
+    if (!device.ok()) GTEST_SKIP() << device.status().message();
+    device_ = *std::move(device);
+    at::manual_seed(7);
+    const at::Tensor here = Random({8, 8});
+    if (!device_->torch_device().is_cpu()) {
+      ASSERT_TRUE(HasKernels(here)) << "libstoryfarm_cuda.so is not beside this program: its operations would be torch's";
+    }
+  }
+
+  at::Tensor Random(at::IntArrayRef shape, double scale = 1, double offset = 0) const {
+    at::Tensor x = at::randn(shape, at::kFloat).mul_(scale).add_(offset).to(GetParam().dtype);
+    if (shape.size() == 4) x = x.contiguous(at::MemoryFormat::ChannelsLast);
+    return x.to(device_->torch_device());
+  }
+  static at::Tensor Exact(const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); }
+  void ExpectClose(const at::Tensor& actual, const at::Tensor& expected) const {
+    ASSERT_EQ(actual.sizes(), expected.sizes());
+    const double worst = (Exact(actual) - expected).abs().max().item<double>();
+    const double largest = expected.abs().max().item<double>();
+    EXPECT_LE(worst, Tolerance(GetParam().dtype) * largest) << "largest value " << largest;
+  }
+
+  std::unique_ptr<Device> device_;
+};
+
+TEST_P(Fused, GroupNormsSeeEveryCellOfTheirChannels) {
+  // Batch, channels, height, width, groups: SDXL's, a picture's of the VAE, and odd ones.
+  const std::vector<std::vector<int64_t>> shapes = {{2, 320, 32, 32, 32}, {1, 2560, 8, 8, 32}, {2, 960, 16, 12, 32},
+                                                    {1, 128, 96, 96, 32}, {3, 64, 7, 5, 8},    {1, 640, 1, 1, 32}};
+  for (const std::vector<int64_t>& s : shapes) {
+    for (const bool silu : {false, true}) {
+      for (const int shift_rows : {0, 1, 2}) {
+        if (shift_rows == 2 && s[0] == 1) continue;
+        SCOPED_TRACE(testing::Message() << s[0] << "x" << s[1] << "x" << s[2] << "x" << s[3] << " silu " << silu
+                                        << " shift rows " << shift_rows);
+        const at::Tensor x = Random({s[0], s[1], s[2], s[3]}, 2, 3);
+        const at::Tensor weight = Random({s[1]}), bias = Random({s[1]});
+        const at::Tensor shift = shift_rows == 0 ? at::Tensor() : Random({shift_rows == 1 ? 1 : s[0], s[1]});
+        at::Tensor shifted = Exact(x);
+        if (shift_rows > 0) shifted = shifted + Exact(shift).unsqueeze(-1).unsqueeze(-1);
+        at::Tensor expected = at::group_norm(shifted, s[4], Exact(weight), Exact(bias), 1e-5);
+        if (silu) expected = at::silu(expected);
+        ExpectClose(GroupNorm(x, shift, s[4], {weight, bias, 1e-5}, silu), expected);
+      }
+    }
+  }
+}
+
+TEST_P(Fused, AGroupNormOfLargeAndLikeValuesKeepsTheirDifferences) {
+  const at::Tensor x = Random({1, 64, 64, 64}, 0.25, 60);
+  const at::Tensor weight = Random({64}), bias = Random({64});
+  const at::Tensor expected = at::group_norm(Exact(x), 32, Exact(weight), Exact(bias), 1e-5);
+  if (GetParam().device == "cpu") GTEST_SKIP() << "torch's own adds squares without taking the mean off first";
+  ExpectClose(GroupNorm(x, {}, 32, {weight, bias, 1e-5}, false), expected);
+}
+
+TEST_P(Fused, LayerNormsAddFirst) {
+  for (const int64_t channels : {64, 320, 640, 1280, 2048}) {
+    SCOPED_TRACE(channels);
+    const at::Tensor weight = Random({channels}), bias = Random({channels});
+    const at::Tensor before = Random({2, 77, channels}), y = Random({2, 77, channels});
+    at::Tensor h = before.clone();
+    const at::Tensor normed = AddLayerNorm(h, y, {weight, bias, 1e-5});
+    const at::Tensor sum = Exact(before) + Exact(y);
+    ExpectClose(h, sum);
+    ExpectClose(normed, at::layer_norm(Exact(h), {channels}, Exact(weight), Exact(bias), 1e-5));
+    at::Tensor alone = before;
+    ExpectClose(AddLayerNorm(alone, {}, {weight, bias, 1e-5}),
+                at::layer_norm(Exact(before), {channels}, Exact(weight), Exact(bias), 1e-5));
+    EXPECT_TRUE(alone.equal(before)) << "nothing to add";
+  }
+}
+
+TEST_P(Fused, AGateIsTheSecondHalf) {
+  for (const int64_t channels : {8, 320, 2560}) {
+    const at::Tensor x = Random({2, 65, 2 * channels}, 2);
+    const auto halves = Exact(x).chunk(2, -1);
+    ExpectClose(Geglu(x), halves[0] * at::gelu(halves[1]));
+  }
+}
+
+TEST_P(Fused, BiasAndResidualAreAddedInPlace) {
+  for (const int64_t channels : {8, 320, 1280}) {
+    const at::Tensor before = Random({2, channels, 9, 11}), residual = Random({2, channels, 9, 11});
+    const at::Tensor bias = Random({channels});
+    at::Tensor x = before.clone();
+    AddBias(x, bias, residual);
+    ExpectClose(x, Exact(before) + Exact(bias).view({1, channels, 1, 1}) + Exact(residual));
+  }
+}
+
+TEST_P(Fused, EightBitsTimesTheirScale) {
+  for (const int64_t width : {8, 36, 64, 1280}) {
+    const at::Tensor values = at::randint(-127, 128, {5, 7, width}, at::kChar).to(device_->torch_device());
+    const at::Tensor scale = Random({5, 7, 1}, 0.01);
+    ExpectClose(Unpack(values, scale), Exact(values) * Exact(scale));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Places, Fused,
+                         ::testing::Values(Place{"cpu", at::kFloat}, Place{"cuda:0", at::kHalf},
+                                           Place{"cuda:0", at::kBFloat16}),
+                         [](const auto& info) { return NameOf(info.param); });
+
+}  // namespace
+}  // namespace storyfarm::device

@@ -1,0 +1,236 @@
+// One call of a UNet by itself, and one picture through a VAE: seconds, the share of the card's own matmul rate, how far
+// half precision is from float32 on equal inputs, and which kernels the time goes to. Prints JSON for a script that puts
+// it beside other programs' (tools/bench/sdxl_cuda.py).
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "pipeline/base/env.h"
+#include "pipeline/device/device.h"
+#include "pipeline/device/fused.h"
+#include "pipeline/model/model_folder.h"
+#include "pipeline/sdxl/sdxl.h"
+
+namespace storyfarm::bench {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string model;
+  std::string device = "cuda:0";
+  std::string dtype = "fp16";
+  std::vector<int64_t> batches = {2, 8};
+  int64_t edge_pixels = 1024;
+  int calls = 10;
+  int threads = 0;
+  bool graphs = false;
+  bool profile = false;
+  bool fidelity = false;
+  bool int8 = false;
+  bool vae = false;
+};
+
+at::ScalarType TypeOf(const std::string& name) {
+  return name == "fp32" ? at::kFloat : name == "bf16" ? at::kBFloat16 : at::kHalf;
+}
+
+sdxl::Placement PlacementOf(const device::Device& device, at::ScalarType dtype) {
+  sdxl::Placement placement{.device = device.torch_device(), .dtype = dtype};
+  placement.channels_last = placement.device.is_cuda() && dtype != at::kFloat;
+  return placement;
+}
+
+sdxl::UNetInput InputOf(const model::UNetConfig& config, int64_t batch, int64_t edge, at::Device device) {
+  at::manual_seed(11);
+  const int64_t pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
+  const float pixels = static_cast<float>(edge) * 8;
+  return {.latents = at::randn({batch, config.in_channels, edge, edge}).to(device),
+          .timestep = 500,
+          .encoder_hidden_states = at::randn({batch, 77, config.mid_block.cross_attention_dim}).to(device),
+          .pooled = at::randn({batch, pooled}).to(device),
+          .time_ids = at::tensor({pixels, pixels, 0.f, 0.f, pixels, pixels}).expand({batch, 6}).contiguous().to(device)};
+}
+
+// Milliseconds a call: until it is done, and until its last kernel is launched. Medians.
+struct Times {
+  double done_ms = 0;
+  double launched_ms = 0;
+};
+Times Time(device::Device& device, int calls, const std::function<void()>& work) {
+  constexpr int kWarmUp = 3;
+  for (int i = 0; i < kWarmUp; ++i) work();
+  device.Synchronize();
+  std::vector<double> done, launched;
+  for (int i = 0; i < calls; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto passed = [&] {
+      return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    };
+    work();
+    launched.push_back(passed());
+    device.Synchronize();
+    done.push_back(passed());
+  }
+  const auto median = [](std::vector<double>& values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+  };
+  return {median(done), median(launched)};
+}
+
+// Calls one behind the other, as a denoising loop makes them: milliseconds of one.
+double TimeInARow(device::Device& device, int calls, const std::function<void()>& work) {
+  device.Synchronize();
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < calls; ++i) work();
+  device.Synchronize();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / calls;
+}
+
+json Kernels(device::Device& device, const std::function<void()>& work) {
+  namespace profiler = torch::autograd::profiler;
+  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+  const std::set<torch::profiler::impl::ActivityType> kinds = {torch::profiler::impl::ActivityType::CPU,
+                                                               torch::profiler::impl::ActivityType::CUDA};
+  profiler::prepareProfiler(config, kinds);
+  profiler::enableProfiler(config, kinds);
+  work();
+  device.Synchronize();
+  const auto result = profiler::disableProfiler();
+  struct Row {
+    int64_t count = 0;
+    double ms = 0;
+  };
+  std::map<std::string, Row> rows;
+  for (const profiler::KinetoEvent& event : result->events()) {
+    if (event.deviceType() != c10::DeviceType::CUDA) continue;
+    Row& row = rows[event.name().substr(0, 120)];
+    ++row.count;
+    row.ms += static_cast<double>(event.durationNs()) * 1e-6;
+  }
+  json kernels = json::array();
+  for (const auto& [name, row] : rows) kernels.push_back({{"name", name}, {"count", row.count}, {"ms", row.ms}});
+  std::sort(kernels.begin(), kernels.end(), [](const json& a, const json& b) { return a["ms"] > b["ms"]; });
+  return kernels;
+}
+
+// Of `actual` against `exact`, in decibels of the exact one's power.
+double Decibels(const at::Tensor& actual, const at::Tensor& exact) {
+  const at::Tensor a = actual.to(at::kCPU, at::kDouble), e = exact.to(at::kCPU, at::kDouble);
+  return 10 * std::log10((e.square().sum() / (a - e).square().sum()).item<double>());
+}
+
+absl::Status Measure(const Options& options, device::Device& device, json& report) {
+  auto folder = model::ModelFolder::Open(base::Env::Real(), options.model, model::WeightVariant::kDefault);
+  if (!folder.ok()) return folder.status();
+  const auto config = folder->UNet();
+  if (!config.ok()) return config.status();
+  const int64_t edge = options.edge_pixels / 8;
+  const at::ScalarType dtype = TypeOf(options.dtype);
+  const at::Device where = device.torch_device();
+  {
+    sdxl::Placement placement = PlacementOf(device, dtype);
+    auto unet = sdxl::LoadUNet(*folder, placement);
+    if (!unet.ok()) return unet.status();
+    (*unet)->UseGraphs(options.graphs);
+    for (const int64_t batch : options.batches) {
+      const sdxl::UNetInput input = InputOf(*config, batch, edge, where);
+      const auto call = [&] { (*unet)->Forward(input); };
+      const Times times = Time(device, options.calls, call);
+      report["unet"].push_back({{"batch", batch},
+                                {"ms", times.done_ms},
+                                {"launched_ms", times.launched_ms},
+                                {"in_a_row_ms", TimeInARow(device, options.calls, call)}});
+      if (options.profile) report["unet"].back()["kernels"] = Kernels(device, call);
+    }
+    if (options.fidelity) {
+      const sdxl::UNetInput input = InputOf(*config, 2, edge, where);
+      const at::Tensor half = (*unet)->Forward(input).to(at::kCPU);
+      unet->reset();
+      device.EmptyCache();
+      auto exact = sdxl::LoadUNet(*folder, PlacementOf(device, at::kFloat));
+      if (!exact.ok()) return exact.status();
+      const at::Tensor expected = (*exact)->Forward(input).to(at::kCPU);
+      report["fidelity_db"] = Decibels(half, expected);
+      exact->reset();
+      device.EmptyCache();
+      if (options.int8) {
+        placement.int8 = true;
+        auto rounded = sdxl::LoadUNet(*folder, placement);
+        if (!rounded.ok()) return rounded.status();
+        report["int8_fidelity_db"] = Decibels((*rounded)->Forward(input), expected);
+        report["int8_ms"] = Time(device, options.calls, [&] { (*rounded)->Forward(input); }).done_ms;
+      }
+    }
+  }
+  device.EmptyCache();
+  if (!options.vae) return absl::OkStatus();
+  auto vae = sdxl::LoadVae(*folder, PlacementOf(device, dtype == at::kHalf ? at::kBFloat16 : dtype));
+  if (!vae.ok()) return vae.status();
+  const at::Tensor latents = at::randn({1, 4, edge, edge}).to(where);
+  const auto decode = [&] { (*vae)->Decode(latents, 0); };
+  device.ResetPeak();
+  const uint64_t before = device.MemoryNow().allocated_bytes;
+  decode();
+  device.Synchronize();
+  report["vae"] = {{"ms", Time(device, options.calls, decode).done_ms},
+                   {"peak_bytes", device.MemoryNow().peak_bytes - before}};
+  if (options.profile) report["vae"]["kernels"] = Kernels(device, decode);
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"Times one UNet call and one VAE decoding of a model in the diffusers layout. Prints JSON."};
+  Options options;
+  app.add_option("MODEL", options.model, "Folder of the model")->required();
+  app.add_option("--device", options.device, "cpu, mps or cuda:0")->capture_default_str();
+  app.add_option("--dtype", options.dtype, "fp32, fp16 or bf16; the VAE's is bf16 for fp16")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
+  app.add_option("--batch", options.batches, "Pictures a call")->capture_default_str();
+  app.add_option("--size", options.edge_pixels, "Pixels an edge")->capture_default_str();
+  app.add_option("--calls", options.calls, "Timed calls")->capture_default_str()->check(CLI::Range(1, 1000));
+  app.add_option("--threads", options.threads, "CPU threads; 0: all")->capture_default_str();
+  app.add_flag("--graphs", options.graphs, "Replay recorded calls, where the device can");
+  app.add_flag("--profile", options.profile, "Also which kernels the time goes to");
+  app.add_flag("--fidelity", options.fidelity, "Also decibels against float32, which is loaded for it");
+  app.add_flag("--int8", options.int8, "With --fidelity: also of rounded weights");
+  app.add_flag("--vae", options.vae, "Also the VAE");
+  CLI11_PARSE(app, argc, argv);
+
+  auto device = device::Device::Open(options.device, options.threads > 0 ? options.threads : device::AvailableThreads());
+  if (!device.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(device.status().message()).c_str());
+    return 1;
+  }
+  const c10::InferenceMode no_gradients;
+  const device::Report described = (*device)->Describe(true);
+  json report = {{"device", described.name},
+                 {"driver", described.driver},
+                 {"dtype", options.dtype},
+                 {"edge_pixels", options.edge_pixels},
+                 {"matmul_tflops", described.speed_tflops},
+                 {"kernels", device::HasKernels(at::empty({8, 8}, at::dtype(at::kHalf).device((*device)->torch_device())))}};
+  if (const absl::Status status = Measure(options, **device, report); !status.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+    return 1;
+  }
+  std::printf("%s\n", report.dump(1).c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace storyfarm::bench
+
+int main(int argc, char** argv) { return storyfarm::bench::Main(argc, argv); }

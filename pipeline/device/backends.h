@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "pipeline/device/device.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/device/transfer.h"
 
 namespace storyfarm::device {
@@ -22,6 +23,7 @@ int CountCuda();
 absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads);
 // `copies`: a stream of `device` beside the computing one.
 std::unique_ptr<TransferSlot> NewCudaSlot(at::Device device, c10::Stream copies);
+std::unique_ptr<Landings> NewCudaLandings(c10::Stream copies);
 
 bool HasMps();
 absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads);

@@ -59,6 +59,7 @@ class Cpu final : public Device {
     return absl::UnimplementedError("the CPU's memory is capped by a control group or container, not by the program");
   }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewHostSlot(); }
+  std::unique_ptr<Landings> NewLandings() override { return NewCopiedLandings(); }
 
  private:
   int threads_;

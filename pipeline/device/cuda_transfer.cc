@@ -4,8 +4,13 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "pipeline/device/backends.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/device/pinned.h"
 #include "pipeline/device/transfer.h"
 
@@ -67,7 +72,82 @@ class CudaSlot final : public TransferSlot {
   c10::Event released_{at::kCUDA};  // the last reader is done
 };
 
+// Page-locked buffers that no landing uses.
+class IdleBuffers {
+ public:
+  std::unique_ptr<PinnedBuffer> Take(uint64_t size_bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto large = std::find_if(idle_.begin(), idle_.end(),
+                                      [&](const auto& buffer) { return buffer->size_bytes() >= size_bytes; });
+      if (large != idle_.end()) {
+        std::unique_ptr<PinnedBuffer> buffer = std::move(*large);
+        idle_.erase(large);
+        return buffer;
+      }
+      // Parts grow with their grids: one that is too small now will not be large enough later.
+      idle_.clear();
+    }
+    return std::make_unique<PinnedBuffer>(size_bytes);
+  }
+  void GiveBack(std::unique_ptr<PinnedBuffer> buffer) {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(buffer));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<PinnedBuffer>> idle_;
+};
+
+class CudaLanding final : public Landing {
+ public:
+  CudaLanding(const at::Tensor& bytes, const c10::Stream& copies, std::shared_ptr<IdleBuffers> idle)
+      : size_(static_cast<size_t>(bytes.numel())), from_(bytes), idle_(std::move(idle)), host_(idle_->Take(size_)) {
+    const c10::DeviceGuard guard(bytes.device());
+    c10::Event computed(at::kCUDA);
+    computed.record(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(bytes.device()));
+    computed.block(copies);
+    {
+      const c10::StreamGuard on_copies(copies);
+      at::from_blob(host_->bytes(), {bytes.numel()}, at::kByte).copy_(bytes, /*non_blocking=*/true);
+    }
+    arrived_.record(copies);
+  }
+  ~CudaLanding() override {
+    Wait();
+    idle_->GiveBack(std::move(host_));
+  }
+
+  std::span<const std::byte> Wait() override {
+    arrived_.synchronize();
+    from_.reset();
+    return {host_->bytes(), size_};
+  }
+
+ private:
+  const size_t size_;
+  at::Tensor from_;  // until it is copied
+  const std::shared_ptr<IdleBuffers> idle_;
+  std::unique_ptr<PinnedBuffer> host_;
+  c10::Event arrived_{at::kCUDA};
+};
+
+class CudaLandings final : public Landings {
+ public:
+  explicit CudaLandings(c10::Stream copies) : copies_(copies) {}
+  std::shared_ptr<Landing> Begin(const at::Tensor& bytes) override {
+    return std::make_shared<CudaLanding>(bytes, copies_, idle_);
+  }
+
+ private:
+  const c10::Stream copies_;
+  const std::shared_ptr<IdleBuffers> idle_ = std::make_shared<IdleBuffers>();
+};
+
 }  // namespace
+
+std::unique_ptr<Landings> NewCudaLandings(c10::Stream copies) { return std::make_unique<CudaLandings>(copies); }
 
 std::unique_ptr<TransferSlot> NewCudaSlot(at::Device device, c10::Stream copies) {
   return std::make_unique<CudaSlot>(device, copies);

@@ -2,7 +2,10 @@
 // caps and measures it, and does not know which of the three it runs on.
 //
 //   Open("cuda:0") --> Device --> report.h (plain structs, which leave through render/request.h)
-//                        +-----> transfer.h (bytes from host memory to the device, beside its computing)
+//                        +-----> transfer.h, landing.h (bytes to the device and back, beside its computing)
+//                        +-----> graph.h (work that is launched once and done many times)
+//
+//   fused.h: operations in one pass over memory, where kernels of our own are at hand (cuda/)
 //
 // One binary serves machines with and without CUDA: nothing here links or includes it. libtorch_cuda.so, where it lies
 // beside libtorch_cpu.so, is loaded when a driver is there, before torch first looks for it (it looks once). Memory
@@ -25,6 +28,7 @@ struct Device;
 
 namespace storyfarm::device {
 
+class Landings;
 class TransferSlot;
 
 // One device of this machine. MemoryNow and Report(false) from any thread, the rest from the thread that computes. May
@@ -50,6 +54,8 @@ class Device {
   virtual absl::Status Cap(uint64_t bytes) = 0;
   // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
   virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;
+  // The other way (landing.h).
+  virtual std::unique_ptr<Landings> NewLandings() = 0;
 };
 
 // Every device of this machine: CUDA devices, MPS, the CPU last. One that can't be reached is left out.

@@ -127,4 +127,21 @@ at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
   return y;
 }
 
+void Pack(const at::Tensor& x, at::Tensor values, at::Tensor scale) {
+  const KernelLibrary* kernels = KernelsFor(x, x.size(-1));
+  if (kernels != nullptr && x.is_contiguous()) {
+    return Check(kernels->pack(x.const_data_ptr(), values.mutable_data_ptr<int8_t>(), scale.mutable_data_ptr(),
+                               static_cast<int>(x.size(0)), static_cast<int>(x.size(1)), ElementOf(x), StreamOf(x)),
+                 "packing to int8");
+  }
+  constexpr double kMost = 127;
+  constexpr double kLargestFp16 = 65504;
+  constexpr double kLeastScale = 6.103515625e-5;  // the smallest normal fp16: no division by zero, no lost bits
+  const at::Tensor exact = x.to(at::kFloat);
+  const at::Tensor rounded =
+      (exact.abs().amax(1, /*keepdim=*/true) / kMost).clamp(kLeastScale, kLargestFp16).to(at::kHalf);
+  scale.copy_(rounded);
+  values.copy_((exact / rounded.to(at::kFloat)).round_().clamp_(-kMost, kMost));
+}
+
 }  // namespace storyfarm::device

@@ -30,6 +30,7 @@ const KernelLibrary* Open(const std::filesystem::path& path) {
                         Find(library, "StoryfarmGeglu", &found.geglu) &&
                         Find(library, "StoryfarmAddBias", &found.add_bias) &&
                         Find(library, "StoryfarmUnpack", &found.unpack) &&
+                        Find(library, "StoryfarmPack", &found.pack) &&
                         Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
                         Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
                         Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&

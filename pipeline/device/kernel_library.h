@@ -14,6 +14,7 @@ struct KernelLibrary {
   decltype(&StoryfarmGeglu) geglu = nullptr;
   decltype(&StoryfarmAddBias) add_bias = nullptr;
   decltype(&StoryfarmUnpack) unpack = nullptr;
+  decltype(&StoryfarmPack) pack = nullptr;
   decltype(&StoryfarmGraphBegin) graph_begin = nullptr;
   decltype(&StoryfarmGraphEnd) graph_end = nullptr;
   decltype(&StoryfarmGraphReplay) graph_replay = nullptr;

@@ -58,6 +58,7 @@ class Mps final : public Device {
     return absl::OkStatus();
   }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCopyingSlot(torch_device()); }
+  std::unique_ptr<Landings> NewLandings() override { return NewCopiedLandings(); }
 
  private:
   static const at::MPSHooksInterface& Hooks() { return at::detail::getMPSHooks(); }

@@ -1,5 +1,7 @@
 #include "pipeline/device/transfer.h"
 
+#include "pipeline/device/landing.h"
+
 namespace storyfarm::device {
 namespace {
 
@@ -34,5 +36,27 @@ class CopyingSlot final : public HostSlot {
 
 std::unique_ptr<TransferSlot> NewHostSlot() { return std::make_unique<HostSlot>(); }
 std::unique_ptr<TransferSlot> NewCopyingSlot(at::Device device) { return std::make_unique<CopyingSlot>(device); }
+
+namespace {
+
+class CopiedLanding final : public Landing {
+ public:
+  explicit CopiedLanding(const at::Tensor& bytes) : host_(bytes.to(at::kCPU)) {}
+  std::span<const std::byte> Wait() override {
+    return {static_cast<const std::byte*>(host_.const_data_ptr()), static_cast<size_t>(host_.numel())};
+  }
+
+ private:
+  const at::Tensor host_;
+};
+
+class CopiedLandings final : public Landings {
+ public:
+  std::shared_ptr<Landing> Begin(const at::Tensor& bytes) override { return std::make_shared<CopiedLanding>(bytes); }
+};
+
+}  // namespace
+
+std::unique_ptr<Landings> NewCopiedLandings() { return std::make_unique<CopiedLandings>(); }
 
 }  // namespace storyfarm::device

@@ -5,10 +5,6 @@
 namespace storyfarm::identity {
 namespace {
 
-constexpr double kMostInt8 = 127;
-constexpr double kLargestFp16 = 65504;
-constexpr double kLeastScale = 6.103515625e-5;  // the smallest normal fp16: no division by zero, no lost bits
-
 at::ScalarType TorchType(BankElement element) {
   switch (element) {
     case BankElement::kFp32:
@@ -59,11 +55,7 @@ PackedPart PackPart(const std::vector<at::Tensor>& tokens, BankElement element) 
     const int64_t count = of_frame.size(0);
     const at::Tensor to = elements.narrow(0, first, count);
     if (element == BankElement::kInt8 && count > 0) {
-      const at::Tensor x = of_frame.to(at::kFloat);
-      const at::Tensor scale =
-          (x.abs().amax(1, /*keepdim=*/true) / kMostInt8).clamp(kLeastScale, kLargestFp16).to(at::kHalf);
-      Scales(part.bytes, part.shape, 1).squeeze(0).narrow(0, first, count).copy_(scale);
-      to.copy_((x / scale.to(at::kFloat)).round_().clamp_(-kMostInt8, kMostInt8));
+      device::Pack(of_frame, to, Scales(part.bytes, part.shape, 1).squeeze(0).narrow(0, first, count));
     } else {
       to.copy_(of_frame);
     }

@@ -28,8 +28,7 @@ namespace storyfarm::identity {
 BankElement ElementOf(at::ScalarType computed);
 
 // The bytes of a part, uint8 [shape.Bytes()] on the tokens' device. `tokens`: [k, C], a tensor for each identity frame.
-// Int8: q = round(x / scale), scale = the token's largest |x| / 127 as fp16, so that |x - q scale| <= scale / 2 but for
-// what fp16 can't hold.
+// Int8: device::Pack.
 struct PackedPart {
   PartShape shape;
   at::Tensor bytes;

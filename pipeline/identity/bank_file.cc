@@ -244,7 +244,7 @@ absl::Status BankStepWriter::Append(int64_t layer, int64_t half, const PartShape
   return file_->Append(View(bytes));
 }
 
-absl::Status BankStepWriter::Finish() {
+absl::Status BankStepWriter::Finish(bool durable) {
   std::string end = table_;
   Put(&end, offset_bytes_);
   Put(&end, static_cast<uint32_t>(table_.size() / kBankTableEntryBytes));
@@ -252,11 +252,13 @@ absl::Status BankStepWriter::Finish() {
   Put(&end, base::Checksum(header_ + table_));
   end += kEndMagic;
   if (const absl::Status status = AppendBytes(end); !status.ok()) return status;
-  if (const absl::Status status = file_->Sync(); !status.ok()) return status;
+  if (durable) {
+    if (const absl::Status status = file_->Sync(); !status.ok()) return status;
+  }
   if (const absl::Status status = file_->Close(); !status.ok()) return status;
   if (const absl::Status status = env_.Rename(path_ + ".part", path_); !status.ok()) return status;
   finished_ = true;
-  return env_.SyncFolder(base::FolderOf(path_));
+  return durable ? env_.SyncFolder(base::FolderOf(path_)) : absl::OkStatus();
 }
 
 }  // namespace storyfarm::identity

@@ -113,7 +113,8 @@ class BankStepWriter {
   // `bytes` has shape.Bytes(). Each (layer, half) once.
   absl::Status Append(int64_t layer, int64_t half, const PartShape& shape, std::span<const std::byte> bytes);
   // Durable once OK.
-  absl::Status Finish();
+  // `durable`: it outlives a power cut.
+  absl::Status Finish(bool durable = true);
 
  private:
   BankStepWriter(base::Env& env, std::string path) : env_(env), path_(std::move(path)) {}

@@ -6,9 +6,16 @@
 
 namespace storyfarm::identity {
 
-BankWriter::BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element)
-    : env_(env), folder_(std::move(folder)), origin_(std::move(origin)), halves_(halves), element_(element) {
-  thread_ = std::thread([this] { WriteAll(); });
+BankWriter::BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
+                       bool durable)
+    : env_(env),
+      folder_(std::move(folder)),
+      origin_(std::move(origin)),
+      halves_(halves),
+      element_(element),
+      durable_(durable) {
+  writing_ = std::thread([this] { WriteAll(); });
+  syncing_ = std::thread([this] { SyncAll(); });
 }
 
 BankWriter::~BankWriter() {
@@ -17,7 +24,8 @@ BankWriter::~BankWriter() {
     stopping_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  writing_.join();
+  syncing_.join();
 }
 
 absl::Status BankWriter::Push(Item item) {
@@ -40,37 +48,35 @@ absl::StatusOr<std::vector<BankWriter::StoredStep>> BankWriter::TakeStored(bool 
   return std::exchange(untaken_, {});
 }
 
+void BankWriter::Fail(const absl::Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (failure_.ok()) failure_ = status;
+  changed_.notify_all();
+}
+
 void BankWriter::WriteAll() {
   while (true) {
     Item item;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-      if (stopping_) return;
+      changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || !queue_.empty(); });
+      if (stopping_ || !failure_.ok()) return;
       item = std::move(queue_.front());
       queue_.pop_front();
     }
     changed_.notify_all();
-    const absl::Status status = Write(item);
-    const std::lock_guard lock(mutex_);
-    if (!status.ok()) {
-      failure_ = status;
-      changed_.notify_all();
-      return;
-    }
-    if (!item.ends_step) continue;
-    untaken_.push_back({stored_++, std::exchange(path_, "")});
-    changed_.notify_all();
+    if (const absl::Status status = Write(item); !status.ok()) return Fail(status);
   }
 }
 
 absl::Status BankWriter::Write(const Item& item) {
   if (item.ends_step) {
     ++writing_step_;
-    if (writer_ == nullptr) return absl::OkStatus();
-    const absl::Status status = writer_->Finish();
-    writer_.reset();
-    return status;
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || unsynced_.size() < kUnsyncedSteps; });
+    unsynced_.push_back({std::move(writer_), std::exchange(path_, "")});
+    changed_.notify_all();
+    return absl::OkStatus();
   }
   if (writer_ == nullptr) {
     path_ = base::JoinPath(folder_, absl::StrFormat("bank-%04d.bank", writing_step_));
@@ -78,7 +84,29 @@ absl::Status BankWriter::Write(const Item& item) {
     if (!writer.ok()) return writer.status();
     writer_ = *std::move(writer);
   }
-  return writer_->Append(item.part.layer, item.part.half, item.part.shape, item.part.bytes);
+  const absl::StatusOr<std::span<const std::byte>> bytes = item.part.bytes();
+  if (!bytes.ok()) return bytes.status();
+  return writer_->Append(item.part.layer, item.part.half, item.part.shape, *bytes);
+}
+
+void BankWriter::SyncAll() {
+  while (true) {
+    Written written;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || !unsynced_.empty(); });
+      if (stopping_ || !failure_.ok()) return;
+      written = std::move(unsynced_.front());
+      unsynced_.pop_front();
+    }
+    changed_.notify_all();
+    if (written.file != nullptr) {
+      if (const absl::Status status = written.file->Finish(durable_); !status.ok()) return Fail(status);
+    }
+    const std::lock_guard lock(mutex_);
+    untaken_.push_back({stored_++, std::move(written.path)});
+    changed_.notify_all();
+  }
 }
 
 }  // namespace storyfarm::identity

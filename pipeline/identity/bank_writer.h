@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -25,16 +26,22 @@ inline constexpr size_t kQueuedBankParts = 2;
 struct ComputedPart {
   int64_t layer = 0, half = 0;
   PartShape shape;
-  std::span<const std::byte> bytes;   // shape.Bytes(), in host memory
-  std::shared_ptr<const void> owner;  // keeps them alive
+  // Its shape.Bytes() in host memory, once they are there. Called once, by the writing thread, and kept until they are
+  // written.
+  std::function<absl::StatusOr<std::span<const std::byte>>()> bytes;
 };
+// Step files whose bytes are written, on their way to the disk itself: a disk that is about as fast as the run does not
+// hold it up.
+inline constexpr size_t kUnsyncedSteps = 4;
 
 // One thread puts parts in and takes steps out. Errors (RESOURCE_EXHAUSTED: the disk is full) are final: every later
 // call returns the first one.
 class BankWriter {
  public:
-  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this.
-  BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element);
+  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. Not `durable`: they may be lost
+  // with the machine's power.
+  BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
+             bool durable = true);
   // What no step's end was told of is thrown away, without a trace.
   ~BankWriter();
 
@@ -44,7 +51,7 @@ class BankWriter {
   absl::Status EndStep();
   struct StoredStep {
     int step = 0;
-    std::string path;  // durable; empty: the step had no part
+    std::string path;  // empty: the step had no part
   };
   // Steps stored since the last call, ascending. `wait`: until all whose end was told are stored.
   absl::StatusOr<std::vector<StoredStep>> TakeStored(bool wait);
@@ -57,24 +64,33 @@ class BankWriter {
   absl::Status Push(Item item);
   void WriteAll();
   absl::Status Write(const Item& item);
+  void SyncAll();
+  void Fail(const absl::Status& status);
 
   base::Env& env_;
   const std::string folder_;
   const BankOrigin origin_;
   const int64_t halves_;
   const BankElement element_;
+  const bool durable_;
   std::unique_ptr<BankStepWriter> writer_;  // the writing thread's; null between steps
   std::string path_;
   int writing_step_ = 0;
 
+  struct Written {
+    std::unique_ptr<BankStepWriter> file;  // null: the step had no part
+    std::string path;
+  };
+
   std::mutex mutex_;  // guards the rest
   std::condition_variable changed_;
   std::deque<Item> queue_;
+  std::deque<Written> unsynced_;
   bool stopping_ = false;
   int ended_ = 0, stored_ = 0;  // steps
   std::vector<StoredStep> untaken_;
   absl::Status failure_;
-  std::thread thread_;
+  std::thread writing_, syncing_;
 };
 
 }  // namespace storyfarm::identity

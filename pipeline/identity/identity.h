@@ -32,6 +32,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/identity/bank.h"
 #include "pipeline/identity/bank_writer.h"
 #include "pipeline/identity/draws.h"
@@ -75,6 +76,7 @@ class WritePass final : public Pass {
     int64_t identity_frames = 1;
     std::vector<Grid> grids;       // GridsOf
     BankWriter* writer = nullptr;  // outlives this; null: nobody reads the bank
+    device::Landings* landings = nullptr;  // likewise; of the device, where there is a writer
     BankElement element = BankElement::kFp32;
   };
   // `draws` outlives this. Fails where the draws do.

@@ -1,4 +1,6 @@
+#include <exception>
 #include <memory>
+#include <span>
 
 #include "pipeline/identity/identity.h"
 
@@ -36,15 +38,17 @@ absl::Status WritePass::Keep(int64_t layer, const std::vector<at::Tensor>& kept)
   for (int64_t h = 0; h < halves_.count; ++h) {
     std::vector<at::Tensor> of_half;
     for (const at::Tensor& of_frame : kept) of_half.push_back(of_frame.select(0, h));
-    PackedPart packed = PackPart(of_half, options_.element);
-    // Held by the host at once: a small device has no room for what waits to be written.
-    const auto host = std::make_shared<const at::Tensor>(packed.bytes.to(at::kCPU));
-    const auto* bytes = static_cast<const std::byte*>(host->const_data_ptr());
-    absl::Status put = options_.writer->Put({.layer = layer,
-                                             .half = halves_.first + h,
-                                             .shape = packed.shape,
-                                             .bytes = {bytes, static_cast<size_t>(host->numel())},
-                                             .owner = host});
+    const PackedPart packed = PackPart(of_half, options_.element);
+    // On its way to the host at once: a small device has no room for what waits to be written.
+    const std::shared_ptr<device::Landing> landing = options_.landings->Begin(packed.bytes);
+    const auto bytes = [landing]() -> absl::StatusOr<std::span<const std::byte>> {
+      try {
+        return landing->Wait();
+      } catch (const std::exception& error) {
+        return absl::InternalError(error.what());
+      }
+    };
+    absl::Status put = options_.writer->Put({layer, halves_.first + h, packed.shape, bytes});
     if (!put.ok()) return put;
   }
   return absl::OkStatus();

@@ -188,13 +188,13 @@ std::vector<MemoryPlan> OtherWeights(const ModelProfile& model, const GroupShape
     other.set_int8_weights(int8);
     if (!streamed) return;
     other.set_weights(farm::v1::STREAMED);
-    other.set_graphs(false);  // they hold the weights' addresses
     other.set_weight_buffer_bytes(WeightBufferBytes(model, plan));
   };
-  add(false, true);
+  const bool streams = !plan.graphs();  // graphs hold the weights' addresses
+  if (streams) add(false, true);
   if (shape.int8_weights()) {
     add(true, false);
-    add(true, true);
+    if (streams) add(true, true);
   }
   return others;
 }

@@ -250,8 +250,9 @@ BackendTraits TraitsOf(Backend backend) {
               .feed_forward_widths = 22,
               .largest_tensor_bytes = 0,
               .efficiency = 0.57,
-              .call_seconds = 0.001,
-              .launch_seconds = 0.027,
+              .call_seconds = 0.0005,
+              .gap_seconds = 0.001,
+              .launch_seconds = 0.017,
               .max_batch = 8};
     case farm::v1::MPS:
       // Metal's compiled graphs, and heaps that are partly used.
@@ -263,6 +264,7 @@ BackendTraits TraitsOf(Backend backend) {
               .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
               .efficiency = 0.45,
               .call_seconds = 0.03,
+              .gap_seconds = 0,
               .launch_seconds = 0,
               .max_batch = 4};
     default:
@@ -277,6 +279,7 @@ BackendTraits TraitsOf(Backend backend) {
               .largest_tensor_bytes = 0,
               .efficiency = 0.6,
               .call_seconds = 0.004,
+              .gap_seconds = 0,
               .launch_seconds = 0,
               .max_batch = 1};
   }
@@ -386,8 +389,9 @@ Pace PaceOf(const ModelProfile& model, const DeviceReport& device, const GroupSh
   pace.sweeps = batches * shape.steps() * (plan.guidance_batched() ? 1 : halves);
   pace.calls = pace.sweeps * (plan.lock_step() ? frames : 1);
   const double work = UNetTflop(model, shape) * frames * shape.steps() * halves;
-  const double launched = plan.graphs() ? 0 : traits.launch_seconds;
-  double seconds = pace.calls * (traits.call_seconds + std::max(launched, work / std::max(1.0, pace.calls) / pace.tflops));
+  double call_seconds = work / std::max(1.0, pace.calls) / pace.tflops;
+  if (!plan.graphs()) call_seconds = std::max(traits.launch_seconds, call_seconds + traits.gap_seconds);
+  double seconds = pace.calls * (traits.call_seconds + call_seconds);
   if (plan.attention_chunk() > 0) seconds *= 1.05;  // more, smaller kernels
   pace.sweep_seconds = seconds / std::max(1.0, pace.sweeps);
   seconds += BankStallSeconds(model, device, shape, plan, seconds / batches);

@@ -41,6 +41,7 @@ struct BackendTraits {
   uint64_t largest_tensor_bytes;       // that the backend works on; 0: any
   double efficiency;                   // of a UNet against the measured matmul speed
   double call_seconds;                 // of one UNet call beside its computing: dispatch
+  double gap_seconds;                  // between kernels that are launched one by one, in a call
   double launch_seconds;               // least duration of a call whose kernels are launched one by one; recorded: none
   uint32_t max_batch;                  // frames in one call beyond which nothing is gained
 };

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/env.h"
 #include "pipeline/device/device.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/identity/draws_file.h"
 #include "pipeline/identity/identity.h"
 #include "pipeline/render/banks.h"
@@ -193,18 +194,20 @@ class TorchRenderer final : public Renderer {
     const identity::BankElement element = request.plan.bank_dtype == BankDtype::kInt8
                                               ? identity::BankElement::kInt8
                                               : identity::ElementOf(TorchType(request.plan.dtype));
+    const std::unique_ptr<device::Landings> landings = device_->NewLandings();
     std::optional<identity::BankWriter> writer;
     if (request.keep_bank) {
       writer.emplace(env_, request.output_folder,
                      OriginOf(request.settings, request.model_name, request.character_key,
                               static_cast<int>(request.frames.size())),
-                     run->halves(), element);
+                     run->halves(), element, /*durable=*/!request.scratch);
     }
     auto pass = identity::WritePass::Create(
         {.character = character,
          .identity_frames = static_cast<int64_t>(request.frames.size()),
          .grids = identity::GridsOf(run->unet->self_attention_layers(), shape.height, shape.width),
          .writer = writer ? &*writer : nullptr,
+         .landings = landings.get(),
          .element = element},
         run->draws->source(), device_->torch_device());
     if (!pass.ok()) return pass.status();

@@ -144,6 +144,7 @@ struct IdentityRequest {
   std::vector<Frame> frames;  // identity frame i is frames[i]
   TextFiles text;             // empty: the prompts are encoded here
   bool keep_bank = false;     // false: nobody reads it, nothing is written
+  bool scratch = false;       // bank files may be lost with the machine's power: nothing waits for its disk
   std::string output_folder;  // exists; bank files are written here
   Draws draws;
 };

@@ -96,12 +96,37 @@ void WeightStream::MakeResident(Block& block) {
       *piece.slot = ToInt8(PlaceStack(piece.stored, as_stored), placement_.dtype);
       for (const StoredTensor& part : piece.stored) GiveBack(part);
       bytes_.resident += piece.slot->scale.nbytes();
+    } else if (lane_.stages()) {
+      piece.slot->values = Fetched(piece);
     } else {
       piece.slot->values = PlaceStack(piece.stored, placement_);
     }
     bytes_.resident += piece.slot->values.nbytes();
   }
   block.pieces.clear();
+}
+
+std::vector<int64_t> WeightStream::ShapeOf(const Piece& piece) {
+  std::vector<int64_t> shape = piece.stored.front().tensor.sizes().vec();
+  shape[0] *= static_cast<int64_t>(piece.stored.size());
+  return shape;
+}
+
+at::Tensor WeightStream::Fetched(const Piece& piece) {
+  const c10::InferenceMode no_gradients;
+  const at::Tensor values = at::empty(
+      ShapeOf(piece), at::dtype(placement_.dtype).device(placement_.device).memory_format(FormatOf(piece.stored.front().tensor, placement_)));
+  lane_.MarkReaders();  // of what the memory held before
+  lane_.WaitForReaders();
+  lane_.Run([&] { CopyAll(piece, values); });
+  return values;
+}
+
+void WeightStream::CopyAll(const Piece& piece, const at::Tensor& to) {
+  const int64_t rows = piece.stored.front().tensor.size(0);
+  for (size_t part = 0; part < piece.stored.size(); ++part) {
+    Copy(piece.stored[part], to.narrow(0, static_cast<int64_t>(part) * rows, rows));
+  }
 }
 
 void WeightStream::Copy(const StoredTensor& stored, const at::Tensor& to) {
@@ -126,9 +151,7 @@ void WeightStream::Copy(const StoredTensor& stored, const at::Tensor& to) {
 void WeightStream::Fill(const Block& block, uint64_t offset_bytes) {
   const c10::InferenceMode no_gradients;
   for (const Piece& piece : block.pieces) {
-    std::vector<int64_t> shape = piece.stored.front().tensor.sizes().vec();
-    const int64_t rows = shape[0];
-    shape[0] *= static_cast<int64_t>(piece.stored.size());
+    const std::vector<int64_t> shape = ShapeOf(piece);
     const auto bytes = c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(placement_.dtype));
     at::Tensor view =
         ring_.narrow(0, static_cast<int64_t>(offset_bytes + piece.offset_bytes), bytes).view(placement_.dtype);
@@ -137,9 +160,7 @@ void WeightStream::Fill(const Block& block, uint64_t offset_bytes) {
     } else {
       view = view.view(shape);
     }
-    for (size_t part = 0; part < piece.stored.size(); ++part) {
-      Copy(piece.stored[part], view.narrow(0, static_cast<int64_t>(part) * rows, rows));
-    }
+    CopyAll(piece, view);
     piece.slot->values = view;
   }
 }

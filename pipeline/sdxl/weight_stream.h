@@ -94,6 +94,9 @@ class WeightStream {
 
   void MakeResident(Block& block);
   void Fill(const Block& block, uint64_t offset_bytes);
+  static std::vector<int64_t> ShapeOf(const Piece& piece);
+  at::Tensor Fetched(const Piece& piece);
+  void CopyAll(const Piece& piece, const at::Tensor& to);
   void Copy(const StoredTensor& stored, const at::Tensor& to);
   static void Empty(const Block& block);
   std::optional<uint64_t> FreeOffset(uint64_t bytes) const;  // under the mutex

@@ -148,6 +148,7 @@ LocalJob::RunEnd LocalJob::RunWork(const farm::v1::Work& work,
   run.set_output_folder(base::JoinPath(options_.work_folder, absl::StrCat("run-", request.request_id())));
   run.set_draws_file(options_.draws);
   run.set_lift_cap(options_.lift_cap);
+  run.set_scratch(true);  // a render that the power ends begins again
   run.set_save_draws_file(options_.save_draws);
   for (const auto& character : job_.story().characters()) run.add_character_names(character.name());
   run.set_panel_count(plan::PanelCount(job_.story()));

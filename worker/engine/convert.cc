@@ -237,6 +237,7 @@ absl::StatusOr<render::IdentityRequest> ToIdentityRequest(const farm::v1::RunReq
   request.character_key = *key;
   for (const farm::v1::Frame& frame : work.frames()) request.frames.push_back(ToFrame(frame));
   request.keep_bank = work.keep_bank();
+  request.scratch = run.scratch();
   request.output_folder = run.output_folder();
   request.draws = ToDraws(run, work.settings());
   return request;

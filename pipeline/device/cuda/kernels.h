@@ -19,7 +19,7 @@ typedef struct {
   const void* shift;   // added to x first: [batch, channels], or one row for all images; may be null
   const void* weight;  // [channels]
   const void* bias;    // [channels]
-  void* y;             // as x; may be x itself
+  void* y;             // as x
   float* moments;      // scratch: StoryfarmGroupNormScratch floats
   int batch, cells, channels, groups;
   int shift_stride;    // elements from one image's shift to the next; 0: one row for all
@@ -46,6 +46,9 @@ int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells
 // multiple of kVector.
 int StoryfarmUnpack(const signed char* x, const void* scale, void* y, long groups, int width, int element,
                     void* stream);
+
+// The reverse: y = x / scale rounded to the nearest, scale = the row's largest magnitude / 127 as half. [rows, width].
+int StoryfarmPack(const void* x, signed char* y, void* scale, int rows, int width, int element, void* stream);
 
 // Work of the current stream, which must not be the default one, recorded between Begin and End and done again by each
 // Replay on the then current stream. What is allocated meanwhile lies in the pool, two numbers: zeros ask for a new one,

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "pipeline/device/host.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/device/transfer.h"
 
 namespace storyfarm::device {
@@ -76,6 +77,16 @@ TEST(Device, TheCpusMemoryFollowsAllocations) {
   held = at::Tensor();
   const Memory after = (*cpu)->MemoryNow();
   EXPECT_GE(after.peak_bytes, during.peak_bytes - (int64_t{8} << 20)) << "the peak outlives what made it";
+}
+
+TEST(Landings, OnTheCpuWhatIsComputedIsThereAtOnce) {
+  const auto cpu = Device::Open("cpu", 1);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  const at::Tensor bytes = at::arange(5, at::kByte);
+  const std::shared_ptr<Landing> landing = (*cpu)->NewLandings()->Begin(bytes);
+  const std::span<const std::byte> landed = landing->Wait();
+  ASSERT_EQ(landed.size(), 5u);
+  EXPECT_EQ(landed[4], std::byte{4});
 }
 
 TEST(TransferSlot, OnTheCpuTheBytesAreComputedWithWhereTheyWereRead) {

@@ -133,6 +133,21 @@ TEST_P(Fused, EightBitsTimesTheirScale) {
   }
 }
 
+TEST_P(Fused, PackedRowsComeBackWithinHalfAStep) {
+  for (const int64_t width : {8, 36, 320, 1280}) {
+    at::Tensor x = Random({70, width}, 3);
+    x[5].zero_();
+    const at::Tensor values = at::empty({70, width}, x.options().dtype(at::kChar));
+    const at::Tensor scale = at::empty({70, 1}, x.options().dtype(at::kHalf));
+    Pack(x, values, scale);
+    const at::Tensor largest = Exact(x).abs().amax(1, true);
+    EXPECT_TRUE(at::allclose(Exact(scale), (largest / 127).clamp_min(6.103515625e-5), 1e-3, 1e-7));
+    EXPECT_EQ(values.cpu().abs().amax(1)[0].item<int>(), 127) << "all of the range is used";
+    const at::Tensor off = (Exact(values) * Exact(scale) - Exact(x)).abs();
+    EXPECT_TRUE((off <= Exact(scale) * 0.5 * (1 + 1e-3) + largest * 1e-3).all().item<bool>());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Places, Fused,
                          ::testing::Values(Place{"cpu", at::kFloat}, Place{"cuda:0", at::kHalf},
                                            Place{"cuda:0", at::kBFloat16}),

@@ -21,7 +21,7 @@ using testing_support::TempFolder;
 ComputedPart Part(int step, int64_t layer, int64_t half) {
   const PartShape shape = TestShape(layer);
   const auto bytes = std::make_shared<const std::vector<std::byte>>(PartBytes(shape, step, layer, half));
-  return {.layer = layer, .half = half, .shape = shape, .bytes = *bytes, .owner = bytes};
+  return {layer, half, shape, [bytes] { return std::span<const std::byte>(*bytes); }};
 }
 
 TEST(BankWriter, StepsComeOutWholeAndInOrderAndAnEmptyOneHasNoFile) {

@@ -1,17 +1,12 @@
-// One call of a UNet by itself, and one picture through a VAE: seconds, the share of the card's own matmul rate, how far
-// half precision is from float32 on equal inputs, and which kernels the time goes to. Prints JSON for a script that puts
-// it beside other programs' (tools/bench/sdxl_cuda.py).
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -20,26 +15,10 @@
 #include "pipeline/device/fused.h"
 #include "pipeline/model/model_folder.h"
 #include "pipeline/sdxl/sdxl.h"
+#include "tools/bench/sdxl_speed/speed.h"
 
 namespace storyfarm::bench {
 namespace {
-
-using nlohmann::json;
-
-struct Options {
-  std::string model;
-  std::string device = "cuda:0";
-  std::string dtype = "fp16";
-  std::vector<int64_t> batches = {2, 8};
-  int64_t edge_pixels = 1024;
-  int calls = 10;
-  int threads = 0;
-  bool graphs = false;
-  bool profile = false;
-  bool fidelity = false;
-  bool int8 = false;
-  bool vae = false;
-};
 
 at::ScalarType TypeOf(const std::string& name) {
   return name == "fp32" ? at::kFloat : name == "bf16" ? at::kBFloat16 : at::kHalf;
@@ -89,6 +68,13 @@ Times Time(device::Device& device, int calls, const std::function<void()>& work)
   return {median(done), median(launched)};
 }
 
+double MatmulTflops(const Options& options, device::Device& device) {
+  const auto edge = static_cast<double>(options.matmul_edge);
+  const auto of = at::TensorOptions().dtype(TypeOf(options.dtype)).device(device.torch_device());
+  const at::Tensor a = at::randn({options.matmul_edge, options.matmul_edge}, of), b = at::randn_like(a);
+  return 2 * edge * edge * edge * 1e-9 / Time(device, options.calls, [&] { at::matmul(a, b); }).done_ms;
+}
+
 // Calls one behind the other, as a denoising loop makes them: milliseconds of one.
 double TimeInARow(device::Device& device, int calls, const std::function<void()>& work) {
   device.Synchronize();
@@ -131,7 +117,18 @@ double Decibels(const at::Tensor& actual, const at::Tensor& exact) {
   return 10 * std::log10((e.square().sum() / (a - e).square().sum()).item<double>());
 }
 
-absl::Status Measure(const Options& options, device::Device& device, json& report) {
+}  // namespace
+
+absl::Status MeasureParts(const Options& options, json& report) {
+  const c10::InferenceMode no_gradients;
+  auto opened = device::Device::Open(options.device, options.threads > 0 ? options.threads : device::AvailableThreads());
+  if (!opened.ok()) return opened.status();
+  device::Device& device = **opened;
+  const device::Report described = device.Describe(false);
+  report["device"] = described.name;
+  report["driver"] = described.driver;
+  report["kernels"] = device::HasKernels(at::empty({8, 8}, at::dtype(at::kHalf).device(device.torch_device())));
+  report["matmul_tflops"] = MatmulTflops(options, device);
   auto folder = model::ModelFolder::Open(base::Env::Real(), options.model, model::WeightVariant::kDefault);
   if (!folder.ok()) return folder.status();
   const auto config = folder->UNet();
@@ -190,47 +187,4 @@ absl::Status Measure(const Options& options, device::Device& device, json& repor
   return absl::OkStatus();
 }
 
-int Main(int argc, char** argv) {
-  CLI::App app{"Times one UNet call and one VAE decoding of a model in the diffusers layout. Prints JSON."};
-  Options options;
-  app.add_option("MODEL", options.model, "Folder of the model")->required();
-  app.add_option("--device", options.device, "cpu, mps or cuda:0")->capture_default_str();
-  app.add_option("--dtype", options.dtype, "fp32, fp16 or bf16; the VAE's is bf16 for fp16")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
-  app.add_option("--batch", options.batches, "Pictures a call")->capture_default_str();
-  app.add_option("--size", options.edge_pixels, "Pixels an edge")->capture_default_str();
-  app.add_option("--calls", options.calls, "Timed calls")->capture_default_str()->check(CLI::Range(1, 1000));
-  app.add_option("--threads", options.threads, "CPU threads; 0: all")->capture_default_str();
-  app.add_flag("--graphs", options.graphs, "Replay recorded calls, where the device can");
-  app.add_flag("--profile", options.profile, "Also which kernels the time goes to");
-  app.add_flag("--fidelity", options.fidelity, "Also decibels against float32, which is loaded for it");
-  app.add_flag("--int8", options.int8, "With --fidelity: also of rounded weights");
-  app.add_flag("--vae", options.vae, "Also the VAE");
-  CLI11_PARSE(app, argc, argv);
-
-  auto device = device::Device::Open(options.device, options.threads > 0 ? options.threads : device::AvailableThreads());
-  if (!device.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(device.status().message()).c_str());
-    return 1;
-  }
-  const c10::InferenceMode no_gradients;
-  const device::Report described = (*device)->Describe(true);
-  json report = {{"device", described.name},
-                 {"driver", described.driver},
-                 {"dtype", options.dtype},
-                 {"edge_pixels", options.edge_pixels},
-                 {"matmul_tflops", described.speed_tflops},
-                 {"kernels", device::HasKernels(at::empty({8, 8}, at::dtype(at::kHalf).device((*device)->torch_device())))}};
-  if (const absl::Status status = Measure(options, **device, report); !status.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-    return 1;
-  }
-  std::printf("%s\n", report.dump(1).c_str());
-  return 0;
-}
-
-}  // namespace
 }  // namespace storyfarm::bench
-
-int main(int argc, char** argv) { return storyfarm::bench::Main(argc, argv); }

@@ -112,7 +112,7 @@ class WritePass final : public Pass {
   at::Device device_;
   int64_t step_ = 0;
   std::map<Grid, std::vector<at::Tensor>> tokens_;  // of the step: int64 indices of each identity frame
-  std::vector<sdxl::SelfAttention::KeysValues> shared_;  // of the site: [halves of the call, k, C] of each frame
+  std::vector<sdxl::KeysValues> shared_;  // of the site: [halves of the call, k, C] of each frame
 };
 
 // The read pass of several frames in one UNet call.
@@ -151,7 +151,7 @@ class ReadPass final : public Pass {
   absl::StatusOr<TokensOfBanks> TokensAt(const sdxl::SelfAttentionSite& site, const std::vector<Group>& groups) const;
   // One group's frames, [halves, frames of the group, N, C] each.
   at::Tensor AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl::SelfAttention::Projections& projected,
-                         const std::vector<sdxl::SelfAttention::KeysValues>& banks) const;
+                         const std::vector<sdxl::KeysValues>& banks) const;
 
   Options options_;
   std::vector<GateTable> gates_;  // of each frame

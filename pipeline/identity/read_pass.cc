@@ -95,7 +95,7 @@ absl::StatusOr<ReadPass::TokensOfBanks> ReadPass::TokensAt(const sdxl::SelfAtten
 }
 
 at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl::SelfAttention::Projections& projected,
-                                 const std::vector<sdxl::SelfAttention::KeysValues>& banks) const {
+                                 const std::vector<sdxl::KeysValues>& banks) const {
   const at::Tensor& queries = projected.queries;
   const auto flat = [](const at::Tensor& x) { return x.flatten(0, 1); };
   if (banks.empty()) {
@@ -105,13 +105,13 @@ at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl
   // What a bank holds is the same for all frames of the batch: [halves, k, C] -> [halves, frames, k, C].
   const auto joined = [&](auto of, const at::Tensor& own) {
     std::vector<at::Tensor> parts;
-    for (const sdxl::SelfAttention::KeysValues& bank : banks) {
+    for (const sdxl::KeysValues& bank : banks) {
       parts.push_back((bank.*of).unsqueeze(1).expand({-1, queries.size(1), -1, -1}));
     }
     parts.push_back(own);
     return flat(at::cat(parts, 2));
   };
-  using KeysValues = sdxl::SelfAttention::KeysValues;
+  using sdxl::KeysValues;
   return site.attention
       .Attend(flat(queries), {joined(&KeysValues::keys, projected.own.keys),
                               joined(&KeysValues::values, projected.own.values)})
@@ -127,13 +127,13 @@ at::Tensor ReadPass::Attend(const sdxl::SelfAttentionSite& site, const at::Tenso
     failure_ = tokens.status();
     return x;
   }
-  std::map<BankReader*, sdxl::SelfAttention::KeysValues> banks;
+  std::map<BankReader*, sdxl::KeysValues> banks;
   for (const auto& [bank, of_bank] : *tokens) {
     banks[bank] = site.attention.ProjectKeys(of_bank);
     bank->Done();
   }
   const auto banks_of = [&](const Group& group) {
-    std::vector<sdxl::SelfAttention::KeysValues> of_group;
+    std::vector<sdxl::KeysValues> of_group;
     for (BankReader* bank : group.banks) of_group.push_back(banks.at(bank));
     return of_group;
   };

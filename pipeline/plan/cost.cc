@@ -29,6 +29,9 @@ constexpr double kResnetWidths = 3;
 // Materialised scores: 2 bytes of fp16, 4 of the fp32 that softmax works on, 2 of its result; fp32: 4 and 4.
 constexpr double kScoreBytes = 8;
 
+// Page-locked chunks through which weights go to a card (device/copy_lane.cc): 12 of 4 MiB.
+constexpr double kStagedBytes = 12 * 4'194'304;
+
 // Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
 // Parts of a bank that a write pass holds: those that wait to be written, the one that is, and the one being packed
@@ -82,6 +85,18 @@ double BankLayerBytes(const ModelProfile& model, const GroupShape& shape, const 
                            ? channels + kScaleBytes
                            : channels * static_cast<double>(DtypeBytes(plan.dtype()));
   return BankTokens(model, shape, level) * token;
+}
+
+// Keys and values of a prompt in every transformer block, of one pass.
+double TextKeyBytes(const ModelProfile& model, const MemoryPlan& plan) {
+  double channels = 0;  // of all blocks
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const UnetLevel& level = model.levels(i);
+    const double down = static_cast<double>(level.transformer_layers()) * level.resnets_down();
+    const double middle = i + 1 == model.levels_size() ? level.transformer_layers() : 0;
+    channels += level.channels() * (down + middle + level.csa_layers());
+  }
+  return 2 * kTextTokens * channels * static_cast<double>(DtypeBytes(plan.dtype()));
 }
 
 // What reading or writing the bank beside the UNet adds to its time. `batch_seconds`: of all steps of one batch.
@@ -357,9 +372,16 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   (shape.identity_pass() ? unet_phase : resident) += bank;
   unet_phase += static_cast<double>(UnpackedBytes(model, plan));
   // The ring of streamed weights is given back before the VAE runs.
-  if (plan.weights() == farm::v1::STREAMED) unet_phase += static_cast<double>(plan.weight_buffer_bytes());
+  if (plan.weights() == farm::v1::STREAMED) {
+    unet_phase += static_cast<double>(plan.weight_buffer_bytes());
+    // Beside the ring, on a card: a tensor on its way into another order, and the host's page-locked chunks.
+    if (plan.backend() == farm::v1::CUDA) {
+      unet_phase += static_cast<double>(model.largest_tensor_parameters() * DtypeBytes(plan.dtype())) + kStagedBytes;
+    }
+  }
   const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
 
+  if (plan.graphs()) unet_phase += PassesInCall(shape, plan) * TextKeyBytes(model, plan);
   double peak = resident + (plan.graphs() ? unet_phase + vae_phase : std::max(unet_phase, vae_phase));
   // Text encoders in phases come and go before the UNet's weights arrive.
   if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);

@@ -1,7 +1,10 @@
 #include "pipeline/render/denoise.h"
 
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -44,16 +47,41 @@ absl::StatusOr<at::Tensor> StackDraws(
   return at::cat(rows, 0).to(device);
 }
 
-absl::Status CheckFinite(const at::Tensor& latents, const std::vector<BatchFrame>& frames, int step) {
-  if (latents.isfinite().all().item<bool>()) return absl::OkStatus();
-  for (size_t f = 0; f < frames.size(); ++f) {
-    if (latents[static_cast<int64_t>(f)].isfinite().all().item<bool>()) continue;
-    return Fail(FailureKind::kInvalidOutput,
-                absl::StrCat(FrameText(*frames[f].frame), ": latents are not finite after step ", step,
-                             ". A model that overflows in fp16 needs dtype fp32; else the weights are damaged"));
+// Whether each frame's latents are finite: told on the device, and asked for when the next step is under way there, so
+// that it never stands still for the answer.
+class FiniteCheck {
+ public:
+  FiniteCheck(const std::vector<BatchFrame>& frames, device::Landings& landings) : frames_(frames), landings_(landings) {}
+
+  // Of step `step`; first the answer of the one before.
+  absl::Status Ask(const at::Tensor& latents, int step) {
+    const at::Tensor finite = latents.isfinite().flatten(1).all(1).to(at::kByte);
+    const std::shared_ptr<device::Landing> landing = landings_.Begin(finite);
+    const absl::Status before = Answer();
+    landing_ = landing;
+    step_ = step;
+    return before;
   }
-  return Fail(FailureKind::kInternal, "latents are not finite, but each frame's are");
-}
+  // Of the last step that was asked for.
+  absl::Status Answer() {
+    const std::shared_ptr<device::Landing> landing = std::exchange(landing_, nullptr);
+    if (landing == nullptr) return absl::OkStatus();
+    const std::span<const std::byte> finite = landing->Wait();
+    for (size_t f = 0; f < frames_.size(); ++f) {
+      if (finite[f] != std::byte{0}) continue;
+      return Fail(FailureKind::kInvalidOutput,
+                  absl::StrCat(FrameText(*frames_[f].frame), ": latents are not finite after step ", step_,
+                               ". A model that overflows in fp16 needs dtype fp32; else the weights are damaged"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::vector<BatchFrame>& frames_;
+  device::Landings& landings_;
+  std::shared_ptr<device::Landing> landing_;
+  int step_ = 0;
+};
 
 // One half of all frames' predictions, [frames, channels, height, width], float32.
 at::Tensor CallInLockStep(const at::Tensor& input, double timestep, const Conditions& conditions, int64_t first_row,
@@ -121,7 +149,7 @@ std::string FrameText(const Frame& frame) {
 
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
-                                   identity::Pass* pass, const AfterStep& after_step) {
+                                   identity::Pass* pass, device::Landings& landings, const AfterStep& after_step) {
   const sdxl::Placement& placement = unet.placement();
   const Conditions conditions = BuildConditions(frames, UsesGuidance(options.guidance_scale), placement);
   absl::StatusOr<at::Tensor> noise =
@@ -129,6 +157,7 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
                  [&](const identity::FrameName& name) { return draws.Noise(name, options.shape); });
   if (!noise.ok()) return noise.status();
   at::Tensor latents = *noise * scheduler.init_noise_sigma();
+  FiniteCheck check(frames, landings);
 
   for (int step = 0; step < scheduler.steps(); ++step) {
     if (pass != nullptr) {
@@ -147,9 +176,10 @@ absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const 
       step_noise = *std::move(drawn);
     }
     latents = scheduler.Step(prediction, step, latents, step_noise);
-    if (const absl::Status status = CheckFinite(latents, frames, step); !status.ok()) return status;
+    if (const absl::Status status = check.Ask(latents, step); !status.ok()) return status;
     if (const absl::Status status = after_step(step + 1, latents); !status.ok()) return status;
   }
+  if (const absl::Status status = check.Answer(); !status.ok()) return status;
   return latents;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pipeline/device/landing.h"
 #include "pipeline/identity/identity.h"
 #include "pipeline/render/loaded_model.h"
 #include "pipeline/render/request.h"
@@ -34,15 +35,16 @@ struct DenoiseOptions {
   identity::WritePass* lock_step = nullptr;
 };
 
-// Called with the number of finished steps, from 1, and their latents. An error ends the loop.
+// Called with the number of finished steps, from 1, and their latents; a device that computes beside this thread may
+// still be at the last one. An error ends the loop.
 using AfterStep = std::function<absl::Status(int finished, const at::Tensor& latents)>;
 
 // Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. Returns [frames, channels,
 // height, width], float32. INVALID_OUTPUT names the frame and the step at which latents stopped being finite.
-// What `pass` met ends the loop after the UNet call that met it.
+// What `pass` met ends the loop after the UNet call that met it. `landings`: of the device.
 absl::StatusOr<at::Tensor> Denoise(const std::vector<BatchFrame>& frames, const DenoiseOptions& options,
                                    sdxl::UNet& unet, sdxl::Scheduler& scheduler, identity::DrawSource& draws,
-                                   identity::Pass* pass, const AfterStep& after_step);
+                                   identity::Pass* pass, device::Landings& landings, const AfterStep& after_step);
 
 // Whether guidance needs the unconditional half.
 inline bool UsesGuidance(double guidance_scale) { return guidance_scale > 1.0; }

@@ -62,7 +62,7 @@ class LetGo {
 class TorchRenderer final : public Renderer {
  public:
   TorchRenderer(std::unique_ptr<device::Device> device, int threads)
-      : env_(base::Env::Real()), device_(std::move(device)), threads_(threads) {}
+      : env_(base::Env::Real()), device_(std::move(device)), landings_(device_->NewLandings()), threads_(threads) {}
 
   device::Report Report(bool measure_speed) override { return device_->Describe(measure_speed); }
   device::Memory MemoryNow() override { return device_->MemoryNow(); }
@@ -194,7 +194,6 @@ class TorchRenderer final : public Renderer {
     const identity::BankElement element = request.plan.bank_dtype == BankDtype::kInt8
                                               ? identity::BankElement::kInt8
                                               : identity::ElementOf(TorchType(request.plan.dtype));
-    const std::unique_ptr<device::Landings> landings = device_->NewLandings();
     std::optional<identity::BankWriter> writer;
     if (request.keep_bank) {
       writer.emplace(env_, request.output_folder,
@@ -207,7 +206,7 @@ class TorchRenderer final : public Renderer {
          .identity_frames = static_cast<int64_t>(request.frames.size()),
          .grids = identity::GridsOf(run->unet->self_attention_layers(), shape.height, shape.width),
          .writer = writer ? &*writer : nullptr,
-         .landings = landings.get(),
+         .landings = landings_.get(),
          .element = element},
         run->draws->source(), device_->torch_device());
     if (!pass.ok()) return pass.status();
@@ -364,7 +363,7 @@ class TorchRenderer final : public Renderer {
     auto scheduler = NewScheduler(run.settings);
     if (!scheduler.ok()) return scheduler.status();
     const absl::StatusOr<at::Tensor> latents =
-        Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler, *run.draws->source(), pass, after_step);
+        Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler, *run.draws->source(), pass, *landings_, after_step);
     if (!latents.ok()) return latents.status();
     model_->ParkWeights();
     const double share_ms = MillisecondsSince(start) / static_cast<double>(frames.size());
@@ -416,6 +415,7 @@ class TorchRenderer final : public Renderer {
 
   base::Env& env_;
   std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Landings> landings_;
   int threads_;
   std::unique_ptr<LoadedModel> model_;
 };

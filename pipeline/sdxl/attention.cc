@@ -42,7 +42,7 @@ SelfAttention::Projections SelfAttention::Project(const at::Tensor& x) const {
   return {all[0], {all[1], all[2]}};
 }
 
-SelfAttention::KeysValues SelfAttention::ProjectKeys(const at::Tensor& tokens) const {
+KeysValues SelfAttention::ProjectKeys(const at::Tensor& tokens) const {
   std::vector<at::Tensor> both = to_qkv_(tokens, 1, 2);
   return {both[0], both[1]};
 }
@@ -62,9 +62,13 @@ CrossAttention::CrossAttention(const WeightScope& at, int64_t channels, int64_t 
       to_q_(at / "to_q", channels, channels, Bias::kNone),
       to_kv_(at, {"to_k", "to_v"}, context_channels, channels) {}
 
-at::Tensor CrossAttention::operator()(const at::Tensor& x, const at::Tensor& context) const {
-  const std::vector<at::Tensor> keys_values = to_kv_(context, 0, 2);
-  return heads_(to_q_(x), keys_values[0], keys_values[1]);
+KeysValues CrossAttention::ProjectContext(const at::Tensor& context) const {
+  std::vector<at::Tensor> both = to_kv_(context, 0, 2);
+  return {both[0], both[1]};
+}
+
+at::Tensor CrossAttention::operator()(const at::Tensor& x, const KeysValues& context) const {
+  return heads_(to_q_(x), context.keys, context.values);
 }
 
 }  // namespace storyfarm::sdxl

@@ -38,15 +38,16 @@ class AttentionHeads {
   Linear to_out_;
 };
 
+struct KeysValues {
+  at::Tensor keys, values;  // [..., C]
+};
+
 // attn1. No residual is added. The projections are apart from the rest, so that tokens that several frames attend to are
 // projected once.
 class SelfAttention {
  public:
   SelfAttention(const WeightScope& at, int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options);
 
-  struct KeysValues {
-    at::Tensor keys, values;  // [..., C]
-  };
   struct Projections {
     at::Tensor queries;  // [..., C]
     KeysValues own;
@@ -71,8 +72,10 @@ class CrossAttention {
  public:
   CrossAttention(const WeightScope& at, int64_t channels, int64_t context_channels, int64_t heads, bool upcast,
                  const AttentionOptions* options);
-  // x [B, N, C], context [B, M, context channels] -> [B, N, C].
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& context) const;
+  // context [B, M, context channels] -> [B, M, C].
+  KeysValues ProjectContext(const at::Tensor& context) const;
+  // x [B, N, C] -> the same shape.
+  at::Tensor operator()(const at::Tensor& x, const KeysValues& context) const;
 
  private:
   AttentionHeads heads_;

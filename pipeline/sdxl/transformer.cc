@@ -23,12 +23,17 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
       gate_(at / "ff" / "net" / 0 / "proj", options.channels, 2 * kFeedForwardFactor * options.channels),
       out_(at / "ff" / "net" / 2, kFeedForwardFactor * options.channels, options.channels) {}
 
-at::Tensor TransformerBlock::Leave(at::Tensor h, at::Tensor y, const at::Tensor& context) const {
-  at::Tensor normed = norm2_.AddInto(h, y);
+at::Tensor TransformerBlock::Enter(Tokens& tokens) const {
+  at::Tensor x = norm1_.AddInto(tokens.sum, tokens.addend);
+  tokens.addend.reset();
+  return x;
+}
+
+void TransformerBlock::Leave(Tokens& tokens, at::Tensor y, const KeysValues& text) const {
+  at::Tensor normed = norm2_.AddInto(tokens.sum, y);
   y.reset();
-  normed = norm3_.AddInto(h, cross_attention_(normed, context));
-  h.add_(out_(device::Geglu(gate_(normed))));
-  return h;
+  normed = norm3_.AddInto(tokens.sum, cross_attention_(normed, text));
+  tokens.addend = out_(device::Geglu(gate_(normed)));
 }
 
 Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& options)
@@ -52,21 +57,22 @@ Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& op
   project("proj_out", out_weights_, linear_out_, conv_out_);
 }
 
-at::Tensor Transformer2d::ProjectIn(const at::Tensor& x) const {
+Tokens Transformer2d::ProjectIn(const at::Tensor& x) const {
   const auto tokens = [&](const at::Tensor& y) {
     return y.permute({0, 2, 3, 1}).reshape({x.size(0), x.size(2) * x.size(3), x.size(1)});
   };
   const at::Tensor normed = norm_(x);
   const auto lease = in_weights_.Hold();
-  return linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed));
+  return {linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed)), {}};
 }
 
-at::Tensor Transformer2d::ProjectOut(const at::Tensor& tokens, const at::Tensor& x) const {
+at::Tensor Transformer2d::ProjectOut(Tokens tokens, const at::Tensor& x) const {
+  if (tokens.addend.defined()) tokens.sum.add_(tokens.addend);
   const auto grid = [&](const at::Tensor& y) {
     return y.view({x.size(0), x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2});
   };
   const auto lease = out_weights_.Hold();
-  return x + (linear_projection_ ? grid(linear_out_(tokens)) : conv_out_(grid(tokens)));
+  return x + (linear_projection_ ? grid(linear_out_(tokens.sum)) : conv_out_(grid(tokens.sum)));
 }
 
 }  // namespace storyfarm::sdxl

@@ -100,10 +100,11 @@ ForwardStart UNet::Network::Start(const UNetInput& input) const {
 UNet::UNet(const model::UNetConfig& config, Weights* weights) : network_(std::make_unique<Network>(config, weights)) {}
 UNet::~UNet() = default;
 
-UNet::Walk::Walk(Network& net, const ForwardStart& start) : net_(net) {
+UNet::Walk::Walk(Network& net, const ForwardStart& start, const std::vector<KeysValues>* text) : net_(net) {
   const c10::InferenceMode no_gradients;
   state_.time = start.time;
   state_.context = start.context;
+  state_.text = text;
   state_.freeu = net.freeu;
   state_.skip_filter = &net.skip_filter;
   state_.h = net.conv_in(net.center_input ? 2 * start.latents - 1 : start.latents);
@@ -129,7 +130,8 @@ void UNet::Walk::Attended(at::Tensor y) {
   const c10::InferenceMode no_gradients;
   x_.reset();
   site_.reset();
-  state_.tokens = net_.units[next_].block->Leave(std::move(state_.tokens), std::move(y), state_.context);
+  const TransformerBlock& block = *net_.units[next_].block;
+  block.Leave(state_.tokens, std::move(y), state_.TextOf(block));
   lease_.reset();
   ++next_;
 }

@@ -1,5 +1,7 @@
 #include "pipeline/sdxl/unet_blocks.h"
 
+#include <utility>
+
 #include "pipeline/sdxl/freeu.h"
 
 namespace storyfarm::sdxl {
@@ -33,20 +35,20 @@ void AddTransformer(const Transformer2d& transformer, std::vector<ForwardUnit>* 
   units->push_back({[&transformer](ForwardState& s) { s.tokens = transformer.ProjectIn(s.h); }});
   for (const TransformerBlock& block : transformer.blocks()) {
     if (block.site() >= 0) {
-      units->push_back({nullptr, &block});
+      units->push_back({nullptr, &block, &block});
       continue;
     }
-    units->push_back({[&block](ForwardState& s) {
+    const auto run = [&block](ForwardState& s) {
       const auto lease = block.weights().Hold();
       at::Tensor x = block.Enter(s.tokens);
       at::Tensor y = block.self_attention()(x);
       x.reset();
-      s.tokens = block.Leave(std::move(s.tokens), std::move(y), s.context);
-    }});
+      block.Leave(s.tokens, std::move(y), s.TextOf(block));
+    };
+    units->push_back({run, nullptr, &block});
   }
   units->push_back({[&transformer](ForwardState& s) {
-    s.h = transformer.ProjectOut(s.tokens, s.h);
-    s.tokens.reset();
+    s.h = transformer.ProjectOut(std::exchange(s.tokens, {}), s.h);
   }});
 }
 
@@ -55,6 +57,10 @@ void AddSkip(std::vector<ForwardUnit>* units) {
 }
 
 }  // namespace
+
+KeysValues ForwardState::TextOf(const TransformerBlock& block) {
+  return text != nullptr ? text->at(next_text++) : block.ProjectText(context);
+}
 
 DownBlock::DownBlock(const WeightScope& at, const model::UNetConfig& config, const model::UNetBlock& block,
                      int64_t in_channels, bool downsample, const AttentionOptions* attention) {

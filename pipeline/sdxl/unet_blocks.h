@@ -30,8 +30,14 @@ struct ForwardState {
   std::optional<FreeU> freeu;
   SkipFilter* skip_filter = nullptr;
   at::Tensor h;       // [B, C, H, W]
-  at::Tensor tokens;  // [B, H x W, C], inside a transformer over h
+  Tokens tokens;      // inside a transformer over h
   Skips skips;
+  // Of all transformer blocks in order, where they are known beforehand.
+  const std::vector<KeysValues>* text = nullptr;
+  size_t next_text = 0;
+
+  // What the next block, `block`, attends to of the text.
+  KeysValues TextOf(const TransformerBlock& block);
 };
 
 // A forward pass is a sequence of units, each of which reads the weights of at most one block (weight_stream.h). Either
@@ -39,6 +45,7 @@ struct ForwardState {
 struct ForwardUnit {
   std::function<void(ForwardState&)> run;
   const TransformerBlock* block = nullptr;
+  const TransformerBlock* reads_text = nullptr;  // the transformer block that either of them is
 };
 
 // DownBlock2D, CrossAttnDownBlock2D.

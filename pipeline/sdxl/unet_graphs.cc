@@ -16,7 +16,10 @@ bool UNetGraphs::Fits(const Recording& recording, const ForwardStart& start, boo
 
 void UNetGraphs::Forget() {
   // The graphs first: they read what the tensors hold.
-  if (recording_) recording_->parts.clear();
+  if (recording_) {
+    recording_->text_part.reset();
+    recording_->parts.clear();
+  }
   recording_.reset();
   recorder_.reset();
 }
@@ -25,11 +28,16 @@ void UNetGraphs::Record(const ForwardStart& start, bool hooked) {
   recorder_ = device::NewGraphRecorder(net_.placement.device);
   Recording& recording = *recording_;
   recording.start = {start.latents.clone(), start.time.clone(), start.context.clone()};
+  recording.text_part = recorder_->Record([&] {
+    for (const ForwardUnit& unit : net_.units) {
+      if (unit.reads_text != nullptr) recording.text.push_back(unit.reads_text->ProjectText(recording.start.context));
+    }
+  });
   std::unique_ptr<UNet::Walk> walk;
   while (walk == nullptr || !walk->done()) {
     recording.parts.push_back(recorder_->Record([&] {
       if (walk == nullptr) {
-        walk = std::make_unique<UNet::Walk>(net_, recording.start);
+        walk = std::make_unique<UNet::Walk>(net_, recording.start, &recording.text);
       } else {
         walk->Attended(recording.sites.back().y);
       }
@@ -54,7 +62,11 @@ std::optional<at::Tensor> UNetGraphs::Forward(const ForwardStart& start, SelfAtt
   Recording& recording = *recording_;
   recording.start.latents.copy_(start.latents);
   recording.start.time.copy_(start.time);
-  recording.start.context.copy_(start.context);
+  if (!recording.context.defined() || recording.context.data_ptr() != start.context.data_ptr()) {
+    recording.context = start.context;
+    recording.start.context.copy_(start.context);
+    recording.text_part->Replay();
+  }
   for (size_t i = 0; i < recording.parts.size(); ++i) {
     recording.parts[i]->Replay();
     if (i < recording.sites.size()) {

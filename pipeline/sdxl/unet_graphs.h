@@ -17,6 +17,10 @@ namespace storyfarm::sdxl {
 // A pass without a hook is one graph. With one, it is cut at the sites of the hook, which computes between two replays:
 // gates open and close from step to step, and what lies between the sites stays the same.
 //
+// What the text's keys are depends on the prompts alone: a graph of their own, replayed where another context comes.
+//
+//   context --copy--> [text] --keys-----+
+//                                       v
 //   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
 //
 // One recording is kept, of the last shape; its tensors stay on the device as long as it does. A shape is recorded when it
@@ -38,6 +42,9 @@ class UNetGraphs {
   };
   struct Recording {
     ForwardStart start;
+    at::Tensor context;  // that `text` was computed from; kept, so that no other lies where it lay
+    std::unique_ptr<device::Graph> text_part;
+    std::vector<KeysValues> text;
     std::vector<std::unique_ptr<device::Graph>> parts;  // one more than sites
     std::vector<Site> sites;
     at::Tensor prediction;

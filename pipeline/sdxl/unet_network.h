@@ -50,7 +50,8 @@ struct UNet::Network {
 
 class UNet::Walk final : public UNetWalk {
  public:
-  Walk(Network& net, const ForwardStart& start);
+  // `text`: ForwardState::text.
+  Walk(Network& net, const ForwardStart& start, const std::vector<KeysValues>* text = nullptr);
 
   bool done() const override { return next_ == net_.units.size(); }
   const SelfAttentionSite* site() const override { return site_ ? &*site_ : nullptr; }

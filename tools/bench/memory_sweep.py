@@ -10,7 +10,7 @@ under the measured peak, or over it by more than a tenth and 10 MB (what librari
 
 `caps` draws the same story (identity frames and as many that read them) with each cap on memory, in GB, and prints
 seconds (loading apart) and their ratio to no cap. A cap is what plans may reach: the reserve that a planner keeps is put
-on top. Runs after the first find the model's files in the page cache; the first one is repeated.
+on top. The model's files should lie in the page cache: run it twice, or just after they were written.
 
 On a GPU box: make the model with tools/bench/sdxl_cuda.py, then --device cuda:0 --sizes 768,1024 --dtypes fp16.
 """
@@ -137,7 +137,6 @@ def caps(bench, args):
     print(f"{platform.platform()}, {args.device}; {args.frames} identity frames and {args.frames} that read them, "
           f"{size} x {size}, {args.steps} steps, {args.dtypes[0]}, int8 weights {'allowed' if args.int8 else 'never'}\n")
     print("| cap GB | seconds | of no cap | predicted peak MB | measured peak MB | weights |\n|---|---|---|---|---|---|")
-    bench.render(story, settings, None)
     uncapped = None
     for text in args.caps:
         cap = None if text == "none" else float(text)

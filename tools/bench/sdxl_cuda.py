@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Times storyfarm beside diffusers on one CUDA card, SDXL's true shape, random weights, fp16.
 
-    tools/bench/sdxl_cuda.py --storyctl BIN/storyctl --work FOLDER [--size 1024] [--steps 50] [--panels 4] [--json FILE]
+    tools/bench/sdxl_cuda.py --speed BIN/sdxl_speed --work FOLDER [--size 1024] [--steps 50] [--compile] [--json FILE]
 
-Needs Python with torch (CUDA), diffusers and transformers of tools/versions.env. Makes the model once in FOLDER
-(7 GB), then runs in turn: diffusers one picture at a time, `storyctl render` with consistency off (the same pictures),
-and with consistency on (identity frames, bank and read frames). Prints a table; ratios are of times in this one run.
+Needs Python with torch (CUDA), diffusers and transformers of tools/versions.env. Makes the model once in FOLDER (7 GB),
+then runs in turn: diffusers as it comes; with --compile also compiled and channels last (2 minutes of compiling);
+storyfarm's UNet and VAE by themselves; whole pictures, alone, together and with identity. Prints tables; ratios are of
+times in this one run, a card's matmul rate is that of 8192 x 8192 in this run.
 """
 import argparse
 import json
-import os
 import pathlib
 import platform
 import statistics
@@ -20,75 +20,110 @@ import warnings
 
 import sdxl_shape
 
-PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room",
-           "a cat jumping in the snow", "a cat waving in the city", "a cat sleeping at night",
-           "a cat running in the desert", "a cat dancing in the mountains"]
+PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room"]
+UNET_TFLOP = 6.76  # a pass of 1024 x 1024; 3.64 of 768 x 768 (liveness and operations walked on meta tensors)
 
 
-def run_diffusers(folder, size, steps, prompts):
+def run_diffusers(folder, size, steps, compiled):
     import torch
     from diffusers import DDIMScheduler, StableDiffusionXLPipeline
     pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float16, add_watermarker=False).to("cuda")
+    pipe.vae.to(torch.bfloat16)
+    pipe.vae.config.force_upcast = False
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False)
     pipe.set_progress_bar_config(disable=True)
-    call = dict(height=size, width=size, guidance_scale=5.0, output_type="pt")
-    pipe(prompts[0], num_inference_steps=2, **call)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for number, prompt in enumerate(prompts):
-        start = time.perf_counter()
-        pipe(prompt, num_inference_steps=steps, generator=torch.Generator("cuda").manual_seed(number), **call)
+    call = dict(height=size, width=size, guidance_scale=5.0)
+
+    def draw(number, count):
+        latents = pipe(PROMPTS[number], num_inference_steps=count, output_type="latent",
+                       generator=torch.Generator("cuda").manual_seed(number), **call).images
+        return pipe.vae.decode((latents / pipe.vae.config.scaling_factor).to(torch.bfloat16)).sample
+
+    start = time.perf_counter()
+    if compiled:
+        pipe.unet.to(memory_format=torch.channels_last)
+        pipe.vae.to(memory_format=torch.channels_last)
+        pipe.unet = torch.compile(pipe.unet, fullgraph=True)
+        pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True)
+    with torch.inference_mode():
+        draw(0, 3)
         torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        first = time.perf_counter() - start
+        torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        for number in range(len(PROMPTS)):
+            start = time.perf_counter()
+            draw(number, steps)
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_reserved()
     del pipe
     torch.cuda.empty_cache()
-    return seconds, peak
+    return dict(seconds=statistics.median(seconds), all=seconds, first_call=first, peak_bytes=peak)
 
 
-def run_storyctl(storyctl, folder, out, size, steps, prompts, consistency, id_length):
-    out.mkdir(parents=True, exist_ok=True)
-    story = out / "story.txt"
-    lines = ["[Tom] a grey cat", ""] + [prompt.replace("a cat", "[Tom]") for prompt in prompts]
-    story.write_text("\n".join(lines) + "\n")
-    settings = out / "settings.json"
-    settings.write_text(json.dumps(dict(
-        width=size, height=size, steps=steps, guidance_scale=5, scheduler="ddim", seed=1, id_length=id_length,
-        token_rate=0.5, consistency="on" if consistency else "off", freeu="off", dtype="fp16")))
-    command = [storyctl, "render", str(story), "--model", str(folder), "--out", str(out / "pictures"), "--settings",
-               str(settings), "--device", "cuda:0", "--latents", str(out / "latents.safetensors"), "--json"]
-    start = time.perf_counter()
+def run_speed(args, model, *more):
+    command = [args.speed, str(model), "--device", "cuda:0", "--size", str(args.size), "--steps", str(args.steps),
+               "--graphs", *more]
     done = subprocess.run(command, capture_output=True, text=True)
-    wall = time.perf_counter() - start
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-4000:]}")
-    (out / "render.json").write_text(done.stdout)
-    return json.loads(done.stdout), wall, done.stderr
+    return json.loads(done.stdout)
 
 
-def check_latents(path, panels, size):
-    import torch
-    from safetensors.torch import load_file
-    latents = load_file(path)
-    assert sorted(latents) == sorted(f"latents/{p}" for p in range(panels)), sorted(latents)
-    for name, value in latents.items():
-        assert value.shape == (4, size // 8, size // 8), (name, value.shape)
-        assert torch.isfinite(value).all(), name
-        assert value.std() > 1e-3, name
+KINDS = (("own kernels", ("Normalise", "SliceMoments", "AddLayerNorm", "Geglu", "AddBias", "Unpack", "Pack<")),
+         ("attention", ("sdpa", "fmha", "flash")), ("convolutions", ("fprop", "convolve", "nhwcAddPadding")),
+         ("matrix products", ("nvjet", "gemm", "cutlass", "splitK")), ("torch's kernels", ("at::native",)))
 
 
-def gib(count):
-    return f"{count / 2**30:.2f}"
+def where_time_goes(unet):
+    kinds = {name: [0.0, 0] for name, _ in KINDS} | {"the rest": [0.0, 0]}
+    for kernel in unet["kernels"]:
+        kind = next((name for name, words in KINDS if any(word in kernel["name"] for word in words)), "the rest")
+        kinds[kind][0] += kernel["ms"]
+        kinds[kind][1] += kernel["count"]
+    busy = sum(ms for ms, _ in kinds.values())
+    kinds["between kernels"] = [unet["in_a_row_ms"] - busy, 0]
+    return kinds
+
+
+def print_tables(args, report):
+    base = report["diffusers compiled" if args.compile else "diffusers eager"]["seconds"]
+    name = "compiled" if args.compile else "eager"
+    parts, pictures = report["parts"], {p["what"]: p["seconds"] / p["count"] for p in report["pictures"]["pictures"]}
+    alone, together = pictures["one at a time"], pictures["together"]
+    print(f"\n| {args.size} x {args.size}, {args.steps} steps, guidance 5, fp16 | seconds a picture | of diffusers {name} |")
+    print("|---|---|---|")
+    for who in ("diffusers eager", "diffusers compiled"):
+        if who in report:
+            print(f"| {who} | {report[who]['seconds']:.3f} | {report[who]['seconds'] / base:.2f} |")
+    for what, seconds in pictures.items():
+        print(f"| storyfarm, {what} | {seconds:.3f} | {seconds / base:.2f} |")
+    print("\n| | ratio |\n|---|---|")
+    for what, plain in (("reading one character", alone), ("reading two characters", alone),
+                        ("reading one character, together", together), ("identity frames", together)):
+        print(f"| {what}, of a plain picture | {pictures[what] / plain:.3f} |")
+    four = 4 * (pictures["identity frames"] + pictures["reading one character, together"])
+    print(f"\n4 identity frames and 4 that read them: {four:.1f} s. Offline, 20 steps: "
+          f"{1 / pictures['offline, 20 steps']:.2f} pictures a second.")
+    rate = parts["matmul_tflops"]
+    print(f"\nmatmul {rate:.0f} TFLOP/s; VAE {parts['vae']['ms']:.1f} ms, {parts['vae']['peak_bytes'] / 1e9:.2f} GB; "
+          f"UNet fp16 against fp32 {parts.get('fidelity_db') or 0:.1f} dB, int8 {parts.get('int8_fidelity_db') or 0:.1f} dB")
+    for unet in parts["unet"]:
+        tflops = UNET_TFLOP * (args.size / 1024) ** 2 * unet["batch"] / unet["in_a_row_ms"] * 1e3
+        print(f"\nUNet of {unet['batch']} passes: {unet['in_a_row_ms']:.2f} ms, {tflops:.0f} TFLOP/s, "
+              f"{100 * tflops / rate:.1f} % of the matmul rate\n\n| where it goes | ms | kernels |\n|---|---|---|")
+        for kind, (ms, count) in where_time_goes(unet).items():
+            print(f"| {kind} | {ms:.2f} | {count} |")
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--storyctl", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speed", required=True)
     parser.add_argument("--work", required=True, type=pathlib.Path)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--panels", type=int, default=4)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
     import diffusers
@@ -101,40 +136,17 @@ def main():
     warnings.filterwarnings("ignore")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}, "
           f"{platform.platform()}", flush=True)
-    prompts = PROMPTS[:args.panels]
     model = args.work / "sdxl-random"
-    start = time.perf_counter()
     sdxl_shape.write_model(model)
-    print(f"model made in {time.perf_counter() - start:.0f} s", flush=True)
-    rows = []
-    seconds, peak = run_diffusers(model, args.size, args.steps, prompts)
-    base = statistics.median(seconds)
-    rows.append(("diffusers eager, one at a time", base, sum(seconds), peak[0], peak[1]))
-    print(f"diffusers: {[round(s, 2) for s in seconds]}", flush=True)
-    details = {}
-    for consistency, id_length in ((False, 1), (True, 2)):
-        name = "consistency on, 2 identity frames" if consistency else "consistency off"
-        out = args.work / ("on" if consistency else "off")
-        report, wall, stderr = run_storyctl(args.storyctl, model, out, args.size, args.steps, prompts, consistency, id_length)
-        check_latents(out / "latents.safetensors", args.panels, args.size)
-        details[name] = dict(report=report, wall_seconds=wall)
-        panels = report["panels"]
-        milliseconds = [p["render_ms"] for p in panels]
-        peak = report["peak_bytes"]
-        rows.append((f"storyctl, {name}", statistics.median(milliseconds) / 1e3, sum(milliseconds) / 1e3, peak, None))
-        print(f"storyctl, {name}: {[round(m / 1e3, 2) for m in milliseconds]}, wall with loading {wall:.1f} s", flush=True)
-        print(stderr[-1500:], flush=True)
-    print(f"\n{args.panels} panels of {args.size}x{args.size}, {args.steps} steps, guidance 5, fp16")
-    print(f"{'':40} {'s a panel':>10} {'ratio':>6} {'s in all':>9} {'peak GiB':>9} {'reserved':>9}")
-    for name, median, total, allocated, reserved in rows:
-        print(f"{name:40} {median:10.2f} {median / base:6.2f} {total:9.2f} {gib(allocated):>9} "
-              f"{gib(reserved) if reserved else '':>9}")
+    report = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "diffusers": diffusers.__version__}
+    report["parts"] = run_speed(args, model, "--profile", "--vae", "--fidelity", "--int8")
+    report["pictures"] = run_speed(args, model, "--pictures")
+    report["diffusers eager"] = run_diffusers(model, args.size, args.steps, compiled=False)
+    if args.compile:
+        report["diffusers compiled"] = run_diffusers(model, args.size, args.steps, compiled=True)
     if args.json:
-        args.json.write_text(json.dumps(dict(
-            device=torch.cuda.get_device_name(), torch=torch.__version__, diffusers=diffusers.__version__,
-            size=args.size, steps=args.steps,
-            rows=[dict(name=r[0], seconds_a_panel=r[1], seconds=r[2], peak_bytes=r[3], reserved_bytes=r[4]) for r in rows],
-            details=details), indent=1))
+        args.json.write_text(json.dumps(report, indent=1))
+    print_tables(args, report)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 
 namespace {
 
-constexpr int kThreads = 512;       // of a block that works on images, at most
-constexpr int kRowsAThread = 4;     // of a slice, at least: less would be mostly the sums at its end
-constexpr int kMostSlices = 256;    // of an image: two to a multiprocessor
+constexpr int kThreads = 512;        // of a block that works on images, at most
+constexpr int kRowsAThread = 4;      // of a slice, at least: less would be mostly the sums at its end
+constexpr int kMostBlocks = 264;     // of all images: two to a multiprocessor of the largest cards; each merges all slices
 constexpr int kWarp = 32;
 constexpr int kRowsABlock = 4;  // rows a block, a warp each
 
@@ -65,13 +65,14 @@ struct Cut {
   int vectors, lanes, slices, cells_a_slice;
 };
 
-__host__ Cut CutOf(int cells, int channels) {
+__host__ Cut CutOf(int batch, int cells, int channels) {
   Cut cut;
   cut.vectors = channels / kVector;
   cut.lanes = cut.vectors >= kThreads ? 1 : kThreads / cut.vectors;
   const int at_once = cut.lanes * kRowsAThread;
   cut.slices = (cells + at_once - 1) / at_once;
-  if (cut.slices > kMostSlices) cut.slices = kMostSlices;
+  const int most = kMostBlocks / batch > 1 ? kMostBlocks / batch : 1;
+  if (cut.slices > most) cut.slices = most;
   cut.cells_a_slice = (cells + cut.slices - 1) / cut.slices;
   cut.slices = (cells + cut.cells_a_slice - 1) / cut.cells_a_slice;
   return cut;
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(kThreads, 2) Normalise(StoryfarmGroupNorm call
 
 template <typename T>
 int GroupNorm(const StoryfarmGroupNorm& call, cudaStream_t stream) {
-  const Cut cut = CutOf(call.cells, call.channels);
+  const Cut cut = CutOf(call.batch, call.cells, call.channels);
   const dim3 grid(cut.slices, call.batch), block(cut.vectors, cut.lanes);
   const size_t shared = 2 * sizeof(float) * cut.lanes * call.channels;
   SliceMoments<T><<<grid, block, shared, stream>>>(call, cut);
@@ -475,12 +476,13 @@ bool Fits(int channels) { return channels > 0 && channels % kVector == 0 && chan
 }  // namespace
 
 int StoryfarmGroupNormScratch(int batch, int cells, int channels, int groups) {
-  return 2 * batch * CutOf(cells, channels).slices * groups;
+  return 2 * batch * CutOf(batch, cells, channels).slices * groups;
 }
 
 int StoryfarmGroupNormRun(const StoryfarmGroupNorm* call, int element, void* stream) {
-  if (!Fits(call->channels) || call->groups <= 0 || call->groups > kMostGroups ||
-      call->channels % call->groups != 0 || call->channels / kVector * CutOf(call->cells, call->channels).lanes < kMostGroups) {
+  if (!Fits(call->channels) || call->batch <= 0 || call->groups <= 0 || call->groups > kMostGroups ||
+      call->channels % call->groups != 0 ||
+      call->channels / kVector * CutOf(call->batch, call->cells, call->channels).lanes < call->groups) {
     return cudaErrorInvalidValue;
   }
   const auto on = static_cast<cudaStream_t>(stream);

@@ -77,9 +77,10 @@ TEST_P(Loop, AgreesWithDiffusersAtEveryStep) {
   RecordedNoise noise(golden["noise"]);
   const int64_t factor = (*model)->pixels_per_latent();
   std::map<int, at::Tensor> steps;
+  const std::unique_ptr<device::Landings> landings = device::NewCopiedLandings();
   const auto latents = Denoise(
       batch, {std::stod(about.at("guidance_scale")), true, {4, frames[0].height / factor, frames[0].width / factor}},
-      **unet, **scheduler, noise, nullptr, [&](int finished, const at::Tensor& now) {
+      **unet, **scheduler, noise, nullptr, *landings, [&](int finished, const at::Tensor& now) {
         steps[finished - 1] = now.clone();
         return absl::OkStatus();
       });

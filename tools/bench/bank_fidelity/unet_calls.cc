@@ -41,7 +41,7 @@ class StoredAs final : public sdxl::SelfAttentionHook {
       halves.push_back(identity::UnpackParts(packed.bytes, packed.shape, 1, x.scalar_type()));
     }
     const sdxl::SelfAttention::Projections own = site.attention.Project(x);
-    const sdxl::SelfAttention::KeysValues bank = site.attention.ProjectKeys(at::cat(halves, 0));
+    const sdxl::KeysValues bank = site.attention.ProjectKeys(at::cat(halves, 0));
     return site.attention.Attend(own.queries, {at::cat({bank.keys, own.own.keys}, 1),
                                                at::cat({bank.values, own.own.values}, 1)});
   }

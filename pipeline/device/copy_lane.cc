@@ -59,18 +59,20 @@ class Chunk {
 struct CopyLane::Queue {
   explicit Queue(c10::Device of) : device(of), backend(of.type()), stream(backend.getStreamFromGlobalPool(of)) {}
 
-  // Chunk k of every kReaders is reader k's, in two buffers by turns: one is filled while the other is copied.
-  void ReadEvery(int reader, const at::Tensor& to, const Read& read) {
+  // Of all pieces' chunks, each kReaders-th is one reader's, in two buffers by turns: one is filled while the other is
+  // copied.
+  void ReadEvery(int reader, const std::vector<Piece>& pieces) {
     const c10::InferenceMode inference;
-    const auto total = static_cast<uint64_t>(to.numel());
-    int turn = 0;
-    for (uint64_t offset = kChunkBytes * static_cast<uint64_t>(reader); offset < total && !failed;
-         offset += kChunkBytes * kReaders) {
-      Chunk& chunk = *chunks[static_cast<size_t>(2 * reader + turn)];
-      turn = 1 - turn;
-      if (const absl::Status status = chunk.Pass(to, offset, std::min(kChunkBytes, total - offset), read, stream);
-          !status.ok()) {
-        TORCH_CHECK(false, std::string(status.message()));
+    int number = 0, turn = 0;
+    for (const Piece& piece : pieces) {
+      const auto total = static_cast<uint64_t>(piece.to.numel());
+      for (uint64_t offset = 0; offset < total && !failed; offset += kChunkBytes) {
+        if (number++ % kReaders != reader) continue;
+        Chunk& chunk = *chunks[static_cast<size_t>(2 * reader + turn)];
+        turn = 1 - turn;
+        const absl::Status status =
+            chunk.Pass(piece.to, offset, std::min(kChunkBytes, total - offset), piece.read, stream);
+        TORCH_CHECK(status.ok(), std::string(status.message()));
       }
     }
   }
@@ -117,23 +119,21 @@ void CopyLane::Run(const std::function<void()>& copies) {
   queue_->stream.synchronize();
 }
 
-void CopyLane::Fetch(const at::Tensor& to, const Read& read) {
+void CopyLane::Fetch(const std::vector<Piece>& pieces) {
   while (queue_->chunks.size() < 2 * kReaders) queue_->chunks.push_back(std::make_unique<Chunk>(queue_->device));
   std::exception_ptr thrown;
   std::mutex mutex;
-  std::vector<std::thread> readers;
-  const auto chunks = (static_cast<uint64_t>(to.numel()) + kChunkBytes - 1) / kChunkBytes;
-  const int wanted = static_cast<int>(std::min<uint64_t>(kReaders, chunks));
   const auto read_every = [&](int reader) {
     try {
-      queue_->ReadEvery(reader, to, read);
+      queue_->ReadEvery(reader, pieces);
     } catch (...) {
       const std::lock_guard lock(mutex);
       thrown = std::current_exception();
       queue_->failed = true;
     }
   };
-  for (int reader = 1; reader < wanted; ++reader) readers.emplace_back(read_every, reader);
+  std::vector<std::thread> readers;
+  for (int reader = 1; reader < kReaders; ++reader) readers.emplace_back(read_every, reader);
   read_every(0);
   for (std::thread& reader : readers) reader.join();
   queue_->failed = false;

@@ -7,12 +7,12 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
+
+#include <ATen/ATen.h>
 
 #include "absl/status/status.h"
 
-namespace at {
-class Tensor;
-}
 namespace c10 {
 struct Device;
 }
@@ -36,10 +36,14 @@ class CopyLane {
   using Read = std::function<absl::Status(uint64_t offset_bytes, std::span<std::byte> to)>;
   // Whether Fetch is the way: elsewhere, host memory is the device's own, or its backend copies as fast.
   bool stages() const { return queue_ != nullptr; }
-  // Within Run: what is read arrives in `to`, uint8 [n] on the device, through page-locked chunks that several threads
+  // Within Run: what is read arrives in its `to`, uint8 [n] on the device, through page-locked chunks that several threads
   // fill. A driver that copies from pageable memory does so in one thread, at a third of the bus's rate. Throws
   // c10::Error, also with the words of a failed read.
-  void Fetch(const at::Tensor& to, const Read& read);
+  struct Piece {
+    at::Tensor to;
+    Read read;
+  };
+  void Fetch(const std::vector<Piece>& pieces);
 
  private:
   struct Queue;

@@ -260,7 +260,7 @@ BackendTraits TraitsOf(Backend backend) {
       // device reports. Speed: measured on an H200 with SDXL's UNet (tools/bench/unet_speed).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
-              .workspace_bytes = 384'000'000,
+              .workspace_bytes = 256'000'000,
               .convolutions_copy_input = false,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = 0,
@@ -374,9 +374,9 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   // The ring of streamed weights is given back before the VAE runs.
   if (plan.weights() == farm::v1::STREAMED) {
     unet_phase += static_cast<double>(plan.weight_buffer_bytes());
-    // Beside the ring, on a card: a tensor on its way into another order, and the host's page-locked chunks.
+    // Beside the ring, on a card: a block on its way into another order, and the host's page-locked chunks.
     if (plan.backend() == farm::v1::CUDA) {
-      unet_phase += static_cast<double>(model.largest_tensor_parameters() * DtypeBytes(plan.dtype())) + kStagedBytes;
+      unet_phase += static_cast<double>(model.largest_block_parameters() * DtypeBytes(plan.dtype())) + kStagedBytes;
     }
   }
   const double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;

@@ -23,8 +23,9 @@ namespace storyfarm::sdxl {
 //                                       v
 //   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
 //
-// One recording is kept, of the last shape; its tensors stay on the device as long as it does. A shape is recorded when it
-// comes the second time in a row: libraries choose their kernels in the first.
+// One recording is kept, of the last shape; its memory stays on the device as long as it does. A shape is recorded when it
+// comes the second time in a row: libraries choose their kernels in the first. What was recorded is then replayed once
+// with plain attention and compared with the same call without graphs; where they differ, no graphs are used any more.
 class UNetGraphs {
  public:
   // Null where the device has no graphs, or where weights stream (a graph holds their addresses).
@@ -38,7 +39,8 @@ class UNetGraphs {
  private:
   struct Site {
     SelfAttentionSite site;
-    at::Tensor x, y;
+    at::Tensor x;  // not its owner: the next part may use the memory again, and runs after the hook
+    at::Tensor y;  // of all sites of its shape
   };
   struct Recording {
     ForwardStart start;
@@ -54,10 +56,15 @@ class UNetGraphs {
   explicit UNetGraphs(UNet::Network& net) : net_(net) {}
   static bool Fits(const Recording& recording, const ForwardStart& start, bool hooked);
   void Record(const ForwardStart& start, bool hooked);
+  // `attend(site, x)` -> y.
+  template <typename Attend>
+  at::Tensor Replay(const ForwardStart& start, const Attend& attend);
+  bool ReplaysWhatItShould(const ForwardStart& start);
 
   UNet::Network& net_;
   std::unique_ptr<device::GraphRecorder> recorder_;  // of the recording's memory
   std::optional<Recording> recording_;               // without parts: its shape came once
+  bool broken_ = false;                              // a recording replayed something else
 };
 
 }  // namespace storyfarm::sdxl

@@ -41,8 +41,8 @@ at::Tensor Vae::Decode(const at::Tensor& latents, int64_t tile) const {
   const Network& net = *network_;
   at::Tensor z = net.scaling.FromModel(latents.to(net.placement.device, at::kFloat)).to(net.placement.dtype);
   if (net.post_quant_conv) z = (*net.post_quant_conv)(z);
-  if (tile > 0 && (tile < z.size(2) || tile < z.size(3))) return DecodeInTiles(net.decoder, z, tile);
   if (net.placement.channels_last) z = z.contiguous(at::MemoryFormat::ChannelsLast);
+  if (tile > 0 && (tile < z.size(2) || tile < z.size(3))) return DecodeInTiles(net.decoder, z, tile).contiguous();
   return net.decoder(z).to(at::kFloat).contiguous();
 }
 

@@ -137,7 +137,7 @@ void ForEachTileOfRow(const Segment& segment, const at::Tensor& rows, int64_t fi
   for (int64_t left = 0; left < width; left += tile) {
     const int64_t inside = std::min(tile, width - left);
     const int64_t from = std::max<int64_t>(0, left - halo), to = std::min(width, left + inside + halo);
-    work(left, Patch{rows.narrow(3, from, to - from).contiguous(), top - first_row, left - from, height, inside});
+    work(left, Patch{rows.narrow(3, from, to - from).contiguous(rows.suggest_memory_format()), top - first_row, left - from, height, inside});
   }
 }
 
@@ -172,7 +172,8 @@ at::Tensor RunSegment(const Segment& segment, at::Tensor map, int64_t tile) {
     ForEachTileOfRow(segment, rows, from, top, inside, tile, [&](int64_t left, Patch patch) {
       Run(segment, patch, norms);
       if (!result.defined()) {
-        result = at::empty({1, patch.x.size(1), height * scale, map.size(3) * scale}, patch.x.options());
+        result = at::empty({1, patch.x.size(1), height * scale, map.size(3) * scale},
+                           patch.x.options().memory_format(patch.x.suggest_memory_format()));
       }
       result.narrow(2, top * scale, patch.height).narrow(3, left * scale, patch.width).copy_(patch.Inside(patch.x));
     });

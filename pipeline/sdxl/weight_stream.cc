@@ -114,42 +114,50 @@ std::vector<int64_t> WeightStream::ShapeOf(const Piece& piece) {
 
 at::Tensor WeightStream::Fetched(const Piece& piece) {
   const c10::InferenceMode no_gradients;
-  const at::Tensor values = at::empty(
-      ShapeOf(piece), at::dtype(placement_.dtype).device(placement_.device).memory_format(FormatOf(piece.stored.front().tensor, placement_)));
+  const at::Tensor values = at::empty(ShapeOf(piece), at::dtype(placement_.dtype)
+                                                          .device(placement_.device)
+                                                          .memory_format(FormatOf(piece.stored.front().tensor, placement_)));
   lane_.MarkReaders();  // of what the memory held before
   lane_.WaitForReaders();
-  lane_.Run([&] { CopyAll(piece, values); });
+  lane_.Run([&] { CopyAll({{&piece, values}}); });
   return values;
 }
 
-void WeightStream::CopyAll(const Piece& piece, const at::Tensor& to) {
-  const int64_t rows = piece.stored.front().tensor.size(0);
-  for (size_t part = 0; part < piece.stored.size(); ++part) {
-    Copy(piece.stored[part], to.narrow(0, static_cast<int64_t>(part) * rows, rows));
+void WeightStream::CopyAll(const std::vector<std::pair<const Piece*, at::Tensor>>& places) {
+  std::vector<device::CopyLane::Piece> fetched;
+  std::vector<std::pair<at::Tensor, at::Tensor>> converted;  // from, to
+  for (const auto& [piece, all] : places) {
+    const int64_t rows = piece->stored.front().tensor.size(0);
+    for (size_t part = 0; part < piece->stored.size(); ++part) {
+      const StoredTensor& stored = piece->stored[part];
+      const at::Tensor to = all.narrow(0, static_cast<int64_t>(part) * rows, rows);
+      if (!lane_.stages()) {
+        to.copy_(stored.tensor);
+        GiveBack(stored);
+        continue;
+      }
+      at::Tensor arrives;
+      if (to.scalar_type() == stored.tensor.scalar_type() && to.is_contiguous()) {
+        arrives = to.view({-1}).view(at::kByte);
+      } else {
+        // Another format or order: it arrives as stored, and is converted there.
+        arrives = at::empty({static_cast<int64_t>(stored.tensor.nbytes())},
+                            at::dtype(at::kByte).device(placement_.device));
+        converted.emplace_back(arrives.view(stored.tensor.scalar_type()).view(stored.tensor.sizes()), to);
+      }
+      fetched.push_back({arrives, [&stored](uint64_t offset_bytes, std::span<std::byte> bytes) {
+                           return stored.file->mapping().Read(stored.offset_bytes + offset_bytes, bytes);
+                         }});
+    }
   }
-}
-
-void WeightStream::Copy(const StoredTensor& stored, const at::Tensor& to) {
-  if (!lane_.stages()) {
-    to.copy_(stored.tensor);
-    GiveBack(stored);
-    return;
-  }
-  const auto read = [&](uint64_t offset_bytes, std::span<std::byte> bytes) {
-    return stored.file->mapping().Read(stored.offset_bytes + offset_bytes, bytes);
-  };
-  if (to.scalar_type() == stored.tensor.scalar_type() && to.is_contiguous()) {
-    return lane_.Fetch(to.flatten().view(at::kByte), read);
-  }
-  // Another format or order: it arrives as stored, and is converted there.
-  const at::Tensor arrived = at::empty({static_cast<int64_t>(stored.tensor.nbytes())},
-                                       at::dtype(at::kByte).device(placement_.device));
-  lane_.Fetch(arrived, read);
-  to.copy_(arrived.view(stored.tensor.scalar_type()).view(stored.tensor.sizes()));
+  if (fetched.empty()) return;
+  lane_.Fetch(fetched);
+  for (const auto& [from, to] : converted) to.copy_(from);
 }
 
 void WeightStream::Fill(const Block& block, uint64_t offset_bytes) {
   const c10::InferenceMode no_gradients;
+  std::vector<std::pair<const Piece*, at::Tensor>> places;
   for (const Piece& piece : block.pieces) {
     const std::vector<int64_t> shape = ShapeOf(piece);
     const auto bytes = c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(placement_.dtype));
@@ -160,9 +168,10 @@ void WeightStream::Fill(const Block& block, uint64_t offset_bytes) {
     } else {
       view = view.view(shape);
     }
-    CopyAll(piece, view);
-    piece.slot->values = view;
+    places.emplace_back(&piece, view);
   }
+  CopyAll(places);
+  for (const auto& [piece, view] : places) piece->slot->values = view;
 }
 
 void WeightStream::Empty(const Block& block) {

@@ -23,6 +23,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "pipeline/device/copy_lane.h"
@@ -96,8 +97,8 @@ class WeightStream {
   void Fill(const Block& block, uint64_t offset_bytes);
   static std::vector<int64_t> ShapeOf(const Piece& piece);
   at::Tensor Fetched(const Piece& piece);
-  void CopyAll(const Piece& piece, const at::Tensor& to);
-  void Copy(const StoredTensor& stored, const at::Tensor& to);
+  // Each piece to its place on the device, all under way at once.
+  void CopyAll(const std::vector<std::pair<const Piece*, at::Tensor>>& places);
   static void Empty(const Block& block);
   std::optional<uint64_t> FreeOffset(uint64_t bytes) const;  // under the mutex
   void PopFront();                                           // under the mutex

@@ -32,6 +32,7 @@
 #include "pipeline/base/places.h"
 #include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
+#include "pipeline/plan/names.h"
 
 #if defined(__GLIBC__)  // known from the headers above
 #include <malloc.h>
@@ -105,6 +106,13 @@ absl::StatusOr<std::unique_ptr<WebServer>> StartWeb(const Config& config, FarmDo
   options.or_any_port = config.web_unsaid;
   options.folder = base::JoinPath(config.data, "web");
   options.software_version = STORYFARM_VERSION;
+  if (!config.network.empty()) {
+    for (const auto role : {farm::v1::ROLE_VIEWER, farm::v1::ROLE_SUBMITTER, farm::v1::ROLE_ADMIN}) {
+      std::string path = base::VisitorSocket(config.data, plan::RoleName(role));
+      if (absl::Status status = PrepareSocket(path); !status.ok()) return status;
+      options.visitor_sockets[role] = std::move(path);
+    }
+  }
   return WebServer::Start(options, {&env, &log, &door});
 }
 
@@ -245,6 +253,11 @@ int Serve(Config config, base::LogFormat format) {
   if (!web.ok()) return Complain(web.status(), WebExitCode(web.status()));
   if (*web != nullptr) {
     parts.open_web = [server = web->get()](const farm::v1::OpenWebRequest& request) { return server->OpenLink(request); };
+    if (!config.network.empty()) {
+      parts.visitor_socket = [&config](farm::v1::Role role) {
+        return base::VisitorSocket(config.data, plan::RoleName(role));
+      };
+    }
   }
   bool announced = false;
   Coordinator::Events events;

@@ -19,6 +19,7 @@
 #include "coordinator/rpc/listen.h"
 #include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/web_door.h"
+#include "coordinator/rpc/web_tunnels.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
@@ -32,7 +33,6 @@
 #include "pipeline/base/places.h"
 #include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
-#include "pipeline/plan/names.h"
 
 #if defined(__GLIBC__)  // known from the headers above
 #include <malloc.h>
@@ -108,7 +108,7 @@ absl::StatusOr<std::unique_ptr<WebServer>> StartWeb(const Config& config, FarmDo
   options.software_version = STORYFARM_VERSION;
   if (!config.network.empty()) {
     for (const auto role : {farm::v1::ROLE_VIEWER, farm::v1::ROLE_SUBMITTER, farm::v1::ROLE_ADMIN}) {
-      std::string path = base::VisitorSocket(config.data, plan::RoleName(role));
+      std::string path = VisitorSocket(config.data, role);
       if (absl::Status status = PrepareSocket(path); !status.ok()) return status;
       options.visitor_sockets[role] = std::move(path);
     }
@@ -254,9 +254,7 @@ int Serve(Config config, base::LogFormat format) {
   if (*web != nullptr) {
     parts.open_web = [server = web->get()](const farm::v1::OpenWebRequest& request) { return server->OpenLink(request); };
     if (!config.network.empty()) {
-      parts.visitor_socket = [&config](farm::v1::Role role) {
-        return base::VisitorSocket(config.data, plan::RoleName(role));
-      };
+      parts.visitor_socket = [&config](farm::v1::Role role) { return VisitorSocket(config.data, role); };
     }
   }
   bool announced = false;

@@ -15,6 +15,7 @@
 #include "coordinator/rpc/status.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/places.h"
+#include "pipeline/plan/names.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -43,6 +44,10 @@ absl::Status PageGone() {
 }
 
 }  // namespace
+
+std::string VisitorSocket(const std::string& data_folder, farm::v1::Role role) {
+  return base::VisitorSocket(data_folder, plan::RoleName(role));
+}
 
 // One call. What it asks of gRPC is asked by the thread alone, without the lock; gRPC's answers only set flags.
 class WebTunnels::Tunnel : public grpc::ServerBidiReactor<WebBytes, WebBytes> {

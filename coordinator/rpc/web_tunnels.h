@@ -33,6 +33,9 @@ inline constexpr size_t kWebTunnels = 64;
 inline constexpr size_t kWebTunnelsAMember = 24;
 inline constexpr size_t kWebTunnelBytes = size_t{64} << 10;  // of one piece
 
+// Where the page of the coordinator with this data folder serves such visitors (pipeline/base/places.h).
+std::string VisitorSocket(const std::string& data_folder, farm::v1::Role role);
+
 class WebTunnels {
  public:
   // `socket_of`: the path of the socket on which the page serves visitors who may do what this role may.

@@ -97,10 +97,10 @@ TEST(Session, WhatIsBeyondTheFarmsLimitsGoesBackWithoutAFault) {
   Bench bench;
   bench.Start();
   farm::v1::CoordinatorMessage large = FramesGrant(1, 0, 0, 3);
-  large.mutable_grant()->mutable_work()->mutable_frames()->mutable_plan()->set_predicted_peak_bytes(3'000'000'000);
+  large.mutable_grant()->mutable_work()->mutable_frames()->mutable_plan()->set_predicted_peak_bytes(1'500'000'000);
   bench.StartGrant(large);
-  bench.Hear(FramesGrant(2, 0, 5, 1));  // a third of it
-  const Actions actions = bench.Hear(Limited(2'000'000'000));
+  bench.Hear(FramesGrant(2, 0, 5, 1));  // which takes less
+  const Actions actions = bench.Hear(Limited(1'200'000'000));
   const auto sent = Bench::Sent(actions);
   ASSERT_EQ(sent.size(), 1U);
   EXPECT_EQ(sent[0].trim_reply().released_size(), 3);
@@ -108,7 +108,7 @@ TEST(Session, WhatIsBeyondTheFarmsLimitsGoesBackWithoutAFault) {
   EXPECT_EQ(bench.session.held_tasks(), 1U);
   const auto limits = Bench::Of<Limit>(actions);
   ASSERT_EQ(limits.size(), 1U);
-  EXPECT_EQ(limits[0].limits.memory_bytes(), 2'000'000'000U);
+  EXPECT_EQ(limits[0].limits.memory_bytes(), 1'200'000'000U);
   EXPECT_TRUE(bench.All(WorkerMessage::kFault).empty());
 }
 

@@ -58,7 +58,10 @@ void Farm::Parts::On(const ChangeJob& input) {
 }
 
 absl::StatusOr<std::string> Farm::Parts::FindNode(const std::string& name_or_id) const {
-  if (fleet.nodes.count(name_or_id) > 0 || state.drained().count(name_or_id) > 0) return name_or_id;
+  if (fleet.nodes.count(name_or_id) > 0 || state.drained().count(name_or_id) > 0 ||
+      state.LimitsOf(name_or_id) != nullptr) {
+    return name_or_id;
+  }
   std::string found;
   for (const auto& [id, node] : fleet.nodes) {
     if (node.name != name_or_id) continue;

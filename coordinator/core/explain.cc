@@ -187,7 +187,7 @@ farm::v1::Candidate Explainer::CandidateOf(const Node& node, const Device& devic
     const farm::v1::ModelManifest& model = job_.head().model();
     const auto& answer = source.Plan(model, shape, device);
     if (const auto* refusal = std::get_if<farm::v1::Refusal>(&answer)) {
-      candidate.set_refusal(refusal->reason());
+      candidate.set_refusal(farm_.WhyRefused(node, *refusal));
       return candidate;
     }
     *plan = std::get<farm::v1::MemoryPlan>(answer);

@@ -121,6 +121,9 @@ void Farm::Parts::Note(const farm::v1::Record& record) {
     case farm::v1::Record::kNodeDrained:
       touched_nodes.insert(record.node_drained().node_id());
       return;
+    case farm::v1::Record::kNodeLimited:
+      touched_nodes.insert(record.node_limited().node_id());
+      return;
     case farm::v1::Record::kAuthorityChosen:
     case farm::v1::Record::kMemberAdded:
     case farm::v1::Record::kMemberRenamed:

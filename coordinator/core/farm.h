@@ -146,6 +146,12 @@ struct DrainNode {
   bool drained = true;
   bool at_once = false;  // what runs there is stopped and goes elsewhere, too
 };
+// Changes what the farm may take of a machine; what it runs beyond that it gives back by itself. INVALID_ARGUMENT where
+// a limit can't be read; FAILED_PRECONDITION where the machine could draw with no model any more.
+struct LimitNode {
+  uint64_t request = 0;
+  farm::v1::LimitNodeRequest change;
+};
 // Grants nothing more until it is told otherwise; what was granted goes on. `why`: a sentence for people; empty: go on.
 struct HoldDispatch {
   std::string why;
@@ -247,10 +253,10 @@ struct ArchiveRemoved {
   std::string job_id;
 };
 
-using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, RetryJob, DrainNode, HoldDispatch, ForgetJob,
-                           CondemnBlobs, BlobsUnlinked, NamePack, ForgetPack, AddModel, ChooseAuthority, AddMember,
-                           RenameMember, RenewMember, RemoveMember, WorkerConnected, WorkerSaid, WorkerGone, Tick,
-                           ArchiveStored, ArchiveRemoved, NoticeAnswered>;
+using Input = std::variant<Started, SubmitJob, CancelJob, ChangeJob, RetryJob, DrainNode, LimitNode, HoldDispatch,
+                           ForgetJob, CondemnBlobs, BlobsUnlinked, NamePack, ForgetPack, AddModel, ChooseAuthority,
+                           AddMember, RenameMember, RenewMember, RemoveMember, WorkerConnected, WorkerSaid, WorkerGone,
+                           Tick, ArchiveStored, ArchiveRemoved, NoticeAnswered>;
 
 // ---- Decisions ----------------------------------------------------------------------------------------------------
 
@@ -271,9 +277,11 @@ struct Reply {
   uint64_t request = 0;
   uint64_t after_record = 0;
   absl::Status status;   // the answer if not OK
-  // Of SubmitJob, CancelJob, ChangeJob and RetryJob; the node's id of DrainNode; the key of NamePack; the member's id.
+  // Of SubmitJob, CancelJob, ChangeJob and RetryJob; the node's id of DrainNode and LimitNode; the key of NamePack; the
+  // member's id.
   std::string job_id;
   bool existed = false;  // SubmitJob: the key was known
+  std::vector<std::string> warnings;  // LimitNode: sentences
 };
 // A finished job to put into the store's archive; then tell ArchiveStored. Offered again after a restart.
 struct Archive {
@@ -364,6 +372,8 @@ class Farm {
   // The job that a key made, hot or archived, if the key is still known; `request_digest` gets what it was made of.
   std::optional<std::string> FindKey(const std::string& idempotency_key, std::string* request_digest) const;
   std::vector<farm::v1::NodeStatus> ListNodes(const Time& now) const;
+  // Of one that has not been there since the coordinator started it knows only what a person said of it.
+  farm::v1::NodeStatus GetNode(const Time& now, const std::string& node_id) const;
   // Why a task waits, or why it went where it went. NOT_FOUND where there is no such task, or its job has left for the
   // archive.
   absl::StatusOr<farm::v1::Explanation> Explain(const Time& now, const farm::v1::TaskId& task) const;

@@ -206,6 +206,7 @@ uint32_t Farm::Parts::CapableNodes(const Job& job, farm::v1::TaskKind kind, uint
   for (const auto& [id, node] : fleet.nodes) {
     if (node.session == 0) continue;
     for (const auto& [index, device] : node.devices) {
+      if (!device.lent) continue;
       if (kind != farm::v1::TASK_PAGE) {
         const auto need = state.NeedOf(job.head().model().digest(), device.report.backend());
         const auto& answer = fleet.plans.Plan(job.head().model(), device, *shape, need);

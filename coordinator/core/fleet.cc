@@ -1,9 +1,12 @@
 #include "coordinator/core/fleet.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/plan/limits.h"
 #include "pipeline/plan/live_memory.h"
+#include "pipeline/plan/plan.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -15,7 +18,46 @@ constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
 // Nodes remembered to have banks of one job: so many are compared beside the fastest ones.
 constexpr size_t kMostBankNodes = 16;
 
+// Speeds of a device that are taken over: models that a farm draws with in turn.
+constexpr size_t kMostSpeeds = 100;
+// A device's speed is ranked anew when it moved by this share: less does not change who is faster.
+constexpr double kSlownessGrain = 0.02;
+
+// Beyond these factors something else is wrong than a device that is slow.
+double ClampSlowness(double slowness) { return std::clamp(slowness, 0.001, 1e5); }
+
 }  // namespace
+
+void Device::TakeReport(const farm::v1::DeviceReport& said) {
+  reported = said;
+  // What the worker knows of its speed from frames of before this process began; what was seen here since counts more.
+  for (const farm::v1::ModelSpeed& speed : said.speeds()) {
+    if (!(speed.slowness() > 0) || slowness.size() >= kMostSpeeds) continue;
+    const double seen = ClampSlowness(speed.slowness());
+    slowness.emplace(speed.model_digest(), Slowness{seen, seen});
+  }
+  reported.clear_speeds();  // plans do not depend on them
+  memory = farm::v1::DeviceMemory();
+  progress = PassProgress();
+}
+
+void Device::Limit(const farm::v1::WorkerLimits* limits) {
+  report = reported;
+  lent = limits == nullptr || plan::Lends(*limits, reported);
+  if (limits != nullptr) plan::LimitMemory(limits->memory_bytes(), &report);
+  UpdatePlanKey();
+}
+
+bool Device::LearnSlowness(const std::string& model_digest, double seen) {
+  // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
+  seen = ClampSlowness(seen);
+  const auto [known, first] = slowness.emplace(model_digest, Slowness{seen, 0});
+  Slowness& learned = known->second;
+  if (!first) learned.measured = 0.7 * learned.measured + 0.3 * seen;
+  if (std::abs(learned.measured - learned.told) <= kSlownessGrain * learned.measured) return false;
+  learned.told = learned.measured;
+  return true;
+}
 
 bool Device::UpdatePlanKey() {
   if (memory.free_bytes() + memory.farm_bytes() + memory.others_bytes() > 0) {  // a heartbeat has told of it

@@ -18,6 +18,7 @@
 #include "coordinator/core/token.h"
 #include "farm/v1/device.pb.h"
 #include "farm/v1/job.pb.h"
+#include "farm/v1/limits.pb.h"
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "farm/v1/work.pb.h"
@@ -56,7 +57,10 @@ struct Slowness {
 };
 
 struct Device {
-  farm::v1::DeviceReport report;  // free_bytes as of the last heartbeat, the engine's own memory counted as free
+  farm::v1::DeviceReport reported;  // as the worker said it
+  // That within the node's limits; free_bytes as of the last heartbeat, the engine's own memory counted as free.
+  farm::v1::DeviceReport report;
+  bool lent = true;  // the node's limits leave it to the farm
   farm::v1::DeviceMemory memory;
   std::string plan_key;                      // what plans depend on of all this
   std::string warm_model;                    // digest of the model that its engine last worked with
@@ -72,8 +76,14 @@ struct Device {
   bool seated = false;        // in the pool, at `seat`
   uint32_t seat = 0;
 
+  // What it says of itself now. What was learned of it stays: a new stream alone makes it no faster and no sounder.
+  void TakeReport(const farm::v1::DeviceReport& said);
+  // Null: none.
+  void Limit(const farm::v1::WorkerLimits* limits);
   // After report or memory changed; true if plans may differ now.
   bool UpdatePlanKey();
+  // What a task of the model took, over what its plan predicted. True where it moved enough to rank the device anew.
+  bool LearnSlowness(const std::string& model_digest, double seen);
 };
 
 struct Node {

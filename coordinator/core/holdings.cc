@@ -13,6 +13,9 @@ std::string Farm::Parts::WhyIdle(const Node& node, const Device& device) const {
   }
   if (node.leaving) return "it is leaving";
   if (!node.resting.empty()) return absl::StrCat("it rests: ", node.resting);
+  if (!device.lent) {
+    return absl::StrCat("left out by the machine's limits: storyctl worker limit ", node.name, " --devices auto lends it");
+  }
   if (now.monotonic_ms - node.last_heard_ms > limits.lease_ms / 2) return "it has not been heard of for a while";
   if (device.not_before_ms > now.monotonic_ms) {
     const int64_t seconds = (device.not_before_ms - now.monotonic_ms + 999) / 1000;

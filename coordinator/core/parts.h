@@ -79,6 +79,15 @@ struct Farm::Parts {
   // Gets back what a drained node holds: what it has not begun, or all of it.
   void TakeFrom(const std::string& node_id, bool at_once);
 
+  // ---- limiting.cc
+  void On(const LimitNode& input);
+  // Whether the node could draw with the farm's models within these limits: FAILED_PRECONDITION where it could with
+  // some, and could with none; a warning for each that it loses, and where it can't be told.
+  absl::Status CheckRoom(const std::string& node_id, const farm::v1::WorkerLimits& wanted,
+                         std::vector<std::string>* warnings) const;
+  // Why a device does not take a group, with the node's limits where they count.
+  std::string WhyRefused(const Node& node, const farm::v1::Refusal& refusal) const;
+
   // ---- retrying.cc
   void On(const RetryJob& input);
   // Takes pages back from whoever composes them with stand-ins for these tasks.

@@ -31,6 +31,11 @@ const std::set<Token>* State::GrantsOf(const std::string& node_id) const {
   return grants == grants_of_node_.end() ? nullptr : &grants->second;
 }
 
+const farm::v1::WorkerLimits* State::LimitsOf(const std::string& node_id) const {
+  const auto limits = node_limits_.find(node_id);
+  return limits == node_limits_.end() ? nullptr : &limits->second;
+}
+
 plan::LearnedNeed State::NeedOf(const std::string& model_digest, farm::v1::Backend backend) const {
   const auto need = needs_.find({model_digest, backend});
   return need == needs_.end() ? plan::LearnedNeed{} : need->second;
@@ -91,6 +96,13 @@ absl::Status State::ApplyFact(const Record& record) {
         drained_.erase(record.node_drained().node_id());
       }
       return absl::OkStatus();
+    case Record::kNodeLimited:
+      if (record.node_limited().has_limits()) {
+        node_limits_[record.node_limited().node_id()] = record.node_limited().limits();
+      } else {
+        node_limits_.erase(record.node_limited().node_id());
+      }
+      return absl::OkStatus();
     case Record::kJobForgotten:
       return Forget(record.job_forgotten());
     case Record::kArchiveDropped:
@@ -121,8 +133,11 @@ absl::Status State::ApplyFact(const Record& record) {
       return roster_.Apply(record);
     case Record::kMemberRemoved: {
       const auto member = roster_.members().find(record.member_removed().member_id());
-      // Whoever joins with that node id again is not drained.
-      if (member != roster_.members().end()) drained_.erase(member->second.node_id());
+      // Whoever joins with that node id again is neither drained nor limited.
+      if (member != roster_.members().end()) {
+        drained_.erase(member->second.node_id());
+        node_limits_.erase(member->second.node_id());
+      }
       return roster_.Apply(record);
     }
     case Record::FACT_NOT_SET:

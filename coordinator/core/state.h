@@ -16,6 +16,7 @@
 #include "coordinator/core/roster.h"
 #include "coordinator/core/text_shelf.h"
 #include "coordinator/core/token.h"
+#include "farm/v1/limits.pb.h"
 #include "farm/v1/record.pb.h"
 
 namespace storyfarm::coordinator {
@@ -70,6 +71,10 @@ class State {
   const std::map<std::string, farm::v1::ModelManifest>& models() const { return models_; }
   // Nodes that a person took out of the farm, by id.
   const std::set<std::string>& drained() const { return drained_; }
+  // What the farm may take of nodes, by id, where a person limited that; never empty ones.
+  const std::map<std::string, farm::v1::WorkerLimits>& node_limits() const { return node_limits_; }
+  // Null: none.
+  const farm::v1::WorkerLimits* LimitsOf(const std::string& node_id) const;
   // Ends of jobs that somebody outside is still to be told of, by job id.
   const std::map<std::string, farm::v1::JobNotice>& notices() const { return notices_; }
   const std::map<Token, LiveGrant>& grants() const { return grants_; }
@@ -149,6 +154,7 @@ class State {
   std::map<std::string, std::string> job_of_key_;
   std::map<std::string, farm::v1::ModelManifest> models_;
   std::set<std::string> drained_;
+  std::map<std::string, farm::v1::WorkerLimits> node_limits_;
   std::map<std::string, farm::v1::JobNotice> notices_;
   std::map<Token, LiveGrant> grants_;
   std::map<std::string, std::set<Token>> grants_of_node_;

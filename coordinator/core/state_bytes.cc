@@ -5,7 +5,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Raised whenever the form changes. A coordinator reads its own version and says so of any other.
-constexpr uint64_t kStateVersion = 7;
+constexpr uint64_t kStateVersion = 8;
 
 }  // namespace
 
@@ -42,6 +42,11 @@ void State::Write(ByteWriter& out) const {
   for (const std::string& digest : condemned_) out.String(digest);
   out.Number(drained_.size());
   for (const std::string& id : drained_) out.String(id);
+  out.Number(node_limits_.size());
+  for (const auto& [id, limits] : node_limits_) {
+    out.String(id);
+    out.String(limits.SerializeAsString());
+  }
   out.Number(notices_.size());
   for (const auto& [id, notice] : notices_) out.String(notice.SerializeAsString());
   packs_.Write(out);
@@ -135,6 +140,10 @@ absl::Status State::Read(ByteReader& in) {
   for (uint64_t left = in.Count(); left > 0; --left) forgotten_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) condemned_.insert(in.String());
   for (uint64_t left = in.Count(); left > 0; --left) drained_.insert(in.String());
+  for (uint64_t left = in.Count(); left > 0; --left) {
+    farm::v1::WorkerLimits& limits = node_limits_[in.String()];
+    if (!limits.ParseFromString(in.String())) return damaged;
+  }
   for (uint64_t left = in.Count(); left > 0; --left) {
     farm::v1::JobNotice notice;
     if (!notice.ParseFromString(in.String())) return damaged;

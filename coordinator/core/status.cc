@@ -159,13 +159,14 @@ void Farm::Parts::AddRefusals(const Job& job, farm::v1::JobStatus& status) {
     for (const auto& [node_id, node] : fleet.nodes) {
       if (node.session == 0 || taken) continue;
       for (const auto& [index, device] : node.devices) {
+        if (!device.lent) continue;
         const auto need = state.NeedOf(job.head().model().digest(), device.report.backend());
         const auto& answer = fleet.plans.Plan(job.head().model(), device, *shape, need);
         const auto* refusal = std::get_if<farm::v1::Refusal>(&answer);
         taken |= refusal == nullptr;
         if (refusal == nullptr || (!first && refusal->offered_bytes() <= best.offered_bytes())) continue;
         best = *refusal;
-        best.set_reason(absl::StrCat(node.name, ": ", refusal->reason()));
+        best.set_reason(absl::StrCat(node.name, ": ", WhyRefused(node, *refusal)));
         first = false;
       }
     }
@@ -252,46 +253,64 @@ std::optional<std::string> Farm::FindKey(const std::string& idempotency_key, std
   return known->second;
 }
 
-std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
+farm::v1::NodeStatus Farm::GetNode(const Time& now, const std::string& node_id) const {
   Parts& parts = *parts_;
   parts.now = now;
-  std::vector<farm::v1::NodeStatus> statuses;
-  for (const auto& [id, node] : parts.fleet.nodes) {
-    farm::v1::NodeStatus& status = statuses.emplace_back();
-    status.set_node_id(id);
-    status.set_name(node.name);
-    status.set_connected(node.session != 0);
-    status.set_software_version(node.software_version);
-    status.set_last_heard_ms(static_cast<uint64_t>(std::max<int64_t>(0, now.monotonic_ms - node.last_heard_ms)));
-    status.set_leaving(node.leaving);
-    status.set_resting(node.resting);
-    status.set_drained(parts.state.drained().count(id) > 0);
-    for (const auto& [index, device] : node.devices) {
-      farm::v1::DeviceStatus& shown = *status.add_devices();
-      *shown.mutable_report() = device.report;
-      *shown.mutable_memory() = device.memory;
-      shown.set_frames_done(device.frames_done);
-      shown.set_frames_per_minute(device.pace.FramesPerMinute(now.monotonic_ms));
-      uint32_t granted = 0;
-      if (const std::set<Token>* tokens = parts.state.GrantsOf(id)) {
-        for (const Token& token : *tokens) {
-          const LiveGrant& grant = parts.state.grants().at(token);
-          if (grant.device != index) continue;
-          granted += static_cast<uint32_t>(grant.numbers.size());
-          if (device.progress.token != token || grant.numbers.count(device.progress.task.number()) == 0) continue;
-          shown.set_task(plan::TaskName(device.progress.task));
-          shown.set_planned_bytes(grant.planned_bytes);
-          shown.set_step(device.progress.step);
-          shown.set_steps(device.progress.steps);
-        }
-      }
-      shown.set_queued(granted - (shown.task().empty() || granted == 0 ? 0 : 1));
-      const std::string why = node.session == 0 ? "" : parts.WhyIdle(node, device);
-      if (!why.empty() && status.note().empty()) {
-        status.set_note(node.devices.size() > 1 ? absl::StrCat("device ", index, ": ", why) : why);
+  farm::v1::NodeStatus status;
+  status.set_node_id(node_id);
+  status.set_drained(parts.state.drained().count(node_id) > 0);
+  if (const farm::v1::WorkerLimits* limited = parts.state.LimitsOf(node_id)) *status.mutable_limits() = *limited;
+  const auto found = parts.fleet.nodes.find(node_id);
+  if (found == parts.fleet.nodes.end()) {
+    const farm::v1::Member* member = parts.state.roster().FindWorker(node_id);
+    status.set_name(member == nullptr ? node_id.substr(0, 8) : member->name());
+    status.set_note("it has not been there since the coordinator started");
+    return status;
+  }
+  const Node& node = found->second;
+  status.set_name(node.name);
+  status.set_connected(node.session != 0);
+  status.set_software_version(node.software_version);
+  status.set_last_heard_ms(static_cast<uint64_t>(std::max<int64_t>(0, now.monotonic_ms - node.last_heard_ms)));
+  status.set_leaving(node.leaving);
+  status.set_resting(node.resting);
+  for (const auto& [index, device] : node.devices) {
+    farm::v1::DeviceStatus& shown = *status.add_devices();
+    *shown.mutable_report() = device.report;
+    *shown.mutable_memory() = device.memory;
+    // What its last heartbeat said may be from before the node's limits.
+    shown.mutable_memory()->set_free_bytes(std::min(device.memory.free_bytes(), device.report.total_bytes()));
+    shown.set_frames_done(device.frames_done);
+    shown.set_frames_per_minute(device.pace.FramesPerMinute(now.monotonic_ms));
+    uint32_t granted = 0;
+    if (const std::set<Token>* tokens = parts.state.GrantsOf(node_id)) {
+      for (const Token& token : *tokens) {
+        const LiveGrant& grant = parts.state.grants().at(token);
+        if (grant.device != index) continue;
+        granted += static_cast<uint32_t>(grant.numbers.size());
+        if (device.progress.token != token || grant.numbers.count(device.progress.task.number()) == 0) continue;
+        shown.set_task(plan::TaskName(device.progress.task));
+        shown.set_planned_bytes(grant.planned_bytes);
+        shown.set_step(device.progress.step);
+        shown.set_steps(device.progress.steps);
       }
     }
+    shown.set_queued(granted - (shown.task().empty() || granted == 0 ? 0 : 1));
+    const std::string why = node.session == 0 ? "" : parts.WhyIdle(node, device);
+    if (!why.empty() && status.note().empty()) {
+      status.set_note(node.devices.size() > 1 ? absl::StrCat("device ", index, ": ", why) : why);
+    }
   }
+  return status;
+}
+
+std::vector<farm::v1::NodeStatus> Farm::ListNodes(const Time& now) const {
+  std::vector<farm::v1::NodeStatus> statuses;
+  std::set<std::string> ids;
+  for (const auto& [id, node] : parts_->fleet.nodes) ids.insert(id);
+  // Those that a person limited are told while they are away, too.
+  for (const auto& [id, limited] : parts_->state.node_limits()) ids.insert(id);
+  for (const std::string& id : ids) statuses.push_back(GetNode(now, id));
   return statuses;
 }
 

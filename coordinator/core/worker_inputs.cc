@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <utility>
 
@@ -13,10 +12,6 @@ namespace {
 constexpr size_t kNameBytes = 128;
 // Longest sentence.
 constexpr size_t kSentenceBytes = 500;
-// Speeds of a device that are taken over: models that a farm draws with in turn.
-constexpr size_t kMostSpeeds = 100;
-// A device's speed is ranked anew when it moved by this share: less does not change who is faster.
-constexpr double kSlownessGrain = 0.02;
 
 bool IsBlob(const farm::v1::BlobRef& blob) { return blob.digest().size() == 32 && blob.size_bytes() > 0; }
 
@@ -95,33 +90,6 @@ farm::v1::Record MakeFact(farm::v1::Result result, const std::string& node_id, u
     *fact.mutable_result() = std::move(*result.mutable_page());
   }
   return record;
-}
-
-// Beyond these factors something else is wrong than a device that is slow.
-double ClampSlowness(double slowness) { return std::clamp(slowness, 0.001, 1e5); }
-
-// What a task took tells of the device, and of the rest of its group. True where it moved enough to rank anew.
-bool LearnSlowness(const std::string& model_digest, uint64_t render_ms, Lease& lease, Device& device) {
-  // Old measurements fade with a half-life of two frames: a machine that its owner uses again slows at once.
-  const double seen = ClampSlowness(static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds);
-  const auto [known, first] = device.slowness.emplace(model_digest, Slowness{seen, 0});
-  Slowness& slowness = known->second;
-  if (!first) slowness.measured = 0.7 * slowness.measured + 0.3 * seen;
-  lease.task_seconds = lease.planned_task_seconds * slowness.measured;
-  if (std::abs(slowness.measured - slowness.told) <= kSlownessGrain * slowness.measured) return false;
-  slowness.told = slowness.measured;
-  return true;
-}
-
-// What the worker knows of a device's speed from frames of before this process began; what was seen here since counts
-// more.
-void TakeSpeeds(Device& device) {
-  for (const farm::v1::ModelSpeed& speed : device.report.speeds()) {
-    if (!(speed.slowness() > 0) || device.slowness.size() >= kMostSpeeds) continue;
-    const double seen = ClampSlowness(speed.slowness());
-    device.slowness.emplace(speed.model_digest(), Slowness{seen, seen});
-  }
-  device.report.clear_speeds();  // plans do not depend on them
 }
 
 absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
@@ -222,7 +190,6 @@ void Farm::Parts::On(const WorkerConnected& input) {
   std::map<uint32_t, Device> before = std::move(node.devices);
   node.devices.clear();
   for (const auto& report : hello.devices()) {
-    // What was learned of the device stays: a new stream alone makes it no faster and no sounder.
     Device& device = node.devices[report.index()];
     if (const auto known = before.find(report.index()); known != before.end()) device = std::move(known->second);
     if (restarted) {
@@ -231,11 +198,8 @@ void Farm::Parts::On(const WorkerConnected& input) {
       device.not_before_ms = 0;
       device.last_fault.clear();
     }
-    device.report = report;
-    TakeSpeeds(device);
-    device.memory = farm::v1::DeviceMemory();
-    device.progress = PassProgress();
-    device.UpdatePlanKey();
+    device.TakeReport(report);
+    device.Limit(state.LimitsOf(node.id));
   }
   pool.Join(node);
   Welcome(node, hello);
@@ -250,6 +214,7 @@ void Farm::Parts::Welcome(Node& node, const farm::v1::Hello& hello) {
   welcome.set_incarnation(state.incarnation());
   welcome.set_heartbeat_ms(static_cast<uint32_t>(limits.heartbeat_ms));
   welcome.set_lease_ms(static_cast<uint32_t>(limits.lease_ms));
+  if (const farm::v1::WorkerLimits* limited = state.LimitsOf(node.id)) *welcome.mutable_limits() = *limited;
   std::map<Token, std::set<uint32_t>> listed;
   for (const auto& held : hello.held()) {
     farm::v1::HeldVerdict& verdict = *welcome.add_held();
@@ -454,9 +419,11 @@ void Farm::Parts::OnResult(Node& node, farm::v1::Result& result, const std::vect
     device->frames_done += frames;
     for (uint32_t i = 0; i < frames; ++i) device->pace.Add(now.monotonic_ms);
     // What followed a writer took the writer's time.
-    if (render_ms > 0 && lease.planned_task_seconds > 0 && !went_ahead &&
-        LearnSlowness(job->head().model().digest(), render_ms, lease, *device)) {
-      device->version = ++fleet.last_version;
+    if (render_ms > 0 && lease.planned_task_seconds > 0 && !went_ahead) {
+      const std::string& model = job->head().model().digest();
+      const double seen = static_cast<double>(render_ms) / 1000.0 / lease.planned_task_seconds;
+      if (device->LearnSlowness(model, seen)) device->version = ++fleet.last_version;
+      lease.task_seconds = lease.planned_task_seconds * device->slowness[model].measured;
     }
   }
   for (uint32_t i = 0; i < frames; ++i) fleet.paces[task.job_id()].Add(now.monotonic_ms);

@@ -91,6 +91,33 @@ grpc::ServerUnaryReactor* ClientServiceImpl::ExplainTask(grpc::CallbackServerCon
   return reactor;
 }
 
+void ClientServiceImpl::AnswerWithNode(const std::string& node_id, farm::v1::NodeStatus* response,
+                                       grpc::ServerUnaryReactor* reactor, grpc::CallbackServerContext* context) {
+  const auto look = [response, node_id](const Farm& farm, const Time& now) { *response = farm.GetNode(now, node_id); };
+  parts_.loop->Look(look,
+                    [reactor, context](const absl::Status& status) { reactor->Finish(ToGrpc(status, context)); });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::LimitNode(grpc::CallbackServerContext* context,
+                                                       const farm::v1::LimitNodeRequest* request,
+                                                       farm::v1::LimitNodeResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto answer = [this, reactor, context, response](const Reply& reply) {
+    if (!reply.status.ok()) return reactor->Finish(ToGrpc(reply.status, context));
+    response->mutable_warnings()->Assign(reply.warnings.begin(), reply.warnings.end());
+    AnswerWithNode(reply.job_id, response->mutable_node(), reactor, context);
+  };
+  parts_.loop->Ask(
+      [change = *request](uint64_t number) {
+        coordinator::LimitNode input;
+        input.request = number;
+        input.change = change;
+        return Input(std::move(input));
+      },
+      answer);
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* ClientServiceImpl::DrainNode(grpc::CallbackServerContext* context,
                                                        const farm::v1::DrainNodeRequest* request,
                                                        farm::v1::NodeStatus* response) {
@@ -99,18 +126,9 @@ grpc::ServerUnaryReactor* ClientServiceImpl::DrainNode(grpc::CallbackServerConte
   drain.node = request->node();
   drain.drained = request->drained();
   drain.at_once = request->at_once();
-  const auto answer = [this, reactor, context, response, drained = drain.drained](const Reply& reply) {
+  const auto answer = [this, reactor, context, response](const Reply& reply) {
     if (!reply.status.ok()) return reactor->Finish(ToGrpc(reply.status, context));
-    // A node that is known only as drained, as it was never here since the coordinator started, has no more to tell.
-    response->set_node_id(reply.job_id);
-    response->set_drained(drained);
-    const auto look = [response, id = reply.job_id](const Farm& farm, const Time& now) {
-      for (farm::v1::NodeStatus& node : farm.ListNodes(now)) {
-        if (node.node_id() == id) *response = std::move(node);
-      }
-    };
-    parts_.loop->Look(look,
-                      [reactor, context](const absl::Status& status) { reactor->Finish(ToGrpc(status, context)); });
+    AnswerWithNode(reply.job_id, response, reactor, context);
   };
   parts_.loop->Ask(
       [drain](uint64_t number) {

@@ -11,11 +11,13 @@
 
 #include "coordinator/blob/blob_store.h"
 #include "coordinator/rpc/backup.h"
+#include "coordinator/rpc/guard.h"
 #include "coordinator/rpc/job_reader.h"
 #include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/loop.h"
 #include "coordinator/rpc/tally.h"
 #include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/web_tunnels.h"
 #include "coordinator/rpc/work_pool.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "pipeline/base/env.h"
@@ -40,6 +42,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
     const Tally* tally = nullptr;
     // A link to the web page; empty: there is none.
     std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web;
+    WebTunnels* tunnels = nullptr;
+    const Guard* guard = nullptr;  // who calls from other machines
     BackupParts backup;
   };
   explicit ClientServiceImpl(Parts parts) : parts_(std::move(parts)) {}
@@ -67,6 +71,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                         farm::v1::Explanation* response) override;
   grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context, const farm::v1::DrainNodeRequest* request,
                                       farm::v1::NodeStatus* response) override;
+  grpc::ServerUnaryReactor* LimitNode(grpc::CallbackServerContext* context, const farm::v1::LimitNodeRequest* request,
+                                      farm::v1::LimitNodeResponse* response) override;
   grpc::ServerUnaryReactor* ListOutputs(grpc::CallbackServerContext* context,
                                         const farm::v1::ListOutputsRequest* request,
                                         farm::v1::ListOutputsResponse* response) override;
@@ -88,6 +94,8 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
                                        farm::v1::Figures* response) override;
   grpc::ServerUnaryReactor* OpenWeb(grpc::CallbackServerContext* context, const farm::v1::OpenWebRequest* request,
                                     farm::v1::OpenWebResponse* response) override;
+  grpc::ServerBidiReactor<farm::v1::WebBytes, farm::v1::WebBytes>* WebTunnel(
+      grpc::CallbackServerContext* context) override;
 
  private:
   // Answers one call: fills the response and finishes.
@@ -98,6 +106,19 @@ class ClientServiceImpl : public farm::v1::ClientService::CallbackService {
   void SubmitOnPool(const Call& call, const farm::v1::SubmitRequest& request, farm::v1::SubmitResponse* response);
   // Called from the pool; waits for the loop and, where `durable`, until all that it saw is.
   absl::Status AskWhatIsKnown(const std::string& key, const farm::v1::Story& story, bool durable, Known* known);
+
+  // ---- client_changes.cc
+  // Answers a call about a node with what it is now.
+  void AnswerWithNode(const std::string& node_id, farm::v1::NodeStatus* response, grpc::ServerUnaryReactor* reactor,
+                      grpc::CallbackServerContext* context);
+
+  // ---- client_web.cc
+  struct Visitor {
+    std::string member_id;  // empty: of this machine, whose owner may do everything
+    farm::v1::Role role = farm::v1::ROLE_ADMIN;
+  };
+  // UNAUTHENTICATED where the member was removed since the call was let in.
+  absl::StatusOr<Visitor> VisitorOf(const grpc::CallbackServerContext& context) const;
 
   // ---- client_packs.cc
   // The packs that a story names, as far as the farm has them.

@@ -36,6 +36,7 @@ static_assert(kLowDiskMib == 512);
 
 // Where browsers and Prometheus find the farm again after a restart. Not the port of any program that people use to draw.
 constexpr char kWeb[] = "127.0.0.1:7851";
+constexpr int kWebPort = 7851;
 
 struct Setting {
   const char* name;  // the flag without its dashes, and the key in the file
@@ -181,9 +182,9 @@ absl::Status ReadNetwork(Config& config) {
   const absl::StatusOr<std::string> address = NetworkAddress(config.network);
   if (!address.ok()) return address.status();
   config.network = *address;
-  if (absl::SimpleAtoi(address->substr(address->rfind(':') + 1), &config.join_port_number) &&
-      config.join_port_number > 0) {
-    ++config.join_port_number;
+  int network_port = 0;
+  if (absl::SimpleAtoi(address->substr(address->rfind(':') + 1), &network_port) && network_port > 0) {
+    config.join_port_number = network_port + 1;
   }
   if (!config.join_port.empty() && !absl::SimpleAtoi(config.join_port, &config.join_port_number)) {
     config.join_port_number = -1;
@@ -193,6 +194,10 @@ absl::Status ReadNetwork(Config& config) {
                                                    "; without it, it is the one after --network's."));
   }
   config.advertise_hosts = absl::StrSplit(config.advertise, ',', absl::SkipEmpty());
+  // A page whose port nobody named leaves the usual one to those who need it.
+  int web_port = kWebPort;
+  while (web_port == network_port || web_port == config.join_port_number) ++web_port;
+  if (config.web_unsaid && web_port != kWebPort) config.web = absl::StrCat("127.0.0.1:", web_port);
   return absl::OkStatus();
 }
 

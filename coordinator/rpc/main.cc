@@ -19,6 +19,7 @@
 #include "coordinator/rpc/listen.h"
 #include "coordinator/rpc/log_book.h"
 #include "coordinator/rpc/web_door.h"
+#include "coordinator/rpc/web_tunnels.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/store/data_folder.h"
 #include "coordinator/store/private_redis.h"
@@ -105,6 +106,13 @@ absl::StatusOr<std::unique_ptr<WebServer>> StartWeb(const Config& config, FarmDo
   options.or_any_port = config.web_unsaid;
   options.folder = base::JoinPath(config.data, "web");
   options.software_version = STORYFARM_VERSION;
+  if (!config.network.empty()) {
+    for (const auto role : {farm::v1::ROLE_VIEWER, farm::v1::ROLE_SUBMITTER, farm::v1::ROLE_ADMIN}) {
+      std::string path = VisitorSocket(config.data, role);
+      if (absl::Status status = PrepareSocket(path); !status.ok()) return status;
+      options.visitor_sockets[role] = std::move(path);
+    }
+  }
   return WebServer::Start(options, {&env, &log, &door});
 }
 
@@ -245,6 +253,9 @@ int Serve(Config config, base::LogFormat format) {
   if (!web.ok()) return Complain(web.status(), WebExitCode(web.status()));
   if (*web != nullptr) {
     parts.open_web = [server = web->get()](const farm::v1::OpenWebRequest& request) { return server->OpenLink(request); };
+    if (!config.network.empty()) {
+      parts.visitor_socket = [&config](farm::v1::Role role) { return VisitorSocket(config.data, role); };
+    }
   }
   bool announced = false;
   Coordinator::Events events;

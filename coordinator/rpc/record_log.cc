@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/limits.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/pack.h"
 
@@ -222,6 +223,11 @@ void LogRecord(base::Log& log, const Record& record) {
     case Record::kNodeDrained:
       return log.Info(record.node_drained().drained() ? "node drained" : "node given back to the farm",
                       {{"node", record.node_drained().node_id()}});
+    case Record::kNodeLimited: {
+      const farm::v1::NodeLimited& limited = record.node_limited();
+      return log.Info("node limited", {{"node", limited.node_id()},
+                                       {"limits", limited.has_limits() ? plan::LimitsInWords(limited.limits()) : "none"}});
+    }
     case Record::kPackStored:
     case Record::kPackUsed:
     case Record::kPackNamed:

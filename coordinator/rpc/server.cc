@@ -27,6 +27,7 @@
 #include "coordinator/rpc/tally.h"
 #include "coordinator/rpc/trust_service.h"
 #include "coordinator/rpc/watch.h"
+#include "coordinator/rpc/web_tunnels.h"
 #include "coordinator/rpc/webhooks.h"
 #include "coordinator/rpc/work_pool.h"
 #include "coordinator/rpc/worker_service.h"
@@ -48,6 +49,7 @@ struct Server::Parts {
   std::unique_ptr<WorkPool> pool;
   std::unique_ptr<JobReader> reader;
   std::unique_ptr<WatchHub> watches;
+  std::unique_ptr<WebTunnels> tunnels;
   std::unique_ptr<ClientServiceImpl> clients;
   std::unique_ptr<WorkerServiceImpl> workers;
   std::unique_ptr<BlobServiceImpl> blob_service;
@@ -108,6 +110,7 @@ struct Server::Parts {
     if (webhooks != nullptr) webhooks->Stop();
     pool->Stop();
     watches->Stop(why);
+    tunnels->Stop(why);
     workers->Stop(why);
     certificate_watch.reset();
     if (join_listening != nullptr) join_listening->Stop(grace);
@@ -211,6 +214,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   client_parts.reply_bytes = options.limits.reply_bytes;
   client_parts.tally = parts->tally.get();
   client_parts.open_web = given.open_web;
+  client_parts.guard = parts->guard.get();
+  parts->tunnels = std::make_unique<WebTunnels>(
+      [socket = given.visitor_socket](farm::v1::Role role) { return socket ? socket(role) : std::string(); });
+  client_parts.tunnels = parts->tunnels.get();
   parts->clients = std::make_unique<ClientServiceImpl>(std::move(client_parts));
   WorkerServiceImpl::Limits session_limits{options.limits.sessions, options.limits.unsent_a_session};
   parts->workers =

@@ -87,6 +87,8 @@ struct ServerParts {
   std::function<std::unique_ptr<WebhookSender>()> webhook = {};
   // Makes a link to the farm's web page, from any thread; empty: there is none.
   std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web = {};
+  // The socket on which the page serves visitors from other machines who may do what the role may; empty: none.
+  std::function<std::string(farm::v1::Role)> visitor_socket = {};
 };
 
 class Server {

@@ -16,8 +16,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 constexpr char kNoSession[] =
-    "This browser is not logged in to the farm. On the farm's machine run: storyctl web, and open the link that it "
-    "prints.";
+    "This browser is not logged in to the farm. Run: storyctl web, and open the link that it prints.";
 
 // Nothing from elsewhere, nothing inline, nobody's frame.
 constexpr char kContentPolicy[] =
@@ -80,6 +79,15 @@ farm::v1::Role LeastRole(Need need) {
   }
 }
 
+// Browsers keep cookies by host and not by port: farms of one machine, and those that reach it through tunnels, differ in
+// the port by which the browser knows them.
+std::string CookieName(const httplib::Request& request) {
+  const std::string host = request.get_header_value("Host");
+  const size_t colon = host.rfind(':');
+  const bool said = colon != std::string::npos && host.find(']', colon) == std::string::npos;
+  return absl::StrCat("storyfarm-", said ? host.substr(colon + 1) : "80");
+}
+
 void AnswerFile(const EmbeddedFile& file, httplib::Response& response) {
   response.set_content(file.bytes.data(), file.bytes.size(), PageFileType(file.name));
 }
@@ -137,12 +145,18 @@ absl::Status Api::Admit(const Route& route, Call& call) const {
   source.origin = request.get_header_value("Origin");
   source.fetch_site = request.get_header_value("Sec-Fetch-Site");
   if (absl::Status status = CheckSource(source); !status.ok()) return status;
-  if (const auto token = CookieOf(request.get_header_value("Cookie"), parts_.cookie)) {
+  if (const auto token = CookieOf(request.get_header_value("Cookie"), CookieName(request))) {
     call.session = parts_.sessions->Find(*token);
     call.token = *token;
+    if (call.session.has_value()) call.session->role = std::min(call.session->role, call.most);
   }
   if (route.need == Need::kNothing || call.session.has_value()) {
     if (route.need == Need::kNothing || call.session->role >= LeastRole(route.need)) return absl::OkStatus();
+    if (call.most < LeastRole(route.need)) {
+      return absl::PermissionDeniedError(absl::StrCat(
+          "You are a ", RoleName(call.most), " of this farm, and this takes the role ", RoleName(LeastRole(route.need)),
+          ": ask the farm's owner to add you as one (storyctl user add --role ", RoleName(LeastRole(route.need)), ")."));
+    }
     return absl::PermissionDeniedError(absl::StrCat(
         "This page was opened as ", RoleName(call.session->role), ", and this takes ", RoleName(LeastRole(route.need)),
         ". Open it with: storyctl web --role ", RoleName(LeastRole(route.need))));
@@ -156,7 +170,7 @@ absl::Status Api::Admit(const Route& route, Call& call) const {
   return absl::UnauthenticatedError(kNoSession);
 }
 
-void Api::Serve(const httplib::Request& request, httplib::Response& response) {
+void Api::Serve(const httplib::Request& request, httplib::Response& response, farm::v1::Role most) {
   response.set_header("Content-Security-Policy", kContentPolicy);
   response.set_header("X-Content-Type-Options", "nosniff");
   response.set_header("Referrer-Policy", "no-referrer");
@@ -164,6 +178,7 @@ void Api::Serve(const httplib::Request& request, httplib::Response& response) {
   response.set_header("Cross-Origin-Opener-Policy", "same-origin");
   const std::vector<std::string> segments = absl::StrSplit(request.path, '/');
   Call call{request, response};
+  call.most = most;
   const auto route = std::find_if(Routes().begin(), Routes().end(), [&](const Route& each) {
     return Matches(each, request.method, segments, &call.names);
   });
@@ -206,13 +221,14 @@ void Api::Login(const Call& call) {
     return AnswerError(absl::InvalidArgumentError("A login is {\"code\": \"...\"} with the code of the link."),
                        call.response);
   }
-  const auto login = parts_.sessions->Redeem(body["code"].get<std::string>());
+  auto login = parts_.sessions->Redeem(body["code"].get<std::string>());
   if (!login.ok()) {
     parts_.log->Warning("web login refused", {{"why", std::string(login.status().message())}});
     return AnswerError(login.status(), call.response);
   }
+  login->session.role = std::min(login->session.role, call.most);
   parts_.log->Info("web login", {{"role", RoleName(login->session.role)}});
-  call.response.set_header("Set-Cookie", absl::StrCat(parts_.cookie, "=", login->token,
+  call.response.set_header("Set-Cookie", absl::StrCat(CookieName(call.request), "=", login->token,
                                                       "; Path=/; HttpOnly; SameSite=Strict; Max-Age=",
                                                       kSessionDays * 24 * 3600));
   AnswerJson(nlohmann::json{{"role", RoleName(login->session.role)}}.dump(), call.response);
@@ -223,7 +239,7 @@ void Api::Logout(const Call& call) {
     return AnswerError(status, call.response);
   }
   call.response.set_header("Set-Cookie",
-                           absl::StrCat(parts_.cookie, "=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"));
+                           absl::StrCat(CookieName(call.request), "=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"));
   AnswerJson("{}", call.response);
 }
 

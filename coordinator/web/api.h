@@ -37,6 +37,7 @@ struct Call {
   std::vector<std::string> names;  // what stood for the pattern's {}
   std::optional<Session> session;
   std::string token;  // the session's
+  farm::v1::Role most = farm::v1::ROLE_ADMIN;  // what its visitor may do, whatever the session
 };
 
 struct Route {
@@ -60,12 +61,11 @@ class Api {
     base::Log* log = nullptr;
     std::string software_version;
     std::string metrics_token;
-    std::string cookie;  // its name: browsers keep cookies by host and not by port, so farms on one machine differ in it
   };
   explicit Api(Parts parts) : parts_(std::move(parts)) {}
 
   // Any thread.
-  void Serve(const httplib::Request& request, httplib::Response& response);
+  void Serve(const httplib::Request& request, httplib::Response& response, farm::v1::Role most);
 
  private:
   friend const std::vector<Route>& Routes();

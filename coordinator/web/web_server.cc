@@ -6,6 +6,7 @@
 
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
@@ -26,6 +27,8 @@ constexpr size_t kRequestBytes = size_t{64} << 10;
 // A browser on this machine is never slower; who says nothing for so long holds no thread.
 constexpr time_t kReadSeconds = 10;
 constexpr time_t kWriteSeconds = 30;
+// What a unix socket has none of; 0 would ask for any.
+constexpr int kAnyPort = 80;
 // A connection serves a page full of pictures before it is made anew.
 constexpr size_t kRequestsAConnection = 1'000;
 
@@ -58,11 +61,34 @@ struct WebServer::Parts {
   std::unique_ptr<FarmFollower> follower;
   std::unique_ptr<Api> api;
   httplib::Server http;
+  struct Visitors {
+    httplib::Server http;
+    std::thread thread;
+  };
+  std::vector<std::unique_ptr<Visitors>> visitors;
   int port = 0;
   std::string url;
   std::string metrics_token_file;
   std::thread thread;
+
+  // `most`: what its visitors may do at most.
+  void Serve(httplib::Server& server, farm::v1::Role most, std::thread& on);
 };
+
+void WebServer::Parts::Serve(httplib::Server& server, farm::v1::Role most, std::thread& on) {
+  server.new_task_queue = [] { return new ElasticPool(kThreads); };
+  server.set_payload_max_length(kRequestBytes);
+  server.set_read_timeout(kReadSeconds);
+  server.set_write_timeout(kWriteSeconds);
+  server.set_keep_alive_max_count(kRequestsAConnection);
+  const auto serve = [answers = api.get(), most](const httplib::Request& request, httplib::Response& response) {
+    answers->Serve(request, response, most);
+  };
+  server.Get(".*", serve);
+  server.Post(".*", serve);
+  on = std::thread([&server] { server.listen_after_bind(); });
+  while (!server.is_running()) std::this_thread::yield();  // a stop before that would be lost
+}
 
 WebServer::WebServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
@@ -108,29 +134,35 @@ absl::StatusOr<std::unique_ptr<WebServer>> WebServer::Start(const WebOptions& op
   api.log = given.log;
   api.software_version = options.software_version;
   api.metrics_token = *std::move(token);
-  api.cookie = absl::StrCat("storyfarm-", port);
   parts->api = std::make_unique<Api>(std::move(api));
 
-  http.new_task_queue = [] { return new ElasticPool(kThreads); };
-  http.set_payload_max_length(kRequestBytes);
-  http.set_read_timeout(kReadSeconds);
-  http.set_write_timeout(kWriteSeconds);
-  http.set_keep_alive_max_count(kRequestsAConnection);
+  for (const auto& [role, path] : options.visitor_sockets) {
+    Parts::Visitors& visitors = *parts->visitors.emplace_back(std::make_unique<Parts::Visitors>());
+    visitors.http.set_socket_options(SetSocketOptions);
+    visitors.http.set_address_family(AF_UNIX);
+    if (visitors.http.bind_to_port(path, kAnyPort)) continue;
+    return absl::AlreadyExistsError(absl::StrCat("The farm's page can't be served on the socket ", path, "."));
+  }
   http.set_tcp_nodelay(true);
-  const auto serve = [api = parts->api.get()](const httplib::Request& request, httplib::Response& response) {
-    api->Serve(request, response);
-  };
-  http.Get(".*", serve);
-  http.Post(".*", serve);
-  parts->thread = std::thread([&http] { http.listen_after_bind(); });
-  while (!http.is_running()) std::this_thread::yield();  // a stop before that would be lost
-  return std::unique_ptr<WebServer>(new WebServer(std::move(parts)));
+  Parts& serving = *parts;
+  std::unique_ptr<WebServer> server(new WebServer(std::move(parts)));
+  serving.Serve(http, farm::v1::ROLE_ADMIN, serving.thread);
+  size_t next = 0;
+  for (const auto& [role, path] : options.visitor_sockets) {
+    Parts::Visitors& visitors = *serving.visitors[next++];
+    serving.Serve(visitors.http, role, visitors.thread);
+  }
+  return server;
 }
 
 WebServer::~WebServer() {
   parts_->follower->Stop();  // event streams end by themselves then
   parts_->http.stop();
   parts_->thread.join();
+  for (const auto& visitors : parts_->visitors) {
+    visitors->http.stop();
+    visitors->thread.join();
+  }
 }
 
 int WebServer::port() const { return parts_->port; }
@@ -148,6 +180,7 @@ absl::StatusOr<farm::v1::OpenWebResponse> WebServer::OpenLink(const farm::v1::Op
   // Behind the #: no server's log and no Referer has it, and what looks at links beforehand does not use it up.
   link.set_url(absl::StrCat(parts_->url, "login#", *code));
   link.set_valid_seconds(kCodeSeconds);
+  link.set_role(unsaid ? farm::v1::ROLE_ADMIN : request.role());
   return link;
 }
 

@@ -10,11 +10,15 @@
 // The page has no model of its own: what it shows are ClientService's messages as JSON, and its buttons are that
 // service's calls. So a coordinator that stands by has a page, too, which says so.
 //
+// Browsers on other machines come through `storyctl web` there and one of the visitors' sockets (coordinator/rpc/
+// web_tunnels.h): for them the socket caps what their session may do.
+//
 // Who may ask: request_guard.h decides whether a request comes from the farm's own page, sessions.h whether a person
 // logged in, and one table in api.cc what each role may do. Read api.h next.
 #ifndef STORYFARM_COORDINATOR_WEB_WEB_SERVER_H_
 #define STORYFARM_COORDINATOR_WEB_WEB_SERVER_H_
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -30,6 +34,9 @@ namespace storyfarm::coordinator {
 struct WebOptions {
   std::string address;         // "127.0.0.1:PORT" or "[::1]:PORT"; PORT 0: any free one
   bool or_any_port = false;    // where that one is taken
+  // Paths of unix sockets on which visitors from other machines are served, each as somebody who may do what the role
+  // may at most. Nobody else can reach them, and nothing lies there.
+  std::map<farm::v1::Role, std::string> visitor_sockets;
   std::string folder;          // for sessions and the token of /metrics; made where it is missing, closed to others
   std::string software_version;
 };

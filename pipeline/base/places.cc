@@ -37,11 +37,24 @@ absl::StatusOr<std::string> DefaultDataFolder(const Variables& variables, std::s
       "There is no home folder to keep data in: HOME is not set. Set it, or name a folder with --data.");
 }
 
+namespace {
+
+// Where sockets lie whose own folder has a path too long for them; without an ending.
+std::string ShortSocketPath(const std::string& data_folder) {
+  return absl::StrCat("/tmp/storyfarm-", static_cast<uint64_t>(getuid()), "/", Digest::Of(data_folder).ShortHex());
+}
+
+}  // namespace
+
 std::string CoordinatorSocket(const std::string& data_folder) {
   std::string inside = JoinPath(data_folder, "coordinator.sock");
-  if (inside.size() <= kMaxSocketPathBytes) return inside;
-  return absl::StrCat("/tmp/storyfarm-", static_cast<uint64_t>(getuid()), "/", Digest::Of(data_folder).ShortHex(),
-                      ".sock");
+  return inside.size() <= kMaxSocketPathBytes ? inside : absl::StrCat(ShortSocketPath(data_folder), ".sock");
+}
+
+std::string VisitorSocket(const std::string& data_folder, const std::string& role) {
+  std::string inside = JoinPath(data_folder, absl::StrCat("web-", role, ".sock"));
+  return inside.size() <= kMaxSocketPathBytes ? inside
+                                              : absl::StrCat(ShortSocketPath(data_folder), "-web-", role, ".sock");
 }
 
 absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables) {

@@ -32,6 +32,10 @@ absl::StatusOr<std::string> DefaultDataFolder(const Variables& variables, std::s
 // others.
 std::string CoordinatorSocket(const std::string& data_folder);
 
+// The socket on which its web page serves visitors from other machines who are "viewer", "submitter" or "admin":
+// "web-ROLE.sock", as above.
+std::string VisitorSocket(const std::string& data_folder, const std::string& role);
+
 // "unix:" and the socket of this user's coordinator in its default place: what gRPC takes as a target.
 absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables);
 

@@ -202,6 +202,14 @@ uint64_t BudgetBytes(const DeviceReport& device) {
   return offered > reserve ? offered - reserve : 0;
 }
 
+uint64_t LeastMemoryBytes(farm::v1::Backend backend, uint64_t budget_bytes) {
+  if (backend == farm::v1::CUDA) return budget_bytes + kCudaReserveBytes;
+  // Its reserve is a share of the whole, so of the budget a share of one part less.
+  const uint64_t reserve = std::clamp(budget_bytes / (kSharedReserveShare - 1) + 1, kSharedReserveLeastBytes,
+                                      kSharedReserveMostBytes);
+  return budget_bytes + reserve;
+}
+
 void LimitMemory(uint64_t limit_bytes, DeviceReport* report) {
   if (limit_bytes == 0) return;
   report->set_total_bytes(std::min(report->total_bytes(), limit_bytes));

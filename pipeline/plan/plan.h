@@ -57,6 +57,9 @@ PlanOrRefusal PlanGroup(const farm::v1::ModelProfile& model, const farm::v1::Dev
 // own memory as free), at most what the backend recommends, less a reserve for what moves under us.
 uint64_t BudgetBytes(const farm::v1::DeviceReport& device);
 
+// The smallest memory of a device of this kind whose BudgetBytes, all of it free, would be at least so many.
+uint64_t LeastMemoryBytes(farm::v1::Backend backend, uint64_t budget_bytes);
+
 // The report of a device of which its owner lends `limit_bytes` alone; 0: all of it.
 void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceReport* report);
 

@@ -201,16 +201,32 @@ Result Farm::Storyctl(const std::vector<std::string>& arguments, const std::stri
   return Call(std::move(options));
 }
 
-Result Farm::StoryctlOf(const std::string& person, const std::vector<std::string>& arguments,
-                        const std::string& input) {
+base::SubprocessOptions Farm::Person(const std::string& person, const std::vector<std::string>& arguments) const {
   fs::create_directories(File("home-" + person));
-  std::ofstream(File(person + ".typed")) << input << "\n";
-  const base::UniqueFd typed(open(File(person + ".typed").c_str(), O_RDONLY | O_CLOEXEC));
   base::SubprocessOptions options;
   options.program = Program("storyctl");
   options.arguments = arguments;
   options.environment = {
       {"HOME", File("home-" + person)}, {"XDG_DATA_HOME", ""}, {"STORYFARM_FARM", ""}, {"USER", person}};
+  return options;
+}
+
+void Farm::BeginStoryctlOf(const std::string& person, const std::string& name,
+                           const std::vector<std::string>& arguments) {
+  Begin(name, Person(person, arguments));
+}
+
+int Farm::WaitForExit(const std::string& name) {
+  const auto ended = processes_.at(name)->Wait(absl::FromChrono(kPatience));
+  EXPECT_TRUE(ended.has_value()) << name << " goes on\n" << Logs();
+  return ended.has_value() && ended->signal == 0 ? ended->code : -1;
+}
+
+Result Farm::StoryctlOf(const std::string& person, const std::vector<std::string>& arguments,
+                        const std::string& input) {
+  std::ofstream(File(person + ".typed")) << input << "\n";
+  const base::UniqueFd typed(open(File(person + ".typed").c_str(), O_RDONLY | O_CLOEXEC));
+  base::SubprocessOptions options = Person(person, arguments);
   options.descriptors = {{typed.get(), 0}};
   return Call(std::move(options));
 }

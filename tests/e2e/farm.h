@@ -62,6 +62,10 @@ class Farm {
   // Runs storyctl as a person elsewhere, whose home is a folder of this farm's, and who types `input`.
   Result StoryctlOf(const std::string& person, const std::vector<std::string>& arguments,
                     const std::string& input = "");
+  // The same, without waiting: a process of this name.
+  void BeginStoryctlOf(const std::string& person, const std::string& name, const std::vector<std::string>& arguments);
+  // Waits for the end of a process that ends by itself; its exit code.
+  int WaitForExit(const std::string& name);
   // Storyctl; fails the test where it does not succeed.
   std::string MustStoryctl(const std::vector<std::string>& arguments);
   // `storyctl status JOB --tasks --json`; null while nobody answers.
@@ -94,6 +98,7 @@ class Farm {
  private:
   void Begin(const std::string& name, base::SubprocessOptions options);
   base::SubprocessOptions Worker(const std::string& name) const;
+  base::SubprocessOptions Person(const std::string& person, const std::vector<std::string>& arguments) const;
   Result Call(base::SubprocessOptions options);
 
   const FarmOptions options_;

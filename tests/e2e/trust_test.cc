@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include "tests/e2e/farm.h"
 
 namespace storyfarm::e2e {
@@ -62,6 +64,57 @@ TEST(FarmTrustTest, AWorkerThatJoinedByCodeDrawsUntilItIsRemovedAndThenItsWorkGo
   farm.WaitUntil("the refusal of a used code", [&farm] { return !farm.Runs("mini"); });
   EXPECT_THAT(farm.Log("mini"), HasSubstr("This code has been used"));
   for (const std::string& log : {farm.Log("farm"), farm.Log("mini")}) EXPECT_THAT(log, Not(HasSubstr(code)));
+}
+
+// Hours that begin in two hours and are over in three.
+std::string NotNow() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  const auto hour = [&local](int later) { return std::to_string((local.tm_hour + later) % 24) + ":00"; };
+  return hour(2) + "-" + hour(3);
+}
+
+nlohmann::json LimitsOf(Farm& farm, const std::string& worker) {
+  const nlohmann::json list = nlohmann::json::parse(farm.MustStoryctl({"worker", "list", "--json"}));
+  for (const nlohmann::json& each : list["workers"]) {
+    if (each["name"] == worker) return each["limits"];
+  }
+  return nullptr;
+}
+
+TEST(FarmTrustTest, AnAdminElsewhereLimitsAWorkerWhichObeysAtOnceAndAfterARestart) {
+  const std::string hours = NotNow();
+  Farm farm(OpenToOthers(30));
+  farm.StartCoordinator();
+  farm.AddTinyModel();
+  const Result joined = farm.StoryctlOf("ann", {"join"}, CodeOf(farm, {"user", "add", "ann", "--role", "admin"}));
+  ASSERT_EQ(joined.exit_code, 0) << joined.err;
+  farm.StartWorker("here");
+  const std::string job = farm.SubmitStory(12, 7);
+  farm.WaitFor(job, "its first panels", [](const nlohmann::json& status) { return status["frames_done"] >= 1; });
+
+  const Result none = farm.StoryctlOf("ann", {"worker", "limit", "here", "--memory-gb", "0.1"});
+  EXPECT_EQ(none.exit_code, 5) << none.out;
+  EXPECT_THAT(none.err, HasSubstr("here could draw with no model of the farm: tiny takes at least"));
+  const Result limited = farm.StoryctlOf("ann", {"worker", "limit", "here", "--hours", hours});
+  EXPECT_EQ(limited.exit_code, 0) << limited.err;
+  farm.WaitUntil("the worker's rest", [&farm] { return StateOf(farm, "here") == "rests"; });
+  const int done = farm.Status(job)["frames_done"];
+  EXPECT_THAT(farm.MustStoryctl({"nodes"}), HasSubstr("its owner lends it at other hours (" + hours + ")"));
+  EXPECT_THAT(farm.Log("here"), HasSubstr("the farm limits this machine: " + hours));
+
+  farm.Stop("farm");
+  farm.StartCoordinator();
+  farm.WaitUntil("the worker's rest", [&farm] { return StateOf(farm, "here") == "rests"; });
+  EXPECT_EQ(LimitsOf(farm, "here")["hours"], hours);
+  farm.Kill("here");
+  farm.StartWorker("here");  // which knows nothing of it until it is welcomed
+  farm.WaitUntil("the worker's rest", [&farm] { return StateOf(farm, "here") == "rests"; });
+  EXPECT_LE(farm.Status(job)["frames_done"].get<int>(), done + 1) << "at most what was on its way";
+  farm.MustStoryctl({"worker", "limit", "here", "--none"});
+  farm.WaitForEnd(job);
+  EXPECT_EQ(LimitsOf(farm, "here")["words"], "");
 }
 
 TEST(FarmTrustTest, APersonElsewhereMayDoWhatTheirRoleSaysAndNothingAfterTheyAreRemoved) {

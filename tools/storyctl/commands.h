@@ -84,6 +84,18 @@ struct DrainNodeOptions {
   bool at_once = false;
 };
 Outcome DrainNode(const Context& context, const DrainNodeOptions& options);
+// What is not given stays as it is; without any, it only tells them.
+struct LimitNodeOptions {
+  std::string node;                  // name or id
+  bool none = false;                 // first, all limits are taken away
+  std::optional<double> memory_gb;   // of each device, in GB of 10^9 bytes; 0: no limit
+  std::optional<std::string> hours;  // "any": no limit
+  std::optional<std::string> power;  // "mains", or "any"
+  std::optional<uint32_t> idle_minutes;
+  std::optional<std::string> devices;  // "auto": no limit
+};
+// Sets what the farm may take of a machine, on top of what the worker there was started with.
+Outcome LimitNode(const Context& context, const LimitNodeOptions& options);
 // `task` as `status --tasks` prints it.
 Outcome Explain(const Context& context, const std::string& task);
 Outcome Nodes(const Context& context);
@@ -96,7 +108,8 @@ Outcome Logs(const Context& context, const LogsOptions& options);
 // The farm on the whole screen, until somebody leaves it.
 Outcome Top(const Context& context);
 struct WebLinkOptions {
-  std::string role = "admin";  // or "submitter", "viewer"
+  std::string role;  // "admin", "submitter", "viewer"; empty: the caller's own
+  int port = 0;      // of this machine, where the farm is on another; 0: the page's own, or any
 };
 Outcome Web(const Context& context, const WebLinkOptions& options);
 

@@ -58,6 +58,7 @@ class FarmClient {
   // The farm's durable state, as bytes in order. An error of `take` ends it and is returned.
   absl::Status Backup(const std::function<absl::Status(const std::string&)>& take);
 
+  farm::v1::ClientService::StubInterface& client() { return *client_; }
   farm::v1::BlobService::StubInterface& blobs() { return *blobs_; }
   const std::string& target() const { return target_; }
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "pipeline/base/membership.h"
+#include "pipeline/plan/limits.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/pack.h"
 #include "tools/storyctl/commands.h"
@@ -169,6 +170,9 @@ Outcome Nodes(const Context& context) {
                                                                         : "connected")
                                          : "away";
     if (!node.note().empty()) notes.push_back(absl::StrCat(node.name(), ": ", node.note()));
+    if (node.has_limits()) {
+      notes.push_back(absl::StrCat(node.name(), ": limited by storyctl worker limit: ", plan::LimitsInWords(node.limits())));
+    }
     if (node.devices().empty()) rows.push_back({node.name(), state});
     for (const auto& device : node.devices()) {
       const farm::v1::DeviceReport& report = device.report();

@@ -1,6 +1,7 @@
 #include "tools/storyctl/json.h"
 
 #include "absl/strings/escaping.h"
+#include "pipeline/plan/limits.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/settings.h"
 
@@ -133,6 +134,20 @@ json ToJson(const farm::v1::JobStatus& status) {
   return document;
 }
 
+// What is not limited is null.
+json ToJson(const farm::v1::WorkerLimits& limits) {
+  json out = {{"memory_bytes", nullptr}, {"hours", nullptr}, {"power", nullptr}, {"idle_minutes", nullptr},
+              {"devices", nullptr},      {"words", plan::LimitsInWords(limits)}};
+  if (limits.memory_bytes() > 0) out["memory_bytes"] = limits.memory_bytes();
+  if (!limits.hours().empty()) out["hours"] = limits.hours();
+  if (limits.mains_only()) out["power"] = "mains";
+  if (limits.idle_minutes() > 0) out["idle_minutes"] = limits.idle_minutes();
+  if (!limits.devices().empty()) {
+    out["devices"] = std::vector<std::string>(limits.devices().begin(), limits.devices().end());
+  }
+  return out;
+}
+
 json ToJson(const farm::v1::NodeStatus& node) {
   json devices = json::array();
   for (const auto& device : node.devices()) {
@@ -169,6 +184,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
           {"leaving", node.leaving()},
           {"drained", node.drained()},
           {"resting", node.resting()},
+          {"limits", ToJson(node.limits())},
           {"software_version", node.software_version()},
           {"last_heard_ms", node.last_heard_ms()},
           {"note", node.note()},

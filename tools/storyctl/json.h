@@ -12,6 +12,7 @@
 namespace storyfarm::storyctl {
 
 nlohmann::json ToJson(const farm::v1::JobStatus& status);
+nlohmann::json ToJson(const farm::v1::WorkerLimits& limits);
 nlohmann::json ToJson(const farm::v1::NodeStatus& node);
 nlohmann::json ToJson(const farm::v1::LogLine& line);
 nlohmann::json ToJson(const farm::v1::PackUse& pack);

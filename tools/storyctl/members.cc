@@ -7,6 +7,7 @@
 #include "pipeline/base/join_client.h"
 #include "pipeline/base/membership.h"
 #include "pipeline/base/secret_prompt.h"
+#include "pipeline/plan/limits.h"
 #include "pipeline/plan/names.h"
 #include "tools/storyctl/commands.h"
 #include "tools/storyctl/farm_client.h"
@@ -54,7 +55,7 @@ std::string Day(uint64_t unix_ms) { return base::FormatUnixMs(static_cast<int64_
 
 std::string StateOf(const farm::v1::NodeStatus& node) {
   if (!node.connected()) return "away";
-  return node.drained() ? "paused" : node.leaving() ? "leaving" : "connected";
+  return node.drained() ? "paused" : node.leaving() ? "leaving" : !node.resting().empty() ? "rests" : "connected";
 }
 
 std::string DevicesOf(const farm::v1::NodeStatus& node) {
@@ -143,20 +144,27 @@ Outcome ListWorkers(const Context& context) {
   std::map<std::string, const farm::v1::NodeStatus*> by_id;
   for (const farm::v1::NodeStatus& node : nodes->nodes()) by_id[node.node_id()] = &node;
   nlohmann::json list = nlohmann::json::array();
-  std::vector<std::vector<std::string>> rows = {{"NAME", "STATE", "JOINED", "CERTIFICATE UNTIL", "DEVICES"}};
+  std::vector<std::vector<std::string>> rows = {{"NAME", "STATE", "JOINED", "CERTIFICATE UNTIL", "DEVICES", "LIMITS"}};
   for (const farm::v1::Member& member : members->members()) {
     if (member.kind() != farm::v1::MEMBER_WORKER) continue;
     const auto node = by_id.find(member.node_id());
     nlohmann::json json = ToJson(member);
-    json["state"] = node == by_id.end() ? "away" : StateOf(*node->second);
+    const farm::v1::NodeStatus known = node == by_id.end() ? farm::v1::NodeStatus() : *node->second;
+    json["state"] = StateOf(known);
+    json["limits"] = ToJson(known.limits());
     list.push_back(json);
-    rows.push_back({member.name(), json["state"].get<std::string>(), Day(member.joined_unix_ms()),
-                    Day(member.expires_unix_ms()), node == by_id.end() ? "" : DevicesOf(*node->second)});
+    rows.push_back({member.name(), StateOf(known), Day(member.joined_unix_ms()), Day(member.expires_unix_ms()),
+                    DevicesOf(known), plan::LimitsInWords(known.limits())});
     by_id.erase(member.node_id());
   }
   for (const auto& [id, node] : by_id) {
-    list.push_back({{"name", node->name()}, {"node_id", id}, {"state", StateOf(*node)}, {"kind", "worker"}});
-    rows.push_back({node->name(), StateOf(*node), "on the farm's machine", "", DevicesOf(*node)});
+    list.push_back({{"name", node->name()},
+                    {"node_id", id},
+                    {"state", StateOf(*node)},
+                    {"kind", "worker"},
+                    {"limits", ToJson(node->limits())}});
+    rows.push_back({node->name(), StateOf(*node), "on the farm's machine", "", DevicesOf(*node),
+                    plan::LimitsInWords(node->limits())});
   }
   if (context.json) {
     context.console.out() << Print({{"workers", list}}) << std::endl;

@@ -36,6 +36,7 @@ struct CommandLine {
   std::string steered_job;
   uint32_t priority = 50;
   DrainNodeOptions drain;
+  LimitNodeOptions limit;
   InviteOptions invite;
   std::string member;
   std::string member_name;
@@ -125,11 +126,13 @@ void CommandLine::AddFarmCommands() {
 
   Command(&app, "nodes", "List machines and their devices", [](const Context& context) { return Nodes(context); });
 
-  c = Command(&app, "web", "Print a link that opens the farm's page in a browser, once",
+  c = Command(&app, "web",
+              "Print a link that opens the farm's page in a browser, once; from another machine, carry the page here",
               [this](const Context& context) { return Web(context, web); });
-  c->add_option("--role", web.role, "viewer looks; submitter also steers jobs; admin also steers machines")
-      ->capture_default_str()
+  c->add_option("--role", web.role, "viewer looks; submitter also steers jobs; admin also steers machines; your own otherwise")
       ->check(CLI::IsMember({"viewer", "submitter", "admin"}));
+  c->add_option("--port", web.port, "Port of this machine for a farm on another; the page's own or any free one otherwise")
+      ->check(CLI::Range(1, 65535));
 
   c = Command(&app, "backup", "Copy all that the farm knows, while it works, into a folder",
               [this](const Context& context) { return Backup(context, backup_folder); });
@@ -221,6 +224,18 @@ void CommandLine::AddWorkerCommands() {
   });
   c->add_option("name", member, kName)->required();
   c->add_flag("--now", drain.at_once, "Stop what is being drawn there, too: others draw it");
+  c = Command(worker, "limit",
+              "Say what the farm may take of it, on top of what it was started with; without options, tell it",
+              [this](const Context& context) { return LimitNode(context, limit); });
+  c->add_option("name", limit.node, kName)->required();
+  c->add_option("--memory-gb", limit.memory_gb, "At most so much of each device's memory, in GB of 10^9 bytes; 0: all")
+      ->check(CLI::Range(0.0, 1e6));
+  c->add_option("--hours", limit.hours, "When, by its own clock, as in \"mon-fri 20:00-08:00, sat, sun\"; any: always");
+  c->add_option("--power", limit.power, "any, or mains: not on a battery")->check(CLI::IsMember({"any", "mains"}));
+  c->add_option("--idle-minutes", limit.idle_minutes,
+                "Only when nobody has used it for so many minutes; 0: also while somebody does");
+  c->add_option("--devices", limit.devices, "These of its devices alone, such as cpu or cuda:0,cuda:1; auto: all");
+  c->add_flag("--none", limit.none, "Take all limits away first");
   AddRemoval(worker, kKind, "Trust it no more: it is cut off at once, and others draw what it was drawing");
 }
 

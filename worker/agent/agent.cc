@@ -183,9 +183,10 @@ absl::Status Agent::Run() {
     state.refused = why;
   };
   state.link = std::make_unique<ControlLink>(state.options.link, std::move(link));
-  const OwnerWatch owner(state.options.owner, {state.parts.machine, state.parts.minute_of_week, &state.events,
-                                              state.options.owner_every_ms});
-  state.Do(state.session->Step(state.parts.env->MonotonicMs(), OwnerSays{owner.first()}));
+  state.owner = std::make_unique<OwnerWatch>(
+      state.options.owner,
+      OwnerWatchParts{state.parts.machine, state.parts.minute_of_week, &state.events, state.options.owner_every_ms});
+  state.Do(state.session->Step(state.parts.env->MonotonicMs(), OwnerSays{state.owner->first()}));
   for (size_t i = 0; i < state.engines.size(); ++i) state.engines[i]->Attach(static_cast<uint32_t>(i));
   state.link->Start();
 
@@ -207,6 +208,7 @@ absl::Status Agent::Run() {
     if (event.has_value()) state.Do(state.session->Step(env.MonotonicMs(), *std::move(event)));
   }
 
+  state.owner.reset();
   state.link->Stop(kLeaveGraceMs);
   {
     const std::lock_guard<std::mutex> lock(state.mutex);

@@ -185,6 +185,11 @@ void Agent::State::Take(Upload& action) {
   });
 }
 
+void Agent::State::Take(Limit& action) {
+  for (const std::unique_ptr<DeviceEngine>& engine : engines) engine->SetFarmLimit(action.limits.memory_bytes());
+  owner->SetFarmRules(action.number, RulesOf(action.limits));
+}
+
 void Agent::State::Take(KeepSpeeds& action) {
   reports[action.device].mutable_speeds()->Assign(action.speeds.begin(), action.speeds.end());
   disk.Post([this, reports = reports] {

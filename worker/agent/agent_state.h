@@ -79,6 +79,7 @@ struct Agent::State {
   std::vector<std::unique_ptr<DeviceEngine>> engines;  // by device number
   std::unique_ptr<Session> session;
   std::unique_ptr<ControlLink> link;
+  std::unique_ptr<OwnerWatch> owner;
   bool drained = false;
   std::vector<farm::v1::DeviceReport> reports;
 
@@ -103,6 +104,7 @@ struct Agent::State {
   void Take(Persist& action);
   void Take(Clear& action);
   void Take(Upload& action);
+  void Take(Limit& action);
   void Take(KeepSpeeds& action);
   void Take(Drained&) { drained = true; }
   void Take(Note& action);

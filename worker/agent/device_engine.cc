@@ -47,6 +47,7 @@ struct DeviceEngine::State {
   DeviceEngineOptions options;
   DeviceEngineParts parts;
   uint32_t device = 0;
+  std::atomic<uint64_t> farm_limit_bytes{0};
   base::UniqueFd wake_read, wake_write;
   std::mutex mutex;
   std::deque<Command> commands;
@@ -221,6 +222,7 @@ struct DeviceEngine::State {
     if (event.has_memory()) {
       memory_asked = false;
       LimitMemory(options.memory_limit_bytes, event.mutable_memory()->mutable_memory());
+      LimitMemory(farm_limit_bytes, event.mutable_memory()->mutable_memory());
       if (!std::exchange(ready, true)) Say(EngineReady{device});
       return Say(MemoryMeasured{device, event.memory().memory()});
     }
@@ -327,6 +329,8 @@ void DeviceEngine::StopEngine() {
   if (state_->process == nullptr) return;
   state_->parts.killer->Post([process = state_->process] { process->Kill(); });
 }
+
+void DeviceEngine::SetFarmLimit(uint64_t limit_bytes) { state_->farm_limit_bytes = limit_bytes; }
 
 void DeviceEngine::Measure() {
   State::Command command;

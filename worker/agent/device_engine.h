@@ -61,6 +61,8 @@ class DeviceEngine {
   // None of these blocks. Answers come as events.
   void StartEngine();
   void StopEngine();
+  // What the farm may take of the device besides DeviceEngineOptions::memory_limit_bytes; 0: nothing more is limited.
+  void SetFarmLimit(uint64_t limit_bytes);
   void Measure();
   void StartRun(worker::StartRun run, farm::v1::RunRequest request);
   // After StartRun of the run that reads it.

@@ -5,16 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "farm/v1/device.pb.h"
 
 namespace storyfarm::worker {
-
-inline constexpr size_t kMaxDevices = 64;  // as many as a coordinator takes of one node
-
-// "cpu,cuda:0,mps" -> its parts. INVALID_ARGUMENT names what is no device, or stands twice, and what would be one.
-// "auto" or nothing -> empty.
-absl::StatusOr<std::vector<std::string>> ParseDevices(const std::string& text);
 
 // From everything that a machine has: its accelerators, and its CPU, last, where the accelerators have memory of their
 // own. Where they share the CPU's (MPS) it would only take from them.

@@ -13,7 +13,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/membership.h"
-#include "worker/agent/devices.h"
+#include "pipeline/plan/hours.h"
+#include "pipeline/plan/limits.h"
 
 namespace storyfarm::worker {
 namespace {
@@ -111,7 +112,7 @@ absl::StatusOr<uint64_t> Gigabytes(const std::string& flag, const std::string& t
 }
 
 absl::Status ConvertOwner(const Values& values, OwnerRules& owner) {
-  absl::StatusOr<std::vector<WeekSpan>> hours = ParseHours(values.at("hours"));
+  absl::StatusOr<std::vector<plan::WeekSpan>> hours = plan::ParseHours(values.at("hours"));
   if (!hours.ok()) return absl::InvalidArgumentError(absl::StrCat("--hours: ", hours.status().message()));
   owner.hours = *std::move(hours);
   owner.hours_text = values.at("hours");
@@ -121,9 +122,9 @@ absl::Status ConvertOwner(const Values& values, OwnerRules& owner) {
   }
   owner.mains_only = power == "mains";
   const std::string& idle = values.at("idle-minutes");
-  if (!absl::SimpleAtoi(idle, &owner.idle_minutes) || owner.idle_minutes < 0 || owner.idle_minutes > kMinutesADay) {
+  if (!absl::SimpleAtoi(idle, &owner.idle_minutes) || owner.idle_minutes < 0 || owner.idle_minutes > plan::kMinutesADay) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--idle-minutes must be a number from 0 to ", kMinutesADay, ", not \"", idle, "\"."));
+        absl::StrCat("--idle-minutes must be a number from 0 to ", plan::kMinutesADay, ", not \"", idle, "\"."));
   }
   return absl::OkStatus();
 }
@@ -143,7 +144,7 @@ absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   if (agent.node_name.empty() || agent.node_name.size() > kMaxNameBytes) {
     return absl::InvalidArgumentError(absl::StrCat("--name must have 1 to ", kMaxNameBytes, " bytes."));
   }
-  absl::StatusOr<std::vector<std::string>> devices = ParseDevices(values.at("devices"));
+  absl::StatusOr<std::vector<std::string>> devices = plan::ParseDevices(values.at("devices"));
   if (!devices.ok()) return devices.status();
   agent.devices = *std::move(devices);
   if (!absl::SimpleAtoi(values.at("threads"), &agent.threads) || agent.threads < 0 || agent.threads > kMaxThreads) {

@@ -7,32 +7,22 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "farm/v1/limits.pb.h"
+#include "pipeline/plan/hours.h"
 
 namespace storyfarm::worker {
 
-inline constexpr int kMinutesADay = 24 * 60;
-inline constexpr int kMinutesAWeek = 7 * kMinutesADay;
-
-// From one minute of the week (Monday 0:00 is 0) up to another, which it leaves out; over Sunday's end where it is not
-// later.
-struct WeekSpan {
-  int first = 0;
-  int end = 0;
-};
-
 struct OwnerRules {
-  std::vector<WeekSpan> hours;  // empty: at any hour
-  std::string hours_text;       // as the owner said it
-  bool mains_only = false;      // not on a battery
-  int64_t idle_minutes = 0;     // only when nobody has used the machine for so long; 0: also while somebody does
+  std::vector<plan::WeekSpan> hours;  // empty: at any hour
+  std::string hours_text;             // as the owner said it
+  bool mains_only = false;            // not on a battery
+  int64_t idle_minutes = 0;           // only when nobody has used the machine for so long; 0: also while somebody does
 
   bool any() const { return !hours.empty() || mains_only || idle_minutes > 0; }
 };
 
-// "any", or times with commas between: days, hours or both. "19:00-07:00" is every night, "mon-fri 20:00-08:00, sat,
-// sun" the nights after working days and the weekend. INVALID_ARGUMENT says what can't be read.
-absl::StatusOr<std::vector<WeekSpan>> ParseHours(const std::string& text);
+// The rules among the farm's limits. Hours that this version can't read count as none that it may work in.
+OwnerRules RulesOf(const farm::v1::WorkerLimits& limits);
 
 // What the machine says; nothing where it can't tell.
 struct Surroundings {

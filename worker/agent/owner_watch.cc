@@ -13,13 +13,21 @@ int LocalMinuteOfWeek() {
   std::tm local{};
   localtime_r(&now, &local);
   const int day = (local.tm_wday + 6) % 7;  // tm_wday counts from Sunday
-  return day * kMinutesADay + local.tm_hour * 60 + local.tm_min;
+  return day * plan::kMinutesADay + local.tm_hour * 60 + local.tm_min;
 }
 
 OwnerWatch::OwnerWatch(OwnerRules rules, OwnerWatchParts parts) : rules_(std::move(rules)), parts_(std::move(parts)) {
   if (!rules_.any()) return;
-  first_ = Ask();
+  first_ = Ask(farm_rules_);
   thread_ = std::thread([this] { Main(); });
+}
+
+void OwnerWatch::SetFarmRules(uint64_t number, OwnerRules rules) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  farm_rules_ = std::move(rules);
+  number_ = number;
+  changed_.notify_all();
+  if (!thread_.joinable()) thread_ = std::thread([this] { Main(); });
 }
 
 OwnerWatch::~OwnerWatch() {
@@ -31,23 +39,31 @@ OwnerWatch::~OwnerWatch() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::string OwnerWatch::Ask() {
+std::string OwnerWatch::Ask(const OwnerRules& farm_rules) {
   Surroundings surroundings;
   surroundings.minute_of_week = parts_.minute_of_week();
-  if (rules_.mains_only) surroundings.on_mains = parts_.machine->OnMains();
-  if (rules_.idle_minutes > 0) surroundings.idle_s = parts_.machine->IdleSeconds();
-  return WhyResting(rules_, surroundings);
+  if (rules_.mains_only || farm_rules.mains_only) surroundings.on_mains = parts_.machine->OnMains();
+  if (rules_.idle_minutes > 0 || farm_rules.idle_minutes > 0) surroundings.idle_s = parts_.machine->IdleSeconds();
+  std::string why = WhyResting(rules_, surroundings);
+  return why.empty() ? WhyResting(farm_rules, surroundings) : why;
 }
 
 void OwnerWatch::Main() {
   std::string told = first_;
+  uint64_t told_number = 0;
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!changed_.wait_for(lock, std::chrono::milliseconds(parts_.every_ms), [this] { return leaving_; })) {
+  while (true) {
+    changed_.wait_for(lock, std::chrono::milliseconds(parts_.every_ms),
+                      [&] { return leaving_ || number_ != told_number; });
+    if (leaving_) return;
+    const OwnerRules farm_rules = farm_rules_;
+    const uint64_t number = number_;
     lock.unlock();
-    std::string now = Ask();
-    if (now != told) {
+    std::string now = Ask(farm_rules);
+    if (now != told || number != told_number) {
       told = now;
-      parts_.events->Push(OwnerSays{std::move(now)});
+      told_number = number;
+      parts_.events->Push(OwnerSays{std::move(now), number});
     }
     lock.lock();
   }

@@ -31,15 +31,20 @@ int LocalMinuteOfWeek();
 
 class OwnerWatch {
  public:
-  // Asks once; then, where `rules` says anything, starts the thread. What `parts` names outlives this.
+  // Asks once; then, where `rules` says anything, starts the thread. What `parts` names outlives this. `rules` are those
+  // that the worker was started with.
   OwnerWatch(OwnerRules rules, OwnerWatchParts parts);
   ~OwnerWatch();
 
   // What the first question came to: for Session before anything else.
   const std::string& first() const { return first_; }
 
+  // The farm's own rules, in place of those that it gave before; both count. What that comes to is told as OwnerSays
+  // with this number.
+  void SetFarmRules(uint64_t number, OwnerRules rules);
+
  private:
-  std::string Ask();
+  std::string Ask(const OwnerRules& farm_rules);
   void Main();
 
   const OwnerRules rules_;
@@ -47,6 +52,8 @@ class OwnerWatch {
   std::string first_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  OwnerRules farm_rules_;
+  uint64_t number_ = 0;  // of farm_rules_
   bool leaving_ = false;
   std::thread thread_;
 };

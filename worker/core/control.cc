@@ -1,6 +1,5 @@
 // Session, the side that speaks with the coordinator: hello and welcome, grants and their ends, results, draining.
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -78,6 +77,7 @@ void Session::Parts::On(CoordinatorSaid event) {
   if (message.has_grant()) OnGrant(std::move(*message.mutable_grant()));
   if (message.has_revoke()) OnRevoke(message.revoke());
   if (message.has_trim()) OnTrim(message.trim());
+  if (message.has_limits()) TakeLimits(message.limits());
   if (message.has_bank_grown()) OnBankGrown(std::move(*message.mutable_bank_grown()));
   if (message.has_verdict()) outbox.Answered(message.verdict(), &actions);
 }
@@ -117,6 +117,7 @@ void Session::Parts::OnWelcome(const farm::v1::Welcome& welcome) {
       TellBankStep(group, static_cast<uint32_t>(step));
     }
   }
+  TakeLimits(welcome.limits());
   if (draining) SendLeaving();
 }
 
@@ -134,7 +135,8 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
   const TaskId first = grant.tasks_size() > 0 ? grant.tasks(0) : TaskId();
   const std::vector<TaskId> tasks(grant.tasks().begin(), grant.tasks().end());
   const auto device = devices.find(grant.device());
-  const bool takes_nothing = draining || !resting.empty();
+  const bool takes_nothing =
+      draining || !resting.empty() || (device != devices.end() && !Lent(device->second));
   if (takes_nothing || device == devices.end() || device->second.queue.size() >= limits.groups_a_device) {
     Say(!takes_nothing,
         takes_nothing ? "a grant came while nothing is taken: given back"
@@ -252,31 +254,6 @@ void Session::Parts::On(const Uploaded& event) { outbox.Uploaded(event.digest); 
 void Session::Parts::On(const UploadFailed& event) {
   Say(true, absl::StrCat("an upload failed", event.lost ? " for good: " : ", to be tried again: ", event.why));
   outbox.UploadFailed(now_ms, event.digest, event.lost);
-}
-
-void Session::Parts::On(OwnerSays event) {
-  if (event.resting == resting) return;
-  const bool begins = resting.empty();
-  resting = std::move(event.resting);
-  // Before what comes back, so that none of it is granted to this node again.
-  next_heartbeat_ms = now_ms;
-  SendHeartbeatIfDue();
-  Say(false, resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", resting));
-  if (!begins) {
-    for (auto& [index, device] : devices) device.start_at_ms = now_ms;
-    return;
-  }
-  farm::v1::Failure failure;
-  failure.set_kind(farm::v1::PREEMPTED);
-  failure.set_message(resting);
-  for (auto& [key, group] : groups) {
-    std::vector<size_t> all(group.task_count());
-    std::iota(all.begin(), all.end(), size_t{0});
-    Fault(&group, Unsettled(group, all), failure);
-  }
-  for (auto& [index, device] : devices) {
-    if (device.running.has_value()) StopRunning(&device);
-  }
 }
 
 void Session::Parts::On(Drain) {

@@ -52,7 +52,8 @@ bool Session::Parts::Runs(const Group& group) const {
 
 void Session::Parts::On(Tick) {
   for (auto& [index, device] : devices) {
-    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && resting.empty()) {
+    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && resting.empty() &&
+        Lent(device)) {
       device.engine = EngineState::kStarting;
       actions.push_back(StartEngine{index});
     }
@@ -102,7 +103,10 @@ void Session::Parts::On(MemoryMeasured event) {
   device.memory.set_index(event.device);
   if (!device.measuring.has_value()) return;
   Group* group = FindGroup(*std::exchange(device.measuring, std::nullopt));
-  if (group == nullptr || draining || device.running.has_value() || device.engine != EngineState::kReady) return;
+  if (group == nullptr || draining || device.running.has_value() || device.engine != EngineState::kReady ||
+      heard_limit != last_limit) {
+    return;
+  }
   if (CheckMemory(device, group)) {
     group->fits = true;
     StartSlice(&device, group);
@@ -127,6 +131,7 @@ bool Session::Parts::CheckMemory(const Device& device, Group* group) {
 
 void Session::Parts::RunNext(Device* device) {
   if (device->engine != EngineState::kReady || device->running.has_value() || device->measuring.has_value()) return;
+  if (heard_limit != last_limit) return;
   for (const TokenKey& key : device->queue) {
     Group* group = FindGroup(key);
     if (!group->prepared || !group->HasWaiting()) continue;
@@ -318,6 +323,7 @@ void Session::Parts::On(const EngineEnded& event) {
   const bool wished = device.engine == EngineState::kStopping;
   device.engine = EngineState::kDown;
   device.measuring.reset();
+  device.too_large = false;
   // What it held is free again, and nobody measures until the next one is up.
   device.memory.set_free_bytes(device.memory.free_bytes() + device.memory.farm_bytes());
   device.memory.set_farm_bytes(0);
@@ -377,13 +383,13 @@ void Session::Parts::Sweep() {
 
 void Session::Parts::Advance() {
   Sweep();
-  if (!resting.empty()) {
-    // An engine that is kept warm holds memory, which its owner wants back.
-    for (auto& [index, device] : devices) {
+  for (auto& [index, device] : devices) {
+    if (!resting.empty() || !Lent(device) || device.too_large) {
+      // An engine that is kept warm holds memory, which its owner wants back.
       if (device.engine == EngineState::kReady && !device.running.has_value()) StopRunning(&device);
+    } else if (!draining) {
+      RunNext(&device);
     }
-  } else if (!draining) {
-    for (auto& [index, device] : devices) RunNext(&device);
   }
   SendHeartbeatIfDue();
   if (welcomed) outbox.Pump(now_ms, &actions);

@@ -28,7 +28,9 @@
 //  4. A group whose plan exceeds what the device has free now is reported OUT_OF_MEMORY with both numbers, not tried.
 //  5. While the owner wants the machine for themselves (OwnerSays) no engine runs and nothing is held: what ran is
 //     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on.
-//  6. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
+//  6. What the coordinator's limits forbid (Welcome, CoordinatorMessage.limits) is given back likewise: groups whose plan
+//     takes more memory, groups of devices that are not lent. Engines that hold more, or whose device is not lent, end.
+//  7. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
 //
 // Threads: none; call everything from one. No clock, no randomness, no I/O.
 #ifndef STORYFARM_WORKER_CORE_SESSION_H_
@@ -41,6 +43,7 @@
 #include <vector>
 
 #include "farm/v1/device.pb.h"
+#include "farm/v1/limits.pb.h"
 #include "farm/v1/record.pb.h"
 #include "farm/v1/session.pb.h"
 #include "farm/v1/work.pb.h"
@@ -145,10 +148,12 @@ struct UploadFailed {
   bool lost = false;
 };
 
-// Whether the machine may work by what its owner allows, at the start and whenever that changes. `resting`: why not, as
-// Heartbeat.resting; empty: it may.
+// Whether the machine may work by what its owner allows, at the start and whenever that changes; also the answer to each
+// Limit. `resting`: why not, as Heartbeat.resting; empty: it may. `limits`: the number of the last Limit that it counts
+// with.
 struct OwnerSays {
   std::string resting;
+  uint64_t limits = 0;
 };
 
 // Finish what runs, give back the rest, deliver the outbox, then Drained.
@@ -215,6 +220,13 @@ struct Clear {
 struct Upload {
   farm::v1::BlobRef blob;
 };
+// What the farm's admin lets it take of this machine, in place of what the Limit before said, on top of what the worker
+// was started with: from now on no device's live memory says more, and hours, power and use are asked for. Answer:
+// OwnerSays with this number; until then no group starts.
+struct Limit {
+  uint64_t number = 0;
+  farm::v1::WorkerLimits limits;
+};
 // What frames told of a device's speed, all that is known of it (DeviceReport.speeds): keep it for the next start.
 struct KeepSpeeds {
   uint32_t device = 0;
@@ -231,7 +243,7 @@ struct Note {
 };
 
 using Action = std::variant<Send, Prepare, Follow, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
-                            KeepSpeeds, Drained, Note>;
+                            Limit, KeepSpeeds, Drained, Note>;
 using Actions = std::vector<Action>;
 
 // ---- The machine --------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-// What Session is made of. control.cc speaks with the coordinator, devices.cc with the engines.
+// What Session is made of. control.cc speaks with the coordinator, devices.cc with the engines, owner.cc with
+// whoever lends the machine.
 #ifndef STORYFARM_WORKER_CORE_SESSION_PARTS_H_
 #define STORYFARM_WORKER_CORE_SESSION_PARTS_H_
 
@@ -45,6 +46,7 @@ struct Device {
   std::deque<TokenKey> queue;  // groups in the order they came
   std::optional<Running> running;
   std::optional<TokenKey> measuring;  // waits for memory before its first slice
+  bool too_large = false;  // its engine holds more than limits that came since let it: it ends with what it runs
   Speeds speeds;
 };
 
@@ -63,6 +65,9 @@ struct Session::Parts {
   bool welcomed = false;
   bool draining = false;
   std::string resting;  // why the owner wants the machine for themselves; empty: it works
+  farm::v1::WorkerLimits lent;  // by the coordinator, beside what the owner lends where the worker runs
+  uint64_t last_limit = 0;      // the last Limit's number
+  uint64_t heard_limit = 0;     // that the owner's last word counts with
   bool drained = false;
   int64_t heartbeat_ms = 0;
   int64_t next_heartbeat_ms = 0;
@@ -78,7 +83,6 @@ struct Session::Parts {
   void On(PersistFailed event);
   void On(const Uploaded& event);
   void On(const UploadFailed& event);
-  void On(OwnerSays event);
   void On(Drain event);
   void OnWelcome(const farm::v1::Welcome& welcome);
   void OnGrant(farm::v1::Grant grant);
@@ -96,6 +100,13 @@ struct Session::Parts {
   void GiveBack(const farm::v1::FencingToken& token, std::vector<farm::v1::TaskId> tasks);
   void Post(farm::v1::WorkerMessage message) { actions.push_back(Send{std::move(message)}); }
   void Say(bool warning, std::string text, const farm::v1::FencingToken& token = {}, const farm::v1::TaskId& task = {});
+
+  // ---- owner.cc
+  void On(OwnerSays event);
+  void TakeLimits(const farm::v1::WorkerLimits& limits_of_farm);
+  bool Lent(const Device& device) const;
+  // Whether the limits leave no room for the group.
+  bool IsOver(const Group& group) const;
 
   // ---- devices.cc
   void On(Tick event);

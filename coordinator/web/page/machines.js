@@ -76,19 +76,31 @@ function devicePart(index) {
   };
 }
 
+// As storyctl worker list says them.
+function limitsInWords(limits = {}) {
+  const words = [];
+  if (limits.memory_bytes) words.push(`at most ${bytes(limits.memory_bytes)} of each device`);
+  if (limits.devices) words.push(`${limits.devices.join(', ')} alone`);
+  if (limits.hours) words.push(limits.hours);
+  if (limits.mains_only) words.push('on mains power');
+  if (limits.idle_minutes) words.push(`when nobody used it for ${limits.idle_minutes} min`);
+  return words.join('; ');
+}
+
 function machine(nodeId) {
   const memory = new NodeMemory(nodeId);
   const path = `/api/nodes/${encodeURIComponent(nodeId)}`;
   const name = h('h2');
   const state = h('span', {class: 'state'});
   const note = h('p', {class: 'why'});
+  const limits = h('p', {class: 'note'});
   const devices = h('div');
   const parts = new Keyed(devices, devicePart);
   const nameOf = () => store.nodes.get(nodeId)?.name ?? 'The machine';
   const drain = carefulButton('Take out', 'It finishes what it draws. Take it out?',
     () => post(`${path}/drain`).then(() => announce(`${nameOf()} gets nothing more.`)));
   const undrain = actionButton('Give back', () => post(`${path}/undrain`).then(() => announce(`${nameOf()} may work again.`)), {class: 'main'});
-  const element = h('li', {class: 'card machine'}, h('div', {class: 'card-head'}, name, state, h('span', {class: 'grow'}), drain, undrain), note, devices);
+  const element = h('li', {class: 'card machine'}, h('div', {class: 'card-head'}, name, state, h('span', {class: 'grow'}), drain, undrain), note, limits, devices);
   return {
     element,
     update() {
@@ -106,9 +118,12 @@ function machine(nodeId) {
       setAttribute(state, 'data-mood', mood);
       setAttribute(element, 'data-away', !node.connected);
       const heard = Number(node.last_heard_ms ?? 0) / 1000;
-      const why = node.connected ? node.note || node.resting || '' : `Last heard of ${seconds(heard)} ago.`;
+      const away = node.note || `Last heard of ${seconds(heard)} ago.`;
+      const why = node.connected ? node.note || node.resting || '' : away;
       setText(note, why);
       show(note, why !== '');
+      setText(limits, `Limited: ${limitsInWords(node.limits)}`);
+      show(limits, Boolean(node.limits));
       show(drain, may('admin') && !node.drained && Boolean(node.connected));
       show(undrain, may('admin') && Boolean(node.drained));
       parts.update((node.devices ?? []).map((device) => device.report?.index ?? 0), node, memory);

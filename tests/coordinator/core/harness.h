@@ -316,6 +316,7 @@ class Harness {
   std::map<std::string, farm::v1::Welcome> welcomes;                     // by node, the last one
   std::map<std::string, std::vector<farm::v1::ResultVerdict>> verdicts;  // by node
   std::map<std::string, std::vector<farm::v1::Revoke>> revokes;          // by node
+  std::map<std::string, std::vector<farm::v1::WorkerLimits>> limited;    // by node
   std::map<std::string, std::vector<farm::v1::Trim>> trims;              // by node, not answered
   std::map<std::string, std::vector<farm::v1::JobNotice>> notices;       // by job: how often its end was offered
   Decisions last;
@@ -349,6 +350,8 @@ class Harness {
       }
     } else if (message.has_verdict()) {
       verdicts[name].push_back(message.verdict());
+    } else if (message.has_limits()) {
+      limited[name].push_back(message.limits());
     } else if (message.has_trim()) {
       trims[name].push_back(message.trim());
     } else if (message.has_revoke()) {

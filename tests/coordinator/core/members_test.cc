@@ -61,6 +61,19 @@ TEST_F(MembersTest, AreThereAfterARestartAndInASnapshot) {
   EXPECT_EQ(h_.farm().AuthorityDigest(), DigestOf("authority"));
 }
 
+TEST_F(MembersTest, OneThatIsRemovedTakesItsLimitsAlong) {
+  ASSERT_TRUE(Add(Worker("attic", "node-1")).ok());
+  LimitNode limit;
+  limit.change.set_node("attic");
+  limit.change.set_idle_minutes(5);
+  ASSERT_TRUE(Ask(limit).ok()) << "also while it is away";
+  EXPECT_EQ(h_.farm().ListNodes({h_.now_ms, 0}).at(0).name(), "attic") << "it is told of while it is away";
+  EXPECT_EQ(h_.farm().GetNode({h_.now_ms, 0}, "node-1").limits().idle_minutes(), 5u);
+  ASSERT_TRUE(Ask(RemoveMember{0, farm::v1::MEMBER_WORKER, "attic"}).ok());
+  EXPECT_FALSE(h_.farm().GetNode({h_.now_ms, 0}, "node-1").has_limits());
+  h_.CheckReplay();
+}
+
 TEST_F(MembersTest, HaveNamesThatNobodyElseOfTheirKindHas) {
   ASSERT_TRUE(Add(Worker("attic", "node-1")).ok());
   EXPECT_THAT(std::string(Add(Worker("attic", "node-2", "m-2")).message()), HasSubstr("taken by another worker"));

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "farm/v1/problem.pb.h"
@@ -231,6 +232,34 @@ TEST_F(ClientServiceTest, AJobIsPausedExplainedMovedAndResumed) {
   drain.set_node("nobody");
   grpc::ClientContext context;
   EXPECT_EQ(client_->farm->DrainNode(&context, drain, &node).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(ClientServiceTest, AWorkerIsLimitedWhereverItIs) {
+  ScriptedWorker worker(farm_.target(), "node-a");
+  const auto ask = [this](const farm::v1::LimitNodeRequest& request, farm::v1::LimitNodeResponse* response) {
+    grpc::ClientContext context;
+    return client_->farm->LimitNode(&context, request, response);
+  };
+  farm::v1::LimitNodeRequest request;
+  request.set_node("node-a");
+  request.set_memory_bytes(8'000'000'000);
+  request.set_hours("20:00-08:00");
+  farm::v1::LimitNodeResponse response;
+  while (ask(request, &response).error_code() == grpc::StatusCode::NOT_FOUND) {  // its Hello is on its way
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(response.node().limits().memory_bytes(), 8'000'000'000u);
+  EXPECT_EQ(response.node().limits().hours(), "20:00-08:00");
+  request.Clear();
+  request.set_node("node-a");
+  request.set_memory_bytes(100'000'000);
+  const grpc::Status none = ask(request, &response);
+  EXPECT_EQ(none.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(none.error_message(), HasSubstr("tiny takes at least"));
+  request.clear_memory_bytes();
+  request.set_none(true);
+  EXPECT_TRUE(ask(request, &response).ok());
+  EXPECT_FALSE(response.node().has_limits());
 }
 
 TEST_F(ClientServiceTest, AnUnknownJobIsNotFoundEverywhere) {

@@ -81,6 +81,10 @@ TEST_F(ConfigTest, ThePageHasAUsualPortThatMayBeTakenOneThatIsAskedForOrNone) {
   EXPECT_EQ(Read({"--web", "127.0.0.1:7851"})->config.web, "127.0.0.1:7851");
   EXPECT_FALSE(Read({"--web", "127.0.0.1:7851"})->config.web_unsaid);
   EXPECT_EQ(Read({"--config", File("web: off\n")})->config.web, "off");
+  EXPECT_EQ(Read({"--network", "0.0.0.0:7850"})->config.web, "127.0.0.1:7852") << "others join at 7851";
+  EXPECT_EQ(Read({"--network", "0.0.0.0:7851"})->config.web, "127.0.0.1:7853");
+  EXPECT_EQ(Read({"--network", "0.0.0.0:9000"})->config.web, "127.0.0.1:7851");
+  EXPECT_EQ(Read({"--network", "0.0.0.0:7850", "--web", "127.0.0.1:7851"})->config.web, "127.0.0.1:7851");
 }
 
 TEST_F(ConfigTest, MistakesAreToldWithTheirPlace) {

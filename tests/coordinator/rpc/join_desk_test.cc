@@ -68,7 +68,7 @@ TEST_F(JoinDeskTest, ACodeEndsAfterAQuarterOfAnHour) {
   env_.clock_ms += 2 * 60'000;
   const absl::Status old = Take(secret, key_);
   EXPECT_TRUE(absl::IsDeadlineExceeded(old));
-  EXPECT_THAT(std::string(old.message()), HasSubstr("This code is 16 minutes old; each is good for 15."));
+  EXPECT_THAT(std::string(old.message()), HasSubstr("This code is 16 minutes old; each is good for 15. Ask for a new one: storyctl worker add"));
   env_.clock_ms += kRememberedMs;
   EXPECT_TRUE(absl::IsNotFound(Take(secret, key_)));
 }

@@ -24,6 +24,7 @@ absl::Status TestFarm::Start(ServerOptions options, std::unique_ptr<Store> store
   };
   parts.webhook = webhook;
   parts.open_web = open_web;
+  parts.visitor_socket = visitor_socket;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, parts);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);

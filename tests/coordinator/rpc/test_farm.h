@@ -107,6 +107,7 @@ class TestFarm {
   // Of the servers that are started from now on.
   std::function<std::unique_ptr<WebhookSender>()> webhook;
   std::function<absl::StatusOr<farm::v1::OpenWebResponse>(const farm::v1::OpenWebRequest&)> open_web;
+  std::function<std::string(farm::v1::Role)> visitor_socket;
 
   Server& server() { return *server_; }
   MemoryDisk& disk() { return *disk_; }

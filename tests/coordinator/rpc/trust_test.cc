@@ -297,7 +297,7 @@ TEST_F(TrustTest, ACodeThatIsUsedWrongOrForSomethingElseSaysWhatToDo) {
   const std::string code = Code(MEMBER_WORKER, "attic");
   EXPECT_THAT(Said(JoinWith(code, "ann", MEMBER_USER).status()), HasSubstr("run storyfarm-worker --join with it"));
   ASSERT_TRUE(JoinWith(code, "attic", MEMBER_WORKER).ok());
-  EXPECT_THAT(Said(JoinWith(code, "attic", MEMBER_WORKER).status()), HasSubstr("This code has been used"));
+  EXPECT_THAT(Said(JoinWith(code, "attic", MEMBER_WORKER).status()), HasSubstr("This code has been used; each is good once. Ask for a new one: storyctl worker add"));
   farm::v1::JoinCode wrong = base::ReadJoinCode(code).value();
   wrong.set_secret(std::string(base::kJoinSecretBytes, 'w'));
   EXPECT_THAT(Said(JoinWith(base::WriteJoinCode(wrong), "attic", MEMBER_WORKER).status()),

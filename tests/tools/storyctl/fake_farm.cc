@@ -4,6 +4,7 @@
 #include <grpcpp/server_builder.h>
 
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/limits.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -144,6 +145,20 @@ struct FakeFarm::Client final : farm::v1::ClientService::Service {
     const std::lock_guard lock(farm->mutex);
     *response = farm->nodes;
     return grpc::Status::OK;
+  }
+
+  grpc::Status LimitNode(grpc::ServerContext*, const farm::v1::LimitNodeRequest* request,
+                         farm::v1::LimitNodeResponse* response) override {
+    const std::lock_guard lock(farm->mutex);
+    farm->limited.push_back(*request);
+    for (farm::v1::NodeStatus& node : *farm->nodes.mutable_nodes()) {
+      if (node.name() != request->node()) continue;
+      *node.mutable_limits() = plan::ChangeLimits(node.limits(), *request).value();
+      *response->mutable_node() = node;
+      response->add_warnings("within these limits it does not draw with all models");
+      return grpc::Status::OK;
+    }
+    return NotFound("node " + request->node());
   }
 
   grpc::Status AddModel(grpc::ServerContext*, const farm::v1::AddModelRequest* request,

@@ -49,6 +49,7 @@ class FakeFarm {
   std::vector<farm::v1::RetryJobRequest> retried;
   std::deque<farm::v1::ReadLogResponse> log;  // each answered once; then NOT_FOUND
   std::vector<farm::v1::ReadLogRequest> log_requests;
+  std::vector<farm::v1::LimitNodeRequest> limited;  // each is answered with a warning, too
   int refuse_submits = 0;  // so many answer UNAVAILABLE first
   int broken_watches = 0;  // so many end after their first status
   int reads = 0;           // of blobs

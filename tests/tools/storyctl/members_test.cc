@@ -77,6 +77,48 @@ TEST_F(MemberCommands, RenameAndRemoveSayWhatBecameOfThem) {
   EXPECT_EQ(Run({"worker", "remove", "cellar"}), 4);
 }
 
+TEST_F(MemberCommands, LimitSendsWhatWasSaidAndTellsWhatHoldsNow) {
+  EXPECT_EQ(Run({"worker", "limit", "attic", "--memory-gb", "7.5", "--hours", "20:00-08:00", "--power", "mains",
+                 "--idle-minutes", "10", "--devices", "mps"}),
+            0)
+      << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("attic: at most 7.5 GB of each device; mps alone; 20:00-08:00; on mains power; when "
+                                    "nobody used it for 10 min"));
+  EXPECT_THAT(err_.str(), HasSubstr("warning: within these limits"));
+  EXPECT_EQ(Run({"worker", "limit", "attic", "--memory-gb", "4", "--json"}), 0) << err_.str();
+  ASSERT_THAT(farm_->limited, SizeIs(2));
+  EXPECT_EQ(farm_->limited[1].memory_bytes(), 4'000'000'000u);
+  EXPECT_FALSE(farm_->limited[1].has_hours()) << "what was not said stays";
+  EXPECT_EQ(Json()["limits"]["memory_bytes"], 4'000'000'000u);
+  EXPECT_EQ(Json()["limits"]["power"], "mains");
+  EXPECT_THAT(Json()["warnings"], SizeIs(1));
+  EXPECT_EQ(Run({"worker", "list"}), 0);
+  EXPECT_THAT(out_.str(), AllOf(HasSubstr("LIMITS"), HasSubstr("at most 4 GB of each device; mps alone")));
+  EXPECT_EQ(Run({"nodes"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("attic: limited by storyctl worker limit: at most 4 GB"));
+  EXPECT_EQ(Run({"nodes", "--json"}), 0);
+  EXPECT_EQ(Json()["nodes"][0]["limits"]["devices"][0], "mps");
+  EXPECT_EQ(Json()["nodes"][1]["limits"]["memory_bytes"], nullptr);
+  EXPECT_EQ(Run({"worker", "limit", "attic", "--none"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("attic has no limits from here"));
+}
+
+TEST_F(MemberCommands, LimitRefusesWhatCantBeMeantWithoutAskingTheFarm) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> wrong = {
+      {{"--hours", "in the evening"}, "\"19:00-07:00\""}, {{"--memory-gb", "-1"}, "--memory-gb"},
+      {{"--memory-gb", "0.0001"}, "--memory-gb is in GB"},  {{"--memory-gb", "much"}, "--memory-gb"},
+      {{"--power", "solar"}, "--power"},                    {{"--idle-minutes", "5000"}, "0 to 1440"},
+      {{"--devices", "the card"}, "\"cuda:0,cuda:1\""}};
+  for (const auto& [flags, what] : wrong) {
+    std::vector<std::string> words = {"worker", "limit", "attic"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    EXPECT_EQ(Run(words), 2) << flags[1];
+    EXPECT_THAT(err_.str(), HasSubstr(what));
+  }
+  EXPECT_THAT(farm_->limited, SizeIs(0));
+  EXPECT_EQ(Run({"worker", "limit", "barn", "--none"}), 4);
+}
+
 TEST_F(MemberCommands, AFarmOnAnotherMachineThatWasNotJoinedSaysHowToJoin) {
   EXPECT_EQ(Run({"jobs", "--farm", "192.168.1.5:7850"}), 5);
   EXPECT_THAT(err_.str(), HasSubstr("run storyctl join here with a new code from the farm's machine"));

@@ -92,14 +92,6 @@ TEST(DataFolder, RefusesOneFromANewerVersion) {
   EXPECT_NE(opened.status().message().find("newer"), absl::string_view::npos);
 }
 
-TEST(Devices, AreNamedAsEnginesKnowThem) {
-  EXPECT_EQ(*ParseDevices("cpu, cuda:0,mps"), (std::vector<std::string>{"cpu", "cuda:0", "mps"}));
-  EXPECT_TRUE(ParseDevices("auto")->empty());
-  for (const char* wrong : {"gpu", "cuda", "cuda:x", "cuda:01", "cpu,cpu", "cpu,,mps", "cuda:64"}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(ParseDevices(wrong).status())) << wrong;
-  }
-}
-
 TEST(Devices, AreTheAcceleratorsOrElseTheCpu) {
   farm::v1::DeviceReport cpu, gpu;
   cpu.set_backend(farm::v1::CPU);

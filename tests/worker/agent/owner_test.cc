@@ -19,12 +19,12 @@ namespace {
 using testing_support::TempFolder;
 
 // "tue", 13, 5 -> minutes since Monday 0:00.
-int At(int day, int hour, int minute = 0) { return day * kMinutesADay + hour * 60 + minute; }
+int At(int day, int hour, int minute = 0) { return day * plan::kMinutesADay + hour * 60 + minute; }
 constexpr int kMon = 0, kFri = 4, kSat = 5, kSun = 6;
 
 bool Works(const std::string& hours, int minute_of_week) {
   OwnerRules rules;
-  const auto spans = ParseHours(hours);
+  const auto spans = plan::ParseHours(hours);
   EXPECT_TRUE(spans.ok()) << spans.status();
   rules.hours = *spans;
   rules.hours_text = hours;
@@ -50,13 +50,6 @@ TEST(OwnerHours, OfTheDayAndOfTheWeekAlsoOverMidnightAndOverSunday) {
   EXPECT_TRUE(Works("sun 22:00-6:00", At(kMon, 5))) << "over the week's end";
   EXPECT_TRUE(Works("sat-mon 0:00-24:00", At(kSun, 12)));
   EXPECT_FALSE(Works("sat-mon 0:00-24:00", At(kFri, 12)));
-}
-
-TEST(OwnerHours, WhatCantBeReadIsRefused) {
-  for (const char* text : {"", "8-17", "25:00-3:00", "8:00", "8:00-8:00", "mon-noday", "8:60-9:00", "mon tue",
-                           "8:00-9:00-10:00", "sat,,sun", "9:00-10:00 mon", "weekend"}) {
-    EXPECT_EQ(ParseHours(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
-  }
 }
 
 TEST(OwnerRules, SayWhyAMachineRestsAndWhatItDoesNotTellCountsAgainstWorking) {
@@ -174,6 +167,39 @@ TEST(OwnerWatch, TellsEachChangeOnce) {
   const auto again = events.Pop(std::chrono::milliseconds(30'000));
   ASSERT_TRUE(again.has_value());
   EXPECT_EQ(std::get<OwnerSays>(*again).resting, "it runs on its battery");
+}
+
+TEST(OwnerWatch, TheFarmsRulesCountBesideTheOwnersAndAreAnsweredByTheirNumber) {
+  FakeMachine machine;
+  EventQueue events;
+  int minute = At(kMon, 12);
+  OwnerRules own;
+  own.hours = *plan::ParseHours("8:00-20:00");
+  own.hours_text = "8:00-20:00";
+  OwnerWatch watch(own, {&machine, [&] { return minute; }, &events, /*every_ms=*/60'000});
+  EXPECT_EQ(watch.first(), "");
+  farm::v1::WorkerLimits limits;
+  const auto answer = [&](uint64_t number) {
+    watch.SetFarmRules(number, RulesOf(limits));
+    const auto event = events.Pop(std::chrono::milliseconds(30'000));
+    EXPECT_TRUE(event.has_value());
+    const OwnerSays said = event.has_value() ? std::get<OwnerSays>(*event) : OwnerSays{};
+    EXPECT_EQ(said.limits, number);
+    return said.resting;
+  };
+  EXPECT_EQ(answer(1), "") << "also where nothing changes";
+  limits.set_hours("18:00-22:00");
+  EXPECT_EQ(answer(2), "its owner lends it at other hours (18:00-22:00)");
+  limits.set_hours("any time that this version does not know");
+  EXPECT_NE(answer(3), "");
+  limits.clear_hours();
+  limits.set_mains_only(true);
+  machine.mains = false;
+  EXPECT_EQ(answer(4), "it runs on its battery");
+  limits.Clear();
+  EXPECT_EQ(answer(5), "") << "the owner's own rules let it work at noon";
+  limits.set_idle_minutes(10);
+  EXPECT_EQ(answer(6), "somebody uses it, or did within 10 min");
 }
 
 TEST(OwnerWatch, WithoutRulesNobodyIsAsked) {

@@ -84,6 +84,112 @@ TEST(Session, ResultsAreDeliveredWhileTheOwnerUsesTheMachine) {
   EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), 1U);
 }
 
+// ---- The farm's limits --------------------------------------------------------------------------------------------
+
+farm::v1::CoordinatorMessage Limited(uint64_t memory_bytes, const std::vector<std::string>& devices = {}) {
+  farm::v1::CoordinatorMessage message;
+  message.mutable_limits()->set_memory_bytes(memory_bytes);
+  for (const std::string& device : devices) message.mutable_limits()->add_devices(device);
+  return message;
+}
+
+TEST(Session, WhatIsBeyondTheFarmsLimitsGoesBackWithoutAFault) {
+  Bench bench;
+  bench.Start();
+  farm::v1::CoordinatorMessage large = FramesGrant(1, 0, 0, 3);
+  large.mutable_grant()->mutable_work()->mutable_frames()->mutable_plan()->set_predicted_peak_bytes(1'500'000'000);
+  bench.StartGrant(large);
+  bench.Hear(FramesGrant(2, 0, 5, 1));  // which takes less
+  const Actions actions = bench.Hear(Limited(1'200'000'000));
+  const auto sent = Bench::Sent(actions);
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_EQ(sent[0].trim_reply().released_size(), 3);
+  EXPECT_EQ(Bench::Of<StopEngine>(actions).size(), 1U);
+  EXPECT_EQ(bench.session.held_tasks(), 1U);
+  const auto limits = Bench::Of<Limit>(actions);
+  ASSERT_EQ(limits.size(), 1U);
+  EXPECT_EQ(limits[0].limits.memory_bytes(), 1'200'000'000U);
+  EXPECT_TRUE(bench.All(WorkerMessage::kFault).empty());
+}
+
+TEST(Session, NothingStartsBeforeTheNewLimitsAreCountedWith) {
+  Bench bench;
+  bench.Start();
+  const auto limits = Bench::Of<Limit>(bench.Hear(Limited(8'000'000'000)));
+  ASSERT_EQ(limits.size(), 1U);
+  bench.Hear(FramesGrant(1, 0, 0, 1));
+  bench.done.clear();
+  bench.Do(Prepared{Token(1)});
+  bench.Do(OwnerSays{"", 0});  // asked before the limits came
+  bench.Wait(5000);
+  EXPECT_TRUE(Bench::Of<StartRun>(bench.done).empty());
+  EXPECT_TRUE(Bench::Of<Measure>(bench.done).empty());
+  EXPECT_EQ(Bench::Of<Measure>(bench.Do(OwnerSays{"", limits[0].number})).size(), 1U);
+  EXPECT_EQ(Bench::Of<StartRun>(bench.Do(MemoryMeasured{0, Memory(0, 5'000'000'000)})).size(), 1U);
+}
+
+TEST(Session, TheSameLimitsOnceMoreAreNoChange) {
+  Bench bench;
+  bench.Start();
+  EXPECT_EQ(Bench::Of<Limit>(bench.Hear(Limited(8'000'000'000))).size(), 1U);
+  EXPECT_TRUE(Bench::Of<Limit>(bench.Hear(Limited(8'000'000'000))).empty());
+  bench.Do(Disconnected{});
+  bench.Do(Connected{});
+  farm::v1::CoordinatorMessage welcome;
+  welcome.mutable_welcome()->mutable_limits()->set_memory_bytes(8'000'000'000);
+  EXPECT_TRUE(Bench::Of<Limit>(bench.Hear(welcome)).empty());
+  bench.Do(Disconnected{});
+  bench.Do(Connected{});
+  welcome.mutable_welcome()->clear_limits();
+  const auto lifted = Bench::Of<Limit>(bench.Hear(welcome));
+  ASSERT_EQ(lifted.size(), 1U) << "taken away while it was not connected";
+  EXPECT_EQ(lifted[0].limits.ByteSizeLong(), 0U);
+}
+
+TEST(Session, AnIdleEngineThatHoldsMoreThanTheLimitEndsAndComesBackSmaller) {
+  Bench bench;
+  bench.Start();
+  farm::v1::DeviceMemory memory = Memory(0, 1000);
+  memory.set_farm_bytes(700);
+  bench.Do(MemoryMeasured{0, memory});
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.Hear(Limited(500))).size(), 1U);
+  bench.Do(EngineEnded{0, {}});
+  bench.done.clear();
+  bench.Wait(kTickMs);
+  EXPECT_EQ(Bench::Of<StartEngine>(bench.done).size(), 1U);
+}
+
+TEST(Session, AnEngineThatHoldsMoreThanTheLimitEndsWithTheGroupThatItMayFinish) {
+  Bench bench;
+  bench.Start();
+  const StartRun run = bench.StartGrant(FramesGrant(1, 0, 0, 1));
+  farm::v1::DeviceMemory memory = Memory(0, 1'000'000'000);
+  memory.set_farm_bytes(3'000'000'000);
+  bench.Do(MemoryMeasured{0, memory});
+  EXPECT_TRUE(Bench::Of<StopEngine>(bench.Hear(Limited(2'000'000'000))).empty()) << "its plan takes half of that";
+  bench.Do(Stored(run.run, 0));
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.Do(RunEnded{run.run, 1, 1})).size(), 1U);
+}
+
+TEST(Session, ADeviceThatIsNotLentHasNoEngineAndTakesNothing) {
+  Bench bench(2);
+  bench.Start();
+  // The bench's devices are processors.
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.Hear(Limited(0, {"cuda:0"}))).size(), 2U);
+  bench.Do(EngineEnded{0, {}});
+  bench.Do(EngineEnded{1, {}});
+  bench.done.clear();
+  bench.Wait(60'000);
+  EXPECT_TRUE(Bench::Of<StartEngine>(bench.done).empty());
+  const auto refused = Bench::Sent(bench.Hear(FramesGrant(3, 0, 9, 2)));
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_EQ(refused[0].trim_reply().released_size(), 2);
+  bench.done.clear();
+  bench.Hear(Limited(0, {"cpu"}));
+  bench.Wait(kTickMs);
+  EXPECT_EQ(Bench::Of<StartEngine>(bench.done).size(), 2U);
+}
+
 // ---- Memory and speed ---------------------------------------------------------------------------------------------
 
 TEST(Session, MemoryThatTheSystemIsAboutToAskBackIsNotCountedOn) {

@@ -74,6 +74,8 @@ class World {
   void Take(const StartRun& run) {
     ASSERT_TRUE(engine_up_[run.device]);
     ASSERT_EQ(runs_.count(run.device), 0U) << "one run a device";
+    ASSERT_EQ(heard_limit_, limit_.number) << "the owner's word counts with the newest limits";
+    ASSERT_TRUE(limit_.limits.devices().empty() || limit_.limits.devices(0) == "cpu") << "the device is lent";
     runs_[run.device] = {run};
   }
   void Take(const StopEngine& stop) {
@@ -91,6 +93,10 @@ class World {
     disk_work_.push_back({result, /*clear=*/true});
   }
   void Take(const Upload& upload) { uploading_.push_back(upload.blob); }
+  void Take(const Limit& limit) {
+    ASSERT_EQ(limit.number, limit_.number + 1);
+    limit_ = limit;
+  }
   void Take(const KeepSpeeds& keep) { EXPECT_LT(keep.device, 2U); }
   void Take(const Drained&) { drained_ = true; }
   void Take(const Note&) {}
@@ -174,6 +180,24 @@ class World {
       *message.mutable_revoke()->add_tasks() = task;
     }
     Do(CoordinatorSaid{message});
+  }
+
+  // By the newest limits, or by those that it counted with before.
+  void OwnerSpeaks(const std::string& resting, bool newest) {
+    if (newest) heard_limit_ = limit_.number;
+    Do(OwnerSays{resting, heard_limit_});
+  }
+  static farm::v1::CoordinatorMessage Limits(const farm::v1::WorkerLimits& limits) {
+    farm::v1::CoordinatorMessage message;
+    *message.mutable_limits() = limits;
+    return message;
+  }
+  void LimitSomething() {
+    if (!welcomed_) return;
+    farm::v1::WorkerLimits limits;
+    if (Below(2) == 0) limits.set_memory_bytes(Below(2) == 0 ? 500'000'000 : 4'000'000'000);
+    if (Below(3) == 0) limits.add_devices(Below(2) == 0 ? "cuda:0" : "cpu");
+    Do(CoordinatorSaid{Limits(limits)});
   }
 
   void RunSomething() {
@@ -305,7 +329,7 @@ class World {
 
   void Fault() {
     bench_.now_ms += Below(300);
-    switch (Below(17)) {
+    switch (Below(18)) {
       case 0:
         return Break();
       case 1:
@@ -327,7 +351,9 @@ class World {
       case 11:
         return RunSomething();
       case 12:
-        return Do(OwnerSays{Below(3) == 0 ? "somebody uses it" : ""});
+        return OwnerSpeaks(Below(3) == 0 ? "somebody uses it" : "", Below(3) != 0);
+      case 13:
+        return LimitSomething();
       default:
         return Serve();
     }
@@ -335,9 +361,12 @@ class World {
 
   void Calm() {
     faults_on_ = false;
-    Do(OwnerSays{});
+    Connect();
+    Welcome();
+    Do(CoordinatorSaid{Limits({})});
     for (int i = 0; i < 20'000; ++i) {
       bench_.now_ms += kTickMs;
+      OwnerSpeaks("", /*newest=*/true);
       Connect();
       Welcome();
       Do(Tick{});
@@ -358,6 +387,8 @@ class World {
   bool faults_on_ = true;
   bool connected_ = false, welcomed_ = false, hello_seen_ = false, drained_ = false;
   farm::v1::Hello hello_;
+  Limit limit_;  // the last one
+  uint64_t heard_limit_ = 0;  // that the owner counts with
   uint64_t tokens_ = 0;
   std::map<uint32_t, bool> engine_up_ = {{0, true}, {1, true}};
   std::map<uint32_t, EngineRun> runs_;

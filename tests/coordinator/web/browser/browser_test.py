@@ -6,7 +6,7 @@
 --bin DIR          where the programs are (default: build/dev/bin of this tree)
 --screenshots DIR  also leaves pictures of the page there: dark, light, on a phone
 
-Leaves with 77, which ctest counts as skipped, where no Chromium is installed (Debian: apt-get install chromium).
+ctest runs it where a Chromium was there when the tree was configured. Leaves with 77 where there is none.
 """
 import argparse
 import os
@@ -297,7 +297,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="denoising steps of the demo story; with a few it is drawn before one looks")
     parser.parse_args(namespace=OPTIONS)
     if find_browser() is None:
-        print("skipped: no Chromium is installed (Debian: apt-get install chromium; or name one in STORYFARM_CHROMIUM)")
+        print("skipped: no Chromium is installed (tools/setup --tests; or name one in STORYFARM_CHROMIUM)")
         sys.exit(SKIPPED)
     if OPTIONS.screenshots:
         OPTIONS.screenshots.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-PATIENCE_S = 60  # a busy machine; what is waited for is there in tenths of a second
+PATIENCE_S = 240  # two busy cores, on which a story of twelve panels is drawn; most of it is there in tenths of a second
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "chrome",
          "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,6 +31,7 @@
 #include "pipeline/base/log.h"
 #include "pipeline/base/membership.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/program_folder.h"
 #include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
 
@@ -118,6 +120,8 @@ absl::Status StandStoreUp(const Config& config, const std::string& name, base::E
   if (config.redis.empty()) {
     PrivateRedisOptions start;
     start.data_folder = config.data;
+    // A bundle carries one; elsewhere it is the system's.
+    if (std::string carried = base::ProgramBeside("redis-server"); !carried.empty()) start.program = std::move(carried);
     absl::StatusOr<std::unique_ptr<PrivateRedis>> redis = PrivateRedis::Start(&env, start);
     if (!redis.ok()) return redis.status();
     standing.redis = *std::move(redis);

@@ -9,8 +9,9 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Free memory moves all the time; plans are asked for again only when it moved by this much. Rounded down, so that a
-// plan never counts on more than there is.
+// plan never counts on more than there is. On a device with less than 4 GiB this would be too coarse: there it is a 64th.
 constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
+constexpr uint64_t kMemoryGrains = 64;
 
 // Nodes remembered to have banks of one job: so many are compared beside the fastest ones.
 constexpr size_t kMostBankNodes = 16;
@@ -19,8 +20,8 @@ constexpr size_t kMostBankNodes = 16;
 
 bool Device::UpdatePlanKey() {
   if (memory.free_bytes() + memory.farm_bytes() + memory.others_bytes() > 0) {  // a heartbeat has told of it
-    report.set_free_bytes(
-        std::min(plan::UsableBytes(memory) / kMemoryGrainBytes * kMemoryGrainBytes, report.total_bytes()));
+    const uint64_t grain = std::clamp(report.total_bytes() / kMemoryGrains, uint64_t{1}, kMemoryGrainBytes);
+    report.set_free_bytes(std::min(plan::UsableBytes(memory) / grain * grain, report.total_bytes()));
   }
   std::string key = report.SerializeAsString();
   if (key == plan_key) return false;

@@ -161,9 +161,16 @@ std::string NameOf(const DataFolder& folder) {
   return absl::StrCat("coordinator ", folder.id().substr(0, 8), " (", host, ":", folder.path(), ")");
 }
 
-// Asks for a code and gets the farm's authority by it.
+bool WantsToJoin(const Config& config, base::Env& env) {
+  if (config.join) return true;
+  return !config.join_with.empty() && !env.Exists(base::AuthorityKeyFile(base::TrustFolder(config.data)));
+}
+
+// Gets the farm's authority by a code.
 absl::Status Join(const Config& config, const std::string& folder_id, base::Env& env) {
-  const absl::StatusOr<std::string> code = base::ReadSecretLine("Code (from storyctl coordinator add): ");
+  const absl::StatusOr<std::string> code = config.join
+                                               ? base::ReadSecretLine("Code (from storyctl coordinator add): ")
+                                               : base::ReadSecretFile(env, config.join_with);
   if (!code.ok()) return code.status();
   base::JoinOptions options;
   options.code = *code;
@@ -207,7 +214,7 @@ int Serve(Config config, base::LogFormat format) {
   if (absl::Status status = PrepareSocket(socket_path); !status.ok()) {
     return Complain(status, absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder);
   }
-  if (config.join) {
+  if (WantsToJoin(config, env)) {
     if (absl::Status joined = Join(config, (*folder)->id(), env); !joined.ok()) return Complain(joined, kExitTrust);
   }
   Standing standing;

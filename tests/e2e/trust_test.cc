@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "tests/e2e/farm.h"
 
 namespace storyfarm::e2e {
@@ -62,6 +64,23 @@ TEST(FarmTrustTest, AWorkerThatJoinedByCodeDrawsUntilItIsRemovedAndThenItsWorkGo
   farm.WaitUntil("the refusal of a used code", [&farm] { return !farm.Runs("mini"); });
   EXPECT_THAT(farm.Log("mini"), HasSubstr("This code has been used"));
   for (const std::string& log : {farm.Log("farm"), farm.Log("mini")}) EXPECT_THAT(log, Not(HasSubstr(code)));
+}
+
+// A service or a container is started with the same words each time.
+TEST(FarmTrustTest, AServiceJoinsWithTheCodeInAFileOnceAndNeedsNoneAfterwards) {
+  Farm farm(OpenToOthers(1));
+  farm.StartCoordinator();
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the end of one without a code", [&farm] { return !farm.Runs("pod"); });
+  EXPECT_THAT(farm.Log("pod"), HasSubstr("pod.code"));
+
+  std::ofstream(farm.File("pod.code")) << CodeOf(farm, {"worker", "add", "--name", "gpu-0"}) << "\n";
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the worker", [&farm] { return StateOf(farm, "gpu-0") == "connected"; });
+  farm.Stop("pod");
+  // The code is used up; the file may go or stay.
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the worker again", [&farm] { return StateOf(farm, "gpu-0") == "connected"; });
 }
 
 TEST(FarmTrustTest, APersonElsewhereMayDoWhatTheirRoleSaysAndNothingAfterTheyAreRemoved) {

@@ -65,7 +65,7 @@ CgroupMemory ReadCgroupMemory() {
   for (const std::string& folder : {CgroupFolder(), std::string("/sys/fs/cgroup")}) {
     const uint64_t limit = ParseCgroupLimit(ReadText(folder + "/memory.max"));
     if (limit == 0) continue;
-    const std::string stat = "\n" + ReadText(folder + "/memory.stat");
+    const std::string stat = absl::StrCat("\n", ReadText(folder + "/memory.stat"));
     uint64_t used = 0, cache = 0;
     std::istringstream(ReadText(folder + "/memory.current")) >> used;
     if (const size_t at = stat.find("\ninactive_file "); at != std::string::npos) {

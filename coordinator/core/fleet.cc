@@ -9,7 +9,7 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Free memory moves all the time; plans are asked for again only when it moved by this much. Rounded down, so that a
-// plan never counts on more than there is. On a device with less than 4 GiB this would be too coarse: there it is a 64th.
+// plan never counts on more than there is. Of a device with less than 4 GiB, which that is too coarse for, a 64th.
 constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
 constexpr uint64_t kMemoryGrains = 64;
 

@@ -31,7 +31,9 @@ std::vector<std::string> FontsIn(base::Env& env, const std::string& folder) {
 std::vector<std::string> ShippedFonts(const Context& context) {
   std::vector<fs::path> places;
   if (const std::string share = context.variables("STORYFARM_SHARE"); !share.empty()) places.emplace_back(share);
-  if (const fs::path bin = base::ProgramFolder(); !bin.empty()) places.push_back(bin.parent_path() / "share" / "storyfarm");
+  if (const fs::path bin = base::ProgramFolder(); !bin.empty()) {
+    places.push_back(bin.parent_path() / "share" / "storyfarm");
+  }
   places.emplace_back(STORYFARM_DEPLOY_DIR);
   for (const fs::path& place : places) {
     std::vector<std::string> fonts = FontsIn(context.env, (place / "examples" / "fonts").string());

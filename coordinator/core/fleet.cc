@@ -12,8 +12,9 @@ namespace storyfarm::coordinator {
 namespace {
 
 // Free memory moves all the time; plans are asked for again only when it moved by this much. Rounded down, so that a
-// plan never counts on more than there is.
+// plan never counts on more than there is. Of a device with less than 4 GiB, which that is too coarse for, a 64th.
 constexpr uint64_t kMemoryGrainBytes = uint64_t{64} << 20;
+constexpr uint64_t kMemoryGrains = 64;
 
 // Nodes remembered to have banks of one job: so many are compared beside the fastest ones.
 constexpr size_t kMostBankNodes = 16;
@@ -61,8 +62,8 @@ bool Device::LearnSlowness(const std::string& model_digest, double seen) {
 
 bool Device::UpdatePlanKey() {
   if (memory.free_bytes() + memory.farm_bytes() + memory.others_bytes() > 0) {  // a heartbeat has told of it
-    report.set_free_bytes(
-        std::min(plan::UsableBytes(memory) / kMemoryGrainBytes * kMemoryGrainBytes, report.total_bytes()));
+    const uint64_t grain = std::clamp(report.total_bytes() / kMemoryGrains, uint64_t{1}, kMemoryGrainBytes);
+    report.set_free_bytes(std::min(plan::UsableBytes(memory) / grain * grain, report.total_bytes()));
   }
   std::string key = report.SerializeAsString();
   if (key == plan_key) return false;

@@ -291,6 +291,10 @@ farm::v1::NodeStatus Farm::GetNode(const Time& now, const std::string& node_id) 
         if (device.progress.token != token || grant.numbers.count(device.progress.task.number()) == 0) continue;
         shown.set_task(plan::TaskName(device.progress.task));
         shown.set_planned_bytes(grant.planned_bytes);
+        const auto placed = parts.fleet.placements.find(token);
+        if (placed != parts.fleet.placements.end() && placed->second.plan.predicted_peak_bytes() > 0) {
+          *shown.mutable_plan() = placed->second.plan;
+        }
         shown.set_step(device.progress.step);
         shown.set_steps(device.progress.steps);
       }

@@ -234,8 +234,16 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
   std::string config_file;
   app.add_option("--config", config_file, "YAML file with any of these")->type_name("FILE")->default_str("none");
   bool join = false;
-  app.add_flag("--join", join,
-               "First join a farm that has a coordinator already: asks for the code of storyctl coordinator add");
+  CLI::Option* asks = app.add_flag(
+      "--join", join,
+      "First join a farm that has a coordinator already: asks for the code of storyctl coordinator add");
+  std::string join_with;
+  app.add_option("--join-with", join_with,
+                 "The same with the code in this file, and only where this coordinator has no authority yet: for "
+                 "services and containers")
+      ->type_name("FILE")
+      ->default_str("none")
+      ->excludes(asks);
   app.set_version_flag("--version", absl::StrCat("storyfarm-coordinator ", version));
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants it
@@ -256,6 +264,7 @@ absl::StatusOr<ConfigOrText> ReadConfig(const std::vector<std::string>& argument
   }
   ConfigOrText result;
   result.config.join = join;
+  result.config.join_with = join_with;
   for (const Setting& setting : kSettings) {
     std::string& value = result.config.*setting.field;
     if (const auto found = from_file.find(setting.name); found != from_file.end()) value = found->second;

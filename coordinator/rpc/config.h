@@ -34,7 +34,8 @@ struct Config {
   std::string network;
   std::string join_port;
   std::string advertise;
-  bool join = false;
+  bool join = false;      // join a farm first, with a code that is asked for
+  std::string join_with;  // where not empty: the same with the code in this file, unless it has joined before
   std::string redis;
   std::string redis_password_file;
   std::string log_format;

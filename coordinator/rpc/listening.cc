@@ -20,6 +20,11 @@ constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kLeastPingMs = 5'000;
 
+// Whoever reaches one that stands by through an address that is every coordinator's (a Kubernetes service, a load
+// balancer) would stay with it: it ends connections after this time, and the next one leads to whoever leads then.
+constexpr int kStandByConnectionMs = 5'000;
+constexpr int kStandByGraceMs = 1'000;
+
 // What somebody who has not joined may make the coordinator hold: a signing request is 1 KB, and joining is two calls.
 constexpr int kStrangersBytes = 64 << 10;
 constexpr int kStrangersCalls = 4;
@@ -114,6 +119,8 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
   if (services.empty()) {
     listening->refusal_ = std::make_unique<Refusal>();
     builder.RegisterCallbackGenericService(listening->refusal_.get());
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kStandByConnectionMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kStandByGraceMs);
   }
   listening->server_ = builder.BuildAndStart();
   if (listening->server_ == nullptr) {

@@ -37,6 +37,7 @@ class Listening {
   static absl::StatusOr<std::unique_ptr<Listening>> Serve(const ListenOptions& options,
                                                           const std::vector<grpc::Service*>& services);
   // Answers every call UNAVAILABLE with what was told to Say last, and those who ask who leads that it is not this one.
+  // Ends connections every few seconds, so that whoever shares an address with others finds the one that leads.
   static absl::StatusOr<std::unique_ptr<Listening>> StandBy(const ListenOptions& options);
   // One service for whoever comes, over TLS that asks for no certificate.
   static absl::StatusOr<std::unique_ptr<Listening>> ServeAnybody(const std::string& address,

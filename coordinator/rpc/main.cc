@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,6 +32,7 @@
 #include "pipeline/base/log.h"
 #include "pipeline/base/membership.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/program_folder.h"
 #include "pipeline/base/secret_prompt.h"
 #include "pipeline/base/signals.h"
 
@@ -126,6 +128,8 @@ absl::Status StandStoreUp(const Config& config, const std::string& name, base::E
   if (config.redis.empty()) {
     PrivateRedisOptions start;
     start.data_folder = config.data;
+    // A bundle carries one; elsewhere it is the system's.
+    if (std::string carried = base::ProgramBeside("redis-server"); !carried.empty()) start.program = std::move(carried);
     absl::StatusOr<std::unique_ptr<PrivateRedis>> redis = PrivateRedis::Start(&env, start);
     if (!redis.ok()) return redis.status();
     standing.redis = *std::move(redis);
@@ -165,9 +169,16 @@ std::string NameOf(const DataFolder& folder) {
   return absl::StrCat("coordinator ", folder.id().substr(0, 8), " (", host, ":", folder.path(), ")");
 }
 
-// Asks for a code and gets the farm's authority by it.
+bool WantsToJoin(const Config& config, base::Env& env) {
+  if (config.join) return true;
+  return !config.join_with.empty() && !env.Exists(base::AuthorityKeyFile(base::TrustFolder(config.data)));
+}
+
+// Gets the farm's authority by a code.
 absl::Status Join(const Config& config, const std::string& folder_id, base::Env& env) {
-  const absl::StatusOr<std::string> code = base::ReadSecretLine("Code (from storyctl coordinator add): ");
+  const absl::StatusOr<std::string> code = config.join
+                                               ? base::ReadSecretLine("Code (from storyctl coordinator add): ")
+                                               : base::ReadSecretFile(env, config.join_with);
   if (!code.ok()) return code.status();
   base::JoinOptions options;
   options.code = *code;
@@ -211,7 +222,7 @@ int Serve(Config config, base::LogFormat format) {
   if (absl::Status status = PrepareSocket(socket_path); !status.ok()) {
     return Complain(status, absl::IsAlreadyExists(status) ? kExitAddress : kExitDataFolder);
   }
-  if (config.join) {
+  if (WantsToJoin(config, env)) {
     if (absl::Status joined = Join(config, (*folder)->id(), env); !joined.ok()) return Complain(joined, kExitTrust);
   }
   Standing standing;

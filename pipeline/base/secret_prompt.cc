@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 
 namespace storyfarm::base {
 namespace {
@@ -55,6 +56,14 @@ absl::StatusOr<std::string> ReadSecretLine(std::string_view prompt) {
   }
   line = std::string(absl::StripAsciiWhitespace(line));
   if (line.empty()) return absl::InvalidArgumentError("No code came: type or paste it, or give it on stdin.");
+  return line;
+}
+
+absl::StatusOr<std::string> ReadSecretFile(Env& env, const std::string& path) {
+  const absl::StatusOr<std::string> text = env.ReadFile(path, kMostBytes);
+  if (!text.ok()) return text.status();
+  std::string line(absl::StripAsciiWhitespace(text->substr(0, text->find('\n'))));
+  if (line.empty()) return absl::InvalidArgumentError(absl::StrCat(path, " holds no code: write one into it."));
   return line;
 }
 

@@ -149,6 +149,12 @@ void Farm::StartJoiningWorker(const std::string& name, const std::string& code) 
   Begin(name, options);
 }
 
+void Farm::StartWorkerWithCodeFile(const std::string& name) {
+  base::SubprocessOptions options = Worker(name);
+  options.arguments.insert(options.arguments.end(), {"--join-with", File(name + ".code")});
+  Begin(name, options);
+}
+
 bool Farm::Runs(const std::string& name) const {
   const auto found = processes_.find(name);
   return found != processes_.end() && !found->second->Status().has_value();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <ctime>
+#include <fstream>
 
 #include "tests/e2e/farm.h"
 
@@ -115,6 +116,23 @@ TEST(FarmTrustTest, AnAdminElsewhereLimitsAWorkerWhichObeysAtOnceAndAfterARestar
   farm.MustStoryctl({"worker", "limit", "here", "--none"});
   farm.WaitForEnd(job);
   EXPECT_EQ(LimitsOf(farm, "here")["words"], "");
+}
+
+// A service or a container is started with the same words each time.
+TEST(FarmTrustTest, AServiceJoinsWithTheCodeInAFileOnceAndNeedsNoneAfterwards) {
+  Farm farm(OpenToOthers(1));
+  farm.StartCoordinator();
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the end of one without a code", [&farm] { return !farm.Runs("pod"); });
+  EXPECT_THAT(farm.Log("pod"), HasSubstr("pod.code"));
+
+  std::ofstream(farm.File("pod.code")) << CodeOf(farm, {"worker", "add", "--name", "gpu-0"}) << "\n";
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the worker", [&farm] { return StateOf(farm, "gpu-0") == "connected"; });
+  farm.Stop("pod");
+  // The code is used up; the file may go or stay.
+  farm.StartWorkerWithCodeFile("pod");
+  farm.WaitUntil("the worker again", [&farm] { return StateOf(farm, "gpu-0") == "connected"; });
 }
 
 TEST(FarmTrustTest, APersonElsewhereMayDoWhatTheirRoleSaysAndNothingAfterTheyAreRemoved) {

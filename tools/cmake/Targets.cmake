@@ -19,6 +19,10 @@ function(storyfarm_program NAME)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   storyfarm_common(${NAME} "${ARG_TORCH}" "${ARG_DEPS}")
+  if(NOT APPLE)
+    # An old-style run path: a RUNPATH is not followed for the libraries of libraries, and an installed tree has these.
+    target_link_options(${NAME} PRIVATE -Wl,--disable-new-dtags)
+  endif()
   set_property(GLOBAL APPEND PROPERTY STORYFARM_PROGRAMS ${NAME})
 endfunction()
 

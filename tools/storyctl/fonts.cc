@@ -2,34 +2,16 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-
-#ifdef __APPLE__
-#include <mach-o/dyld.h>
-#endif
+#include "pipeline/base/program_folder.h"
 
 namespace storyfarm::storyctl {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The folder of the running program; empty where the system does not tell.
-fs::path ProgramFolder() {
-  std::error_code error;
-#ifdef __APPLE__
-  char buffer[4096];
-  uint32_t size = sizeof(buffer);
-  if (_NSGetExecutablePath(buffer, &size) != 0) return {};
-  const fs::path program = fs::canonical(buffer, error);
-#else
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-#endif
-  return error ? fs::path() : program.parent_path();
-}
 
 std::vector<std::string> FontsIn(base::Env& env, const std::string& folder) {
   std::vector<std::string> fonts;
@@ -49,7 +31,9 @@ std::vector<std::string> FontsIn(base::Env& env, const std::string& folder) {
 std::vector<std::string> ShippedFonts(const Context& context) {
   std::vector<fs::path> places;
   if (const std::string share = context.variables("STORYFARM_SHARE"); !share.empty()) places.emplace_back(share);
-  if (const fs::path bin = ProgramFolder(); !bin.empty()) places.push_back(bin.parent_path() / "share" / "storyfarm");
+  if (const fs::path bin = base::ProgramFolder(); !bin.empty()) {
+    places.push_back(bin.parent_path() / "share" / "storyfarm");
+  }
   places.emplace_back(STORYFARM_DEPLOY_DIR);
   for (const fs::path& place : places) {
     std::vector<std::string> fonts = FontsIn(context.env, (place / "examples" / "fonts").string());

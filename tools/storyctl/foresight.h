@@ -45,6 +45,8 @@ Foresight Foresee(const farm::v1::ModelProfile& model, const std::vector<DrawnGr
 std::string InWords(const DrawnGroup& group);
 // How a group is drawn: a line a subject, the subject first, aligned.
 std::vector<std::string> InWords(const farm::v1::MemoryPlan& plan, const farm::v1::GroupShape& shape);
+// The same in one line, without what every plan has: "fp32, 2.5 MB of the UNet's weights stay, VAE in tiles of 32".
+std::string InShort(const farm::v1::MemoryPlan& plan);
 // The whole of one device, many lines.
 std::string InWords(const Foresight& foresight, const std::vector<DrawnGroup>& groups);
 

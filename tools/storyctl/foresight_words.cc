@@ -115,6 +115,27 @@ std::string InWords(const DrawnGroup& group) {
   return absl::StrCat(text, numbers.size() == 1 ? ", panel " : ", panels ", AndList(numbers));
 }
 
+std::string InShort(const farm::v1::MemoryPlan& plan) {
+  std::vector<std::string> parts = {plan::DtypeName(plan.dtype())};
+  const char* int8 = plan.int8_weights() ? " int8" : "";
+  if (plan.weights() == farm::v1::STREAMED) {
+    parts.push_back(absl::StrCat(FormatBytes(plan.resident_weight_bytes()), " of the UNet's", int8, " weights stay"));
+  } else {
+    parts.push_back(absl::StrCat("all", int8, " weights stay"));
+  }
+  if (plan.lock_step()) {
+    parts.emplace_back("in lock step");
+  } else if (plan.batch() > 1) {
+    parts.push_back(absl::StrCat(plan.batch(), " in a call"));
+  }
+  if (!plan.guidance_batched()) parts.emplace_back("guidance in turn");
+  if (plan.attention_chunk() > 0) parts.push_back(absl::StrCat("attention in ", plan.attention_chunk(), "s"));
+  if (plan.vae_tile() > 0) parts.push_back(absl::StrCat("VAE in tiles of ", plan.vae_tile()));
+  if (plan.text_encoders_in_phases()) parts.emplace_back("text encoders come and go");
+  if (plan.bank() == farm::v1::BANK_DEVICE) parts.emplace_back("identity in memory");
+  return absl::StrJoin(parts, ", ");
+}
+
 std::vector<std::string> InWords(const farm::v1::MemoryPlan& plan, const farm::v1::GroupShape& shape) {
   std::vector<std::string> rows = {Row("numbers", plan::DtypeName(plan.dtype())), Row("weights", Weights(plan)),
                                    Row("UNet", UNet(plan, shape))};

@@ -4,6 +4,7 @@
 #include "pipeline/plan/limits.h"
 #include "pipeline/plan/names.h"
 #include "pipeline/plan/settings.h"
+#include "tools/storyctl/foresight.h"
 
 namespace storyfarm::storyctl {
 namespace {
@@ -153,6 +154,7 @@ json ToJson(const farm::v1::NodeStatus& node) {
   for (const auto& device : node.devices()) {
     const farm::v1::DeviceReport& report = device.report();
     devices.push_back({{"index", report.index()},
+                       {"device", plan::DeviceName(report)},
                        {"backend", plan::BackendName(report.backend())},
                        {"name", report.name()},
                        {"driver", report.driver()},
@@ -162,6 +164,8 @@ json ToJson(const farm::v1::NodeStatus& node) {
                        {"tensor_bytes", device.memory().tensor_bytes()},
                        {"others_bytes", device.memory().others_bytes()},
                        {"planned_bytes", device.planned_bytes()},
+                       {"plan", device.has_plan() ? ToJson(device.plan()) : json()},
+                       {"plan_in_short", device.has_plan() ? InShort(device.plan()) : ""},
                        {"recommended_max_bytes", report.recommended_max_bytes()},
                        {"pressure", PressureName(device.memory().pressure())},
                        {"unified", report.unified()},

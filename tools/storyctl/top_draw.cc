@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "pipeline/plan/names.h"
 #include "tools/storyctl/farm_client.h"
+#include "tools/storyctl/foresight.h"
 #include "tools/storyctl/text_columns.h"
 #include "tools/storyctl/top_model.h"
 
@@ -213,7 +214,10 @@ Row NodeRow(const farm::v1::NodeStatus& node, bool selected, const Glyphs& glyph
   for (int i = 0; i < node.devices_size(); ++i) {
     const farm::v1::DeviceReport& report = node.devices(i).report();
     add(i == 0, absl::StrCat(plan::DeviceName(report), " ", Printable(report.name())), NowOf(node, &node.devices(i)));
-    if (node.connected()) row.lines.push_back(MemoryLine(node.devices(i), glyphs, columns));
+    if (!node.connected()) continue;
+    row.lines.push_back(MemoryLine(node.devices(i), glyphs, columns));
+    if (!node.devices(i).has_plan()) continue;
+    row.lines.push_back(Cut(Plain(absl::StrCat("    ", InShort(node.devices(i).plan())), Colour::kDim), columns));
   }
   return row;
 }

@@ -31,6 +31,8 @@ void LimitMemory(uint64_t limit_bytes, farm::v1::DeviceMemory* memory) {
   if (limit_bytes == 0) return;
   const uint64_t left = limit_bytes > memory->farm_bytes() ? limit_bytes - memory->farm_bytes() : 0;
   memory->set_free_bytes(std::min(memory->free_bytes(), left));
+  // Of what the farm may have, others take what is then missing.
+  memory->set_others_bytes(std::min(memory->others_bytes(), left - memory->free_bytes()));
 }
 
 struct DeviceEngine::State {

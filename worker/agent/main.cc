@@ -40,7 +40,9 @@ absl::Status Join(const ProgramOptions& options, base::Env& env) {
   // Held meanwhile: the node id is this worker's.
   const absl::StatusOr<DataFolder> folder = OpenDataFolder(env, options.agent.data_folder);
   if (!folder.ok()) return folder.status();
-  const absl::StatusOr<std::string> code = base::ReadSecretLine("Code (from storyctl worker add): ");
+  const absl::StatusOr<std::string> code = options.join
+                                               ? base::ReadSecretLine("Code (from storyctl worker add): ")
+                                               : base::ReadSecretFile(env, options.join_with);
   if (!code.ok()) return code.status();
   base::JoinOptions join;
   join.code = *code;
@@ -108,7 +110,11 @@ int Main(int argc, char** argv) {
   }
   // Held until the process ends: taking gRPC down with its last channel may wait 10 s for a poller (seen with 1.51).
   grpc_init();
-  if (options->join) {
+  // A membership that is there and broken is not replaced unasked: what comes says what is wrong with it.
+  const auto not_joined = [&options] {
+    return absl::IsNotFound(base::LoadMembership(base::Env::Real(), options->agent.link.trust_folder).status());
+  };
+  if (options->join || (!options->join_with.empty() && not_joined())) {
     if (absl::Status joined = Join(*options, base::Env::Real()); !joined.ok()) return Complain(joined, kExitRefused);
     options = read();  // the farm that was joined is the default now
     if (!options.ok()) return Complain(options.status(), kExitUsage);

@@ -187,7 +187,15 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
   std::string config_file;
   app.add_option("--config", config_file, "YAML file with any of these")->type_name("FILE")->default_str("none");
   bool join = false;
-  app.add_flag("--join", join, "First join a farm: asks for the code that storyctl worker add printed");
+  CLI::Option* asks =
+      app.add_flag("--join", join, "First join a farm: asks for the code that storyctl worker add printed");
+  std::string join_with;
+  app.add_option("--join-with", join_with,
+                 "The same with the code in this file, and only where this worker has not joined yet: for services and "
+                 "containers")
+      ->type_name("FILE")
+      ->default_str("none")
+      ->excludes(asks);
   app.set_version_flag("--version", absl::StrCat("storyfarm-worker ", version));
   ProgramOptions said;
   try {
@@ -226,7 +234,10 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
     return coordinator.ok() ? absl::InvalidArgumentError("--coordinator must not be empty.") : coordinator.status();
   }
   absl::StatusOr<ProgramOptions> options = Convert(values);
-  if (options.ok()) options->join = join;
+  if (options.ok()) {
+    options->join = join;
+    options->join_with = join_with;
+  }
   return options;
 }
 

@@ -26,7 +26,8 @@ enum ExitCode {
 struct ProgramOptions {
   AgentOptions agent;  // but for engine_program and software_version
   base::LogFormat log_format = base::LogFormat::kText;
-  bool join = false;  // join a farm first, with a code that is asked for
+  bool join = false;      // join a farm first, with a code that is asked for
+  std::string join_with;  // where not empty: join first, with the code in this file, unless it has joined before
   std::string text;  // not empty: print this and leave with kExitOk (--help, --version)
 };
 

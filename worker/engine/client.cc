@@ -20,12 +20,9 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/env.h"
 #include "pipeline/base/framing.h"
+#include "pipeline/base/program_folder.h"
 #include "pipeline/base/subprocess.h"
 #include "pipeline/base/unique_fd.h"
-
-#ifdef __APPLE__
-#include <mach-o/dyld.h>
-#endif
 
 namespace storyfarm::engine {
 namespace {
@@ -44,19 +41,6 @@ uint64_t OomKills() {
     if (name == "oom_kill") return value;
   }
   return 0;
-}
-
-std::string FolderOfThisProgram() {
-#ifdef __APPLE__
-  char path[PATH_MAX];
-  uint32_t size = sizeof(path);
-  if (_NSGetExecutablePath(path, &size) != 0) return "";
-  return base::FolderOf(path);
-#else
-  char path[PATH_MAX];
-  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
-  return size <= 0 ? "" : base::FolderOf(std::string_view(path, static_cast<size_t>(size)));
-#endif
 }
 
 // Passes an engine's stderr on to this process's, and keeps its last line for the message about its end.
@@ -121,10 +105,9 @@ absl::StatusOr<std::string> FindEngineProgram() {
     if (access(named, X_OK) == 0) return std::string(named);
     return absl::NotFoundError(absl::StrCat("STORYFARM_ENGINE names ", named, ", which is no program"));
   }
-  const std::string beside = base::JoinPath(FolderOfThisProgram(), "storyfarm-engine");
-  if (access(beside.c_str(), X_OK) == 0) return beside;
-  return absl::NotFoundError(
-      absl::StrCat("no storyfarm-engine at ", beside, ": build it with libtorch, or name it in STORYFARM_ENGINE"));
+  if (std::string beside = base::ProgramBeside("storyfarm-engine"); !beside.empty()) return beside;
+  return absl::NotFoundError(absl::StrCat("no storyfarm-engine in ", base::ProgramFolder(),
+                                          ": build it with libtorch, or name it in STORYFARM_ENGINE"));
 }
 
 struct EngineProcess::State {

@@ -44,6 +44,22 @@ export function bytes(value) {
   return `${number} B`;
 }
 
+// A MemoryPlan in one line, without what every plan has.
+export function planInShort(plan) {
+  const format = (plan.dtype ?? '').replace('DTYPE_', '').toLowerCase();
+  const kind = plan.int8_weights ? ' int8' : '';
+  return [
+    format,
+    plan.weights === 'STREAMED' ? `${bytes(plan.resident_weight_bytes)} of the UNet’s${kind} weights stay` : `all${kind} weights stay`,
+    plan.lock_step ? 'in lock step' : plan.batch > 1 ? `${plan.batch} in a call` : '',
+    plan.guidance_batched ? '' : 'guidance in turn',
+    plan.attention_chunk ? `attention in ${plan.attention_chunk}s` : '',
+    plan.vae_tile ? `VAE in tiles of ${plan.vae_tile}` : '',
+    plan.text_encoders_in_phases ? 'text encoders come and go' : '',
+    plan.bank === 'BANK_DEVICE' ? 'identity in memory' : '',
+  ].filter(Boolean).join(', ');
+}
+
 const clock = new Intl.DateTimeFormat(undefined, {hour: '2-digit', minute: '2-digit'});
 const day = new Intl.DateTimeFormat(undefined, {day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit'});
 

@@ -1,6 +1,6 @@
 // The machines: what each draws, whose its memory is, now and over the last hour.
 import {post} from './connection.js';
-import {bytes, count, seconds} from './format.js';
+import {bytes, count, planInShort, seconds} from './format.js';
 import {memoryChart, NodeMemory} from './memory_chart.js';
 import {changed, may, store} from './store.js';
 import {actionButton, announce, carefulButton, h, Keyed, setAttribute, setText, show} from './view.js';
@@ -47,10 +47,11 @@ function devicePart(index) {
   const step = h('span');
   const idle = h('span');
   const doing = h('p', {class: 'doing'}, task, step, idle);
+  const plan = h('p', {class: 'note plan', title: 'How it draws this with the memory that it has'});
   const bar = memoryBar();
   const chart = memoryChart();
   return {
-    element: h('div', {class: 'device'}, name, doing, bar.element, chart.element),
+    element: h('div', {class: 'device'}, name, doing, plan, bar.element, chart.element),
     update(key, node, memory) {
       const device = (node.devices ?? []).find((each) => (each.report?.index ?? 0) === index);
       const report = device.report ?? {};
@@ -70,6 +71,8 @@ function devicePart(index) {
       const pace = device.frames_per_minute ? ` · ${device.frames_per_minute.toFixed(1)} a minute` : '';
       if (!device.task) setText(idle, `${queued}${done}`);
       else if (pace) setText(idle, pace);
+      setText(plan, device.plan ? planInShort(device.plan) : '');
+      show(plan, Boolean(device.plan));
       bar.update(device);
       chart.update(memory.devices.get(index) ?? [], report.total_bytes);
     },

@@ -202,5 +202,20 @@ TEST(DevicePlans, FollowTheReportLineByLine) {
   }
 }
 
+// What is free is rounded, so that plans are not asked for again with each heartbeat: on a device that a limit makes
+// small, more finely.
+TEST(DevicePlans, CountOnAlmostAllThatASmallDeviceHas) {
+  Device device;
+  device.report = plan::Device(farm::v1::CPU, 1, 0.1);
+  for (const uint64_t total_mb : {324, 332, 2000, 16000}) {
+    device.report.set_total_bytes(total_mb * 1'000'000);
+    device.memory.set_farm_bytes(total_mb * 400'000);
+    device.memory.set_free_bytes(total_mb * 600'000 - 1000);
+    device.UpdatePlanKey();
+    EXPECT_LE(device.report.free_bytes(), total_mb * 1'000'000);
+    EXPECT_GT(device.report.free_bytes(), total_mb * 980'000) << total_mb;
+  }
+}
+
 }  // namespace
 }  // namespace storyfarm::coordinator

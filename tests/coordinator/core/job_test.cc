@@ -105,6 +105,8 @@ TEST(Job, ProgressIsShownWithItsStep) {
   ASSERT_EQ(nodes.size(), 1u);
   EXPECT_EQ(nodes[0].devices(0).task(), "j-1/frame/0");
   EXPECT_EQ(nodes[0].devices(0).steps(), 35u);
+  EXPECT_GT(nodes[0].devices(0).planned_bytes(), 0u);
+  EXPECT_EQ(nodes[0].devices(0).plan().predicted_peak_bytes(), nodes[0].devices(0).planned_bytes());
   EXPECT_THAT(h.last.changed_jobs, ::testing::ElementsAre("j-1"));
 }
 

@@ -104,6 +104,7 @@ TEST_F(ConfigTest, OtherMachinesJoinAtThePortAfterTheFarmsUnlessItIsSaid) {
   EXPECT_EQ(usual->config.join_port_number, 7851);
   EXPECT_EQ(usual->config.advertise_hosts, (std::vector<std::string>{"studio.local", "10.0.0.5"}));
   EXPECT_FALSE(usual->config.join);
+  EXPECT_EQ(Read({"--network", "0.0.0.0:7850", "--join-with", "/run/code"})->config.join_with, "/run/code");
   EXPECT_EQ(Read({"--network", "127.0.0.1:0"})->config.join_port_number, 0);
   EXPECT_EQ(Read({"--network", "[::]:7850", "--join-port", "9000", "--join"})->config.join_port_number, 9000);
   for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--network", "studio.local:7850"},
@@ -111,6 +112,7 @@ TEST_F(ConfigTest, OtherMachinesJoinAtThePortAfterTheFarmsUnlessItIsSaid) {
                                                 {"--network", "0.0.0.0:65535"},
                                                 {"--network", "0.0.0.0:1", "--join-port", "many"},
                                                 {"--join-port", "7851"},
+                                                {"--join", "--join-with", "/run/code"},
                                                 {"--advertise", "studio.local"}}) {
     EXPECT_TRUE(absl::IsInvalidArgument(Read(wrong).status())) << wrong[0] << " " << wrong[1];
   }

@@ -69,6 +69,12 @@ FarmView Studio() {
   view.nodes = {NodeOf("attic", farm::v1::CUDA, 24, 6, 3, 10), NodeOf("mini", farm::v1::MPS, 16, 0, 9, 0),
                 NodeOf("old-box", farm::v1::CUDA, 8, 0, 0, 0)};
   view.nodes[0].mutable_devices(0)->set_task("j-8m2k4x7q1z/frame/12");
+  farm::v1::MemoryPlan& plan = *view.nodes[0].mutable_devices(0)->mutable_plan();
+  plan.set_dtype(farm::v1::FP16);
+  plan.set_weights(farm::v1::STREAMED);
+  plan.set_resident_weight_bytes(3'100'000'000);
+  plan.set_batch(4);
+  plan.set_vae_tile(64);
   view.nodes[0].mutable_devices(0)->set_step(13);
   view.nodes[0].mutable_devices(0)->set_steps(50);
   view.nodes[0].mutable_devices(0)->set_queued(5);
@@ -104,10 +110,11 @@ TEST(Top, AStudioFitsAnOldTerminal) {
             "  MACHINE     DEVICE                               █ farm ▓ plan ▒ other · free\n"
             "  attic       cuda:0 NVIDIA GeForc…  j-8m2k4x7q1z/frame/12  step 13 of 50  +5\n"
             "    ███▓▓▒····· farm 6.0 plan 4.0 other 3.0 free 11.0 of 24.0 GB 35.6 TF 8.2/min\n"
+            "    fp16, 3.1 GB of the UNet's weights stay, 4 in a call, guidance in turn, VAE…\n"
             "  mini        mps Apple M2           rests: somebody used it 2 min ago\n"
             "    ▒▒▒▒▒▒▒▒▒▒▒········· farm 0.0 plan 0.0 other 9.0 free 7.0 of 16.0 GB 35.6 TF\n"
             "  old-box     cuda:0 NVIDIA GeForc…  away since 2 h 5 min\n"
-            "\n\n\n\n\n"
+            "\n\n\n\n"
             "tab machines  p pause  r retry  e explain  ↑↓ select  ? help  q quit\n");
 }
 

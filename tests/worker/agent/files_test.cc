@@ -119,8 +119,15 @@ TEST(Devices, OfferNoMoreMemoryThanTheFarmMayTake) {
   farm::v1::DeviceMemory memory;
   memory.set_farm_bytes(30);
   memory.set_free_bytes(60);
+  memory.set_others_bytes(10);
   LimitMemory(50, &memory);
   EXPECT_EQ(memory.free_bytes(), 20U);
+  EXPECT_EQ(memory.others_bytes(), 0U) << "they take nothing of the farm's 50";
+  memory.set_free_bytes(15);
+  memory.set_others_bytes(55);
+  LimitMemory(50, &memory);
+  EXPECT_EQ(memory.free_bytes(), 15U);
+  EXPECT_EQ(memory.others_bytes(), 5U);
 }
 
 TEST(Backoff, DoublesWithinBoundsAndSpreads) {

@@ -62,6 +62,11 @@ TEST(Options, TheFarmThatWasJoinedIsTheDefault) {
   ASSERT_TRUE(said.ok()) << said.status();
   EXPECT_EQ(said->agent.link.coordinator, "unix:/tmp/s");
   EXPECT_TRUE(said->join);
+  const auto with = Read({"--data", folder.path(), "--join-with", "/run/code"});
+  ASSERT_TRUE(with.ok()) << with.status();
+  EXPECT_EQ(with->join_with, "/run/code");
+  EXPECT_FALSE(with->join);
+  EXPECT_TRUE(absl::IsInvalidArgument(Read({"--data", folder.path(), "--join", "--join-with", "/run/code"}).status()));
 }
 
 TEST(Options, HelpShowsEachDefault) {

@@ -191,8 +191,14 @@ class PageTest(unittest.TestCase):
         page.wait("document.querySelectorAll('.machine').length === 2")
         page.wait("document.querySelector('.memory-bar').getAttribute('aria-label').startsWith('Memory: farm ')")
         page.wait("document.querySelector('.chart path').getAttribute('d')?.length > 10", "memory over time")
+        job = self.farm.submit("demo.yaml", steps=OPTIONS.steps)
+        plan = "[...document.querySelectorAll('.machine .plan')].find((plan) => !plan.hidden)"
+        page.wait(f"{plan}?.textContent.startsWith('fp32, all weights stay')", "how a device draws it")
         self.shoot(page, "machines-dark")
         self.check(page)
+        self.farm.storyctl("cancel", job)
+        page.wait(f"!{plan}", "no plan where nothing is drawn")
+        self.farm.storyctl("rm", job)  # the one that was drawn is the newest again
         drain = "[...document.querySelectorAll('.machine')].find((m) => m.innerText.startsWith('attic')).querySelector('button')"
         page.click(drain)
         page.wait(f"{drain}.textContent.includes('Take it out?')", "the question")

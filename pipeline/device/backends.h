@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -24,7 +25,11 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads);
 std::unique_ptr<TransferSlot> NewCudaSlot(at::Device device, c10::Stream copies);
 
 bool HasMps();
+// Capped at what Metal recommends.
 absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads);
+// The same, with what sets the allocator's low watermark, as a share of what Metal recommends: torch's hooks have the
+// high one alone, and where there is no Metal a test stands in for both.
+absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, std::function<void(double)> set_low);
 
 // TFLOP/s of square matrix products, the best of several.
 double MeasureMatmul(Device& device, at::ScalarType dtype, int64_t edge);

@@ -46,7 +46,7 @@ class Device {
   // Waits for everything that was launched.
   virtual void Synchronize() = 0;
   // The most that this process may hold of the device; allocations beyond it fail as out of memory. Must come before
-  // the first allocation. UNIMPLEMENTED on the CPU, where a cgroup is the way.
+  // the first allocation. On MPS never more than Metal recommends. UNIMPLEMENTED on the CPU, where a cgroup is the way.
   virtual absl::Status Cap(uint64_t bytes) = 0;
   // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
   virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;

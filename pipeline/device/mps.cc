@@ -1,7 +1,12 @@
 #include <ATen/detail/MPSHooksInterface.h>
+#ifdef __APPLE__
+#include <ATen/mps/MPSAllocatorInterface.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/device/backends.h"
@@ -10,9 +15,15 @@
 namespace storyfarm::device {
 namespace {
 
+// Of the cap. Below the low watermark Metal's allocator takes heaps of 1 GiB for tensors of 10 MB and more, and what it
+// holds is not what a plan counts. A quarter is below any plan that is tight: the weights alone are more.
+constexpr double kLowShare = 0.25;
+// As good as none; 0 would mean that there is no limit.
+constexpr double kLeast = 1e-6;
+
 class Mps final : public Device {
  public:
-  explicit Mps(int threads) : threads_(threads) {}
+  Mps(int threads, std::function<void(double)> set_low) : threads_(threads), set_low_(std::move(set_low)) {}
 
   c10::Device torch_device() const override { return {at::kMPS, 0}; }
 
@@ -52,9 +63,12 @@ class Mps final : public Device {
   void Synchronize() override { Hooks().deviceSynchronize(); }
 
   absl::Status Cap(uint64_t bytes) override {
-    // The high watermark, as a share of the recommended maximum. The low one is set by PYTORCH_MPS_LOW_WATERMARK_RATIO
-    // before the start, and may not be above it.
-    Hooks().setMemoryFraction(static_cast<double>(bytes) / static_cast<double>(Hooks().getRecommendedMaxMemory()));
+    const auto recommended = static_cast<double>(Hooks().getRecommendedMaxMemory());
+    const double high = std::clamp(static_cast<double>(bytes) / recommended, kLeast, 1.0);
+    // In this order the low one is never above the high one, which the allocator refuses, whatever they were.
+    set_low_(kLeast);
+    Hooks().setMemoryFraction(high);
+    set_low_(high * kLowShare);
     return absl::OkStatus();
   }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCopyingSlot(torch_device()); }
@@ -67,6 +81,7 @@ class Mps final : public Device {
   }
 
   int threads_;
+  std::function<void(double)> set_low_;
   std::atomic<uint64_t> peak_bytes_{0};
 };
 
@@ -74,9 +89,20 @@ class Mps final : public Device {
 
 bool HasMps() { return at::detail::getMPSHooks().hasMPS(); }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads) {
+absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, std::function<void(double)> set_low) {
   if (!HasMps()) return absl::NotFoundError("this machine has no Apple GPU (mps): use --device cpu");
-  return std::make_unique<Mps>(threads);
+  auto mps = std::make_unique<Mps>(threads, std::move(set_low));
+  // Metal's own limit is 1.7 times what it recommends, and the Mac swaps long before that.
+  if (absl::Status capped = mps->Cap(at::detail::getMPSHooks().getRecommendedMaxMemory()); !capped.ok()) return capped;
+  return mps;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads) {
+  return OpenMpsWith(threads, []([[maybe_unused]] double ratio) {
+#ifdef __APPLE__
+    at::mps::getIMPSAllocator()->setLowWatermarkRatio(ratio);
+#endif
+  });
 }
 
 }  // namespace storyfarm::device

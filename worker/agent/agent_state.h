@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,13 +73,14 @@ struct Agent::State {
   std::map<TokenKey, Following> following;
 
   TaskThreads disk{1};
-  TaskThreads killer{1};
+  TaskThreads killer{1, base::ThreadRole::kLease};  // an owner who is back does not wait for transfers
   TaskThreads downloads{kDownloads};
   TaskThreads uploads{kUploads};
   TaskThreads follows{kFollows};
   std::vector<std::unique_ptr<DeviceEngine>> engines;  // by device number
   std::unique_ptr<Session> session;
   std::unique_ptr<ControlLink> link;
+  std::optional<AwakeWhileLeased> awake;  // the session's thread's
   bool drained = false;
   std::vector<farm::v1::DeviceReport> reports;
 
@@ -91,6 +93,7 @@ struct Agent::State {
     return refused;
   }
 
+  void Step(int64_t now_ms, Event event);
   void Do(Actions actions);
   void Take(Send& action) { link->Send(std::move(action.message)); }
   void Take(Prepare& action);

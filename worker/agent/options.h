@@ -27,6 +27,8 @@ struct ProgramOptions {
   AgentOptions agent;  // but for engine_program and software_version
   base::LogFormat log_format = base::LogFormat::kText;
   bool join = false;  // join a farm first, with a code that is asked for
+  bool doctor = false;       // say what is wrong with this machine or its farm, and leave
+  bool doctor_json = false;  // as JSON
   std::string text;  // not empty: print this and leave with kExitOk (--help, --version)
 };
 

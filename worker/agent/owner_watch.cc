@@ -31,23 +31,24 @@ OwnerWatch::~OwnerWatch() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::string OwnerWatch::Ask() {
+Rest OwnerWatch::Ask() {
   Surroundings surroundings;
   surroundings.minute_of_week = parts_.minute_of_week();
   if (rules_.mains_only) surroundings.on_mains = parts_.machine->OnMains();
   if (rules_.idle_minutes > 0) surroundings.idle_s = parts_.machine->IdleSeconds();
-  return WhyResting(rules_, surroundings);
+  if (rules_.cool_only) surroundings.too_hot = parts_.machine->TooHot();
+  return RestBy(rules_, surroundings);
 }
 
 void OwnerWatch::Main() {
-  std::string told = first_;
+  Rest told = first_;
   std::unique_lock<std::mutex> lock(mutex_);
   while (!changed_.wait_for(lock, std::chrono::milliseconds(parts_.every_ms), [this] { return leaving_; })) {
     lock.unlock();
-    std::string now = Ask();
+    Rest now = Ask();
     if (now != told) {
       told = now;
-      parts_.events->Push(OwnerSays{std::move(now)});
+      parts_.events->Push(OwnerSays{std::move(now.why), now.finish});
     }
     lock.lock();
   }

@@ -36,15 +36,15 @@ class OwnerWatch {
   ~OwnerWatch();
 
   // What the first question came to: for Session before anything else.
-  const std::string& first() const { return first_; }
+  const Rest& first() const { return first_; }
 
  private:
-  std::string Ask();
+  Rest Ask();
   void Main();
 
   const OwnerRules rules_;
   const OwnerWatchParts parts_;
-  std::string first_;
+  Rest first_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool leaving_ = false;

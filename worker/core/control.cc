@@ -32,7 +32,7 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_node_name(self.node_name);
   hello->set_process(self.process);
   hello->set_blob_address(self.blob_address);
-  hello->set_resting(resting);
+  hello->set_resting(owner.resting);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
     *report = device.report;
@@ -65,6 +65,8 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
 }
 
 void Session::Parts::On(Disconnected) {
+  // A stream that failed again before its Welcome renewed nothing.
+  if (welcomed) leases_end_ms = now_ms + lease_ms;
   connected = false;
   welcomed = false;
   outbox.Offline();
@@ -87,6 +89,7 @@ void Session::Parts::OnWelcome(const farm::v1::Welcome& welcome) {
   welcomed = true;
   // A quarter of the lease at most, so that one late heartbeat costs nothing.
   heartbeat_ms = welcome.heartbeat_ms() > 0 ? welcome.heartbeat_ms() : limits.heartbeat_ms;
+  lease_ms = welcome.lease_ms();
   if (welcome.lease_ms() > 0)
     heartbeat_ms = std::min<int64_t>(heartbeat_ms, std::max<int64_t>(welcome.lease_ms() / 4, 1));
   next_heartbeat_ms = now_ms;
@@ -134,7 +137,7 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
   const TaskId first = grant.tasks_size() > 0 ? grant.tasks(0) : TaskId();
   const std::vector<TaskId> tasks(grant.tasks().begin(), grant.tasks().end());
   const auto device = devices.find(grant.device());
-  const bool takes_nothing = draining || !resting.empty();
+  const bool takes_nothing = draining || !owner.resting.empty();
   if (takes_nothing || device == devices.end() || device->second.queue.size() >= limits.groups_a_device) {
     Say(!takes_nothing,
         takes_nothing ? "a grant came while nothing is taken: given back"
@@ -255,25 +258,27 @@ void Session::Parts::On(const UploadFailed& event) {
 }
 
 void Session::Parts::On(OwnerSays event) {
-  if (event.resting == resting) return;
-  const bool begins = resting.empty();
-  resting = std::move(event.resting);
+  if (event.resting == owner.resting && event.finish == owner.finish) return;
+  owner = std::move(event);
   // Before what comes back, so that none of it is granted to this node again.
   next_heartbeat_ms = now_ms;
   SendHeartbeatIfDue();
-  Say(false, resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", resting));
-  if (!begins) {
+  Say(false, owner.resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", owner.resting));
+  if (owner.resting.empty()) {
     for (auto& [index, device] : devices) device.start_at_ms = now_ms;
     return;
   }
   farm::v1::Failure failure;
   failure.set_kind(farm::v1::PREEMPTED);
-  failure.set_message(resting);
+  failure.set_message(owner.resting);
   for (auto& [key, group] : groups) {
-    std::vector<size_t> all(group.task_count());
-    std::iota(all.begin(), all.end(), size_t{0});
-    Fault(&group, Unsettled(group, all), failure);
+    std::vector<size_t> stopped;
+    for (size_t i = 0; i < group.task_count(); ++i) {
+      if (!owner.finish || group.stage(i) == TaskStage::kWaiting) stopped.push_back(i);
+    }
+    Fault(&group, Unsettled(group, stopped), failure);
   }
+  if (owner.finish) return;
   for (auto& [index, device] : devices) {
     if (device.running.has_value()) StopRunning(&device);
   }
@@ -307,7 +312,7 @@ void Session::Parts::SendHeartbeatIfDue() {
   WorkerMessage message;
   farm::v1::Heartbeat* beat = message.mutable_heartbeat();
   for (const auto& [index, device] : devices) *beat->add_memory() = device.memory;
-  beat->set_resting(resting);
+  beat->set_resting(owner.resting);
   // An engine beyond its deadline was stopped and its tasks reported before this is reached, so all that is held here
   // belongs to engines that progress, waits for one, or waits to be taken.
   for (const auto& [key, group] : groups) {

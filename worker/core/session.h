@@ -27,7 +27,8 @@
 //     took (limits.h) is stopped, and its tasks reported HUNG.
 //  4. A group whose plan exceeds what the device has free now is reported OUT_OF_MEMORY with both numbers, not tried.
 //  5. While the owner wants the machine for themselves (OwnerSays) no engine runs and nothing is held: what ran is
-//     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on.
+//     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on. Where OwnerSays lets it finish, the
+//     slices that run go on, and only what has not begun goes elsewhere.
 //  6. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
 //
 // Threads: none; call everything from one. No clock, no randomness, no I/O.
@@ -146,9 +147,10 @@ struct UploadFailed {
 };
 
 // Whether the machine may work by what its owner allows, at the start and whenever that changes. `resting`: why not, as
-// Heartbeat.resting; empty: it may.
+// Heartbeat.resting; empty: it may. `finish`: what runs may end first.
 struct OwnerSays {
   std::string resting;
+  bool finish = false;
 };
 
 // Finish what runs, give back the rest, deliver the outbox, then Drained.
@@ -262,6 +264,9 @@ class Session {
   size_t outbox_size() const;
   // Tasks granted and not finished.
   size_t held_tasks() const;
+  // Whether something is held whose lease may still run: false, too, where the coordinator has not been heard of for as
+  // long as a lease lasts.
+  bool leased() const;
 
  private:
   struct Parts;

@@ -62,9 +62,11 @@ struct Session::Parts {
   bool connected = false;
   bool welcomed = false;
   bool draining = false;
-  std::string resting;  // why the owner wants the machine for themselves; empty: it works
+  OwnerSays owner;  // `resting`: why the owner wants the machine for themselves; empty: it works
   bool drained = false;
   int64_t heartbeat_ms = 0;
+  int64_t lease_ms = 0;       // by the last Welcome
+  int64_t leases_end_ms = 0;  // while not welcomed: when those that were renewed last are over
   int64_t next_heartbeat_ms = 0;
   int64_t now_ms = 0;
   uint64_t next_run = 1;

@@ -55,9 +55,6 @@ class Cpu final : public Device {
 #endif
   }
   void Synchronize() override {}
-  absl::Status Cap(uint64_t) override {
-    return absl::UnimplementedError("the CPU's memory is capped by a control group or container, not by the program");
-  }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewHostSlot(); }
 
  private:

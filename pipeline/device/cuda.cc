@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "pipeline/device/backends.h"
 #include "pipeline/device/host.h"
 
@@ -24,6 +25,7 @@ struct Driver {
   int (*name)(char*, int, int) = nullptr;
   int (*attribute)(int*, int, int) = nullptr;
   int (*version)(int*) = nullptr;
+  int (*total)(size_t*, int) = nullptr;
 };
 
 constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
@@ -42,7 +44,7 @@ absl::StatusOr<Driver> OpenDriver() {
   };
   if (!find("cuInit", &driver.init) || !find("cuDeviceGetCount", &driver.count) ||
       !find("cuDeviceGetName", &driver.name) || !find("cuDeviceGetAttribute", &driver.attribute) ||
-      !find("cuDriverGetVersion", &driver.version)) {
+      !find("cuDriverGetVersion", &driver.version) || !find("cuDeviceTotalMem_v2", &driver.total)) {
     return absl::NotFoundError("the NVIDIA driver is too old: libcuda.so.1 lacks functions");
   }
   if (const int error = driver.init(0); error != 0) {
@@ -115,13 +117,6 @@ class Cuda final : public Device {
   void EmptyCache() override { Allocator().emptyCache(); }
   void Synchronize() override { at::detail::getCUDAHooks().deviceSynchronize(Index()); }
 
-  absl::Status Cap(uint64_t bytes) override {
-    const auto [free, total] = Allocator().getMemoryInfo(Index());
-    const double share = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total));
-    c10::CachingAllocator::setAllocatorSettings(absl::StrCat("per_process_memory_fraction:", share));
-    return absl::OkStatus();
-  }
-
   std::unique_ptr<TransferSlot> NewTransferSlot() override {
     if (!copies_) copies_ = c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(torch_device());
     return NewCudaSlot(torch_device(), *copies_);
@@ -157,7 +152,7 @@ int CountCuda() {
   return count;
 }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads) {
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads, uint64_t memory_limit_bytes) {
   if (const absl::Status status = LoadCuda(); !status.ok()) return status;
   const absl::StatusOr<Driver> driver = OpenDriver();
   if (!driver.ok()) return driver.status();
@@ -167,6 +162,11 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads) {
   }
   if (!at::detail::getCUDAHooks().hasCUDA()) {
     return absl::NotFoundError("libtorch finds no usable CUDA device: its driver may be older than the one it needs");
+  }
+  // The allocator reads this when it begins, and never again.
+  if (size_t total = 0; memory_limit_bytes > 0 && driver->total(&total, ordinal) == 0 && memory_limit_bytes < total) {
+    c10::CachingAllocator::setAllocatorSettings(absl::StrFormat(
+        "per_process_memory_fraction:%.6f", static_cast<double>(memory_limit_bytes) / static_cast<double>(total)));
   }
   at::globalContext().lazyInitDevice(at::kCUDA);
   return std::make_unique<Cuda>(ordinal, threads, *driver);

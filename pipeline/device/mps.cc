@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/device/backends.h"
@@ -15,7 +14,7 @@
 namespace storyfarm::device {
 namespace {
 
-// Of the cap. Below the low watermark Metal's allocator takes heaps of 1 GiB for tensors of 10 MB and more, and what it
+// Of the high one. Below the low watermark Metal's allocator takes heaps of 1 GiB for tensors of 10 MB and more, and what it
 // holds is not what a plan counts. A quarter is below any plan that is tight: the weights alone are more.
 constexpr double kLowShare = 0.25;
 // As good as none; 0 would mean that there is no limit.
@@ -23,7 +22,7 @@ constexpr double kLeast = 1e-6;
 
 class Mps final : public Device {
  public:
-  Mps(int threads, std::function<void(double)> set_low) : threads_(threads), set_low_(std::move(set_low)) {}
+  explicit Mps(int threads) : threads_(threads) {}
 
   c10::Device torch_device() const override { return {at::kMPS, 0}; }
 
@@ -62,15 +61,6 @@ class Mps final : public Device {
   void EmptyCache() override { Hooks().emptyCache(); }
   void Synchronize() override { Hooks().deviceSynchronize(); }
 
-  absl::Status Cap(uint64_t bytes) override {
-    const auto recommended = static_cast<double>(Hooks().getRecommendedMaxMemory());
-    const double high = std::clamp(static_cast<double>(bytes) / recommended, kLeast, 1.0);
-    // In this order the low one is never above the high one, which the allocator refuses, whatever they were.
-    set_low_(kLeast);
-    Hooks().setMemoryFraction(high);
-    set_low_(high * kLowShare);
-    return absl::OkStatus();
-  }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCopyingSlot(torch_device()); }
 
  private:
@@ -81,7 +71,6 @@ class Mps final : public Device {
   }
 
   int threads_;
-  std::function<void(double)> set_low_;
   std::atomic<uint64_t> peak_bytes_{0};
 };
 
@@ -89,16 +78,24 @@ class Mps final : public Device {
 
 bool HasMps() { return at::detail::getMPSHooks().hasMPS(); }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, std::function<void(double)> set_low) {
+absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, uint64_t memory_limit_bytes,
+                                                    const std::function<void(double)>& set_low) {
   if (!HasMps()) return absl::NotFoundError("this machine has no Apple GPU (mps): use --device cpu");
-  auto mps = std::make_unique<Mps>(threads, std::move(set_low));
+  const at::MPSHooksInterface& hooks = at::detail::getMPSHooks();
   // Metal's own limit is 1.7 times what it recommends, and the Mac swaps long before that.
-  if (absl::Status capped = mps->Cap(at::detail::getMPSHooks().getRecommendedMaxMemory()); !capped.ok()) return capped;
-  return mps;
+  const double share = memory_limit_bytes == 0 ? 1.0
+                                               : static_cast<double>(memory_limit_bytes) /
+                                                     static_cast<double>(hooks.getRecommendedMaxMemory());
+  const double high = std::clamp(share, kLeast, 1.0);
+  // In this order the low one is never above the high one, which the allocator refuses, whatever they were.
+  set_low(kLeast);
+  hooks.setMemoryFraction(high);
+  set_low(high * kLowShare);
+  return std::make_unique<Mps>(threads);
 }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads) {
-  return OpenMpsWith(threads, []([[maybe_unused]] double ratio) {
+absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads, uint64_t memory_limit_bytes) {
+  return OpenMpsWith(threads, memory_limit_bytes, []([[maybe_unused]] double ratio) {
 #ifdef __APPLE__
     at::mps::getIMPSAllocator()->setLowWatermarkRatio(ratio);
 #endif

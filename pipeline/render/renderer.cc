@@ -422,12 +422,8 @@ absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& de
                                                             uint64_t memory_limit_bytes) {
   try {
     const int count = threads > 0 ? threads : device::AvailableThreads();
-    absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count);
+    absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count, memory_limit_bytes);
     if (!opened.ok()) return opened.status();
-    if (memory_limit_bytes > 0) {
-      const absl::Status capped = (*opened)->Cap(memory_limit_bytes);
-      if (!capped.ok() && !absl::IsUnimplemented(capped)) return capped;
-    }
     return std::make_unique<TorchRenderer>(*std::move(opened), count);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("device ", device, " can't be opened: ", ReadTorchError(error).message));

@@ -220,7 +220,7 @@ uint64_t NeededBytes(const absl::Status& status);
 class Renderer {
  public:
   // `device`: "cpu", "mps" or "cuda:0". `threads`: CPU threads; 0: as many as the machine lends this process.
-  // `memory_limit_bytes`: the most to hold of a GPU's memory (Device::Cap); 0: all of it.
+  // `memory_limit_bytes`: the most to hold of a GPU's memory (Device::Open); 0: all of it.
   static absl::StatusOr<std::unique_ptr<Renderer>> Create(const std::string& device, int threads,
                                                           uint64_t memory_limit_bytes = 0);
   // Every device of this machine, the CPU last. `measure_speed` takes about a second a device.

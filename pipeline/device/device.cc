@@ -66,16 +66,19 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(const std::string& name, in
 std::vector<Report> DescribeAll(bool measure, int threads) {
   const int count = threads > 0 ? threads : AvailableThreads();
   std::vector<Report> reports;
-  const auto add = [&](absl::StatusOr<std::unique_ptr<Device>> device) {
+  const auto add = [&](const std::function<absl::StatusOr<std::unique_ptr<Device>>()>& open) {
     // A device that is there but broken must not hide the others.
     try {
+      const absl::StatusOr<std::unique_ptr<Device>> device = open();
       if (device.ok()) reports.push_back((*device)->Describe(measure));
     } catch (const c10::Error&) {
     }
   };
-  for (int ordinal = 0; ordinal < CountCuda(); ++ordinal) add(OpenCuda(ordinal, count, 0));
-  if (HasMps()) add(OpenMps(count, 0));
-  add(OpenCpu(count));
+  for (int ordinal = 0; ordinal < CountCuda(); ++ordinal) {
+    add([&] { return OpenCuda(ordinal, count, 0); });
+  }
+  if (HasMps()) add([&] { return OpenMps(count, 0); });
+  add([&] { return OpenCpu(count); });
   return reports;
 }
 

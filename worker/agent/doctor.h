@@ -1,5 +1,6 @@
 // `storyfarm-worker doctor`: looks at this machine and its farm as a worker would, and says in plain words what is wrong
-// and what to do about it. Changes nothing, and disturbs no worker that runs here.
+// and what to do about it. Makes the data folder where there is none, changes nothing else, and disturbs no worker that
+// runs here.
 #ifndef STORYFARM_WORKER_AGENT_DOCTOR_H_
 #define STORYFARM_WORKER_AGENT_DOCTOR_H_
 

@@ -149,10 +149,19 @@ TEST_F(MpsTest, ATransferSlotTakesBytesOnTheHost) {
 }
 
 TEST_F(MpsTest, AMacListsItsGpuBeforeItsProcessor) {
+  metal.low = 0.1;  // on Linux only the high one can be set through the hooks
   const std::vector<Report> reports = DescribeAll(false, 2);
   ASSERT_GE(reports.size(), 2u);
   EXPECT_EQ(reports[reports.size() - 2].backend, Backend::kMps);
   EXPECT_EQ(reports.back().backend, Backend::kCpu);
+}
+
+TEST_F(MpsTest, AGpuThatRefusesItsLimitIsLeftOutAndDoesNotHideTheProcessor) {
+  metal.low = 1.4;  // and refuses a high one below it
+  const std::vector<Report> reports = DescribeAll(false, 2);
+  ASSERT_FALSE(reports.empty());
+  EXPECT_EQ(reports.back().backend, Backend::kCpu);
+  for (const Report& report : reports) EXPECT_NE(report.backend, Backend::kMps);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ constexpr uint64_t kRoomBytes = 10'000'000'000;
 constexpr uint64_t kLeastBytes = 2'500'000'000;
 // Of torch's allocator for MPS, where nobody sets them (MPSAllocator.mm).
 constexpr double kHighStandard = 1.7, kLowStandard = 1.4;
+constexpr double kHighMost = 2.0;  // also what bounds the low one where the high one is 0: no limit
 
 std::string Gigabytes(uint64_t bytes) { return absl::StrFormat("%.1f GB", static_cast<double>(bytes) * 1e-9); }
 
@@ -160,11 +161,11 @@ class Examination {
       if (!absl::SimpleAtod(text, value)) *value = -1;
     }
     if (said.empty()) return;
-    const bool contradict = high < 0 || low < 0 || (high > 0 && low > high);
+    const bool contradict = high < 0 || low < 0 || high > kHighMost || low > (high > 0 ? high : kHighMost);
     if (contradict) {
-      return Problem("memory", absl::StrCat(said, " would stop every engine on a Mac's GPU as it starts: the low one may "
-                                            "not be above the high one (", high > 0 ? kHighStandard : 0,
-                                            " and ", kLowStandard, " where they are not set)."),
+      return Problem("memory", absl::StrCat(said, " would stop every engine on a Mac's GPU as it starts: the high one may be 2 "
+                                            "at most, and the low one not above it (", kHighStandard, " and ",
+                                            kLowStandard, " where they are not set)."),
                      "Take them out of the environment: the engine sets both itself.");
     }
     Say(Finding::kNote, "memory", absl::StrCat(said, " is set, and means nothing: the engine sets both itself."),

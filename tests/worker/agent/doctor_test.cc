@@ -174,6 +174,8 @@ TEST_F(DoctorTest, WatermarksThatContradictEachOtherAreAProblemAndOthersANote) {
   EXPECT_EQ(Of("memory").kind, Finding::kNote);
   variables_["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] = "0.0";
   EXPECT_EQ(Of("memory").kind, Finding::kNote) << "0 is no limit";
+  variables_["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] = "2.5";
+  ExpectProblem("memory", "2 at most");
   variables_["PYTORCH_MPS_LOW_WATERMARK_RATIO"] = "much";
   ExpectProblem("memory", "LOW_WATERMARK_RATIO=much");
 }

@@ -82,7 +82,7 @@ void BecomeProgram(const ChildPlan& plan) {
     if (number != SIGKILL && number != SIGSTOP) ::signal(number, SIG_DFL);
   }
   sigset_t none;
-  ::sigemptyset(&none);
+  sigemptyset(&none);  // a macro on macOS, which a leading :: would break
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   if (plan.folder != nullptr && ::chdir(plan.folder) != 0) return;
   ::execve(plan.program.c_str(), plan.arguments.data(), plan.environment.data());

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -20,13 +21,17 @@ std::unique_ptr<Device> OpenCpu(int threads);
 absl::Status LoadCuda();
 // 0 where LoadCuda failed or the driver shows none.
 int CountCuda();
-absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads);
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads, uint64_t memory_limit_bytes);
 // `copies`: a stream of `device` beside the computing one.
 std::unique_ptr<TransferSlot> NewCudaSlot(at::Device device, c10::Stream copies);
 std::unique_ptr<Landings> NewCudaLandings(c10::Stream copies);
 
 bool HasMps();
-absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads);
+absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads, uint64_t memory_limit_bytes);
+// The same, with what sets the allocator's low watermark, as a share of what Metal recommends: torch's hooks have the
+// high one alone, and where there is no Metal a test stands in for both.
+absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, uint64_t memory_limit_bytes,
+                                                    const std::function<void(double)>& set_low);
 
 // TFLOP/s of square matrix products, the best of several.
 double MeasureMatmul(Device& device, at::ScalarType dtype, int64_t edge);

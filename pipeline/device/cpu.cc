@@ -56,7 +56,7 @@ class Cpu final : public Device {
   }
   void Synchronize() override {}
   absl::Status Cap(uint64_t) override {
-    return absl::UnimplementedError("the CPU's memory is capped by a control group or container, not by the program");
+    return absl::UnimplementedError("the CPU's memory is the process's: a control group limits it");
   }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewHostSlot(); }
   std::unique_ptr<Landings> NewLandings() override { return NewCopiedLandings(); }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "pipeline/device/backends.h"
 #include "pipeline/device/host.h"
 #include "pipeline/device/kernel_library.h"
@@ -27,6 +28,7 @@ struct Driver {
   int (*name)(char*, int, int) = nullptr;
   int (*attribute)(int*, int, int) = nullptr;
   int (*version)(int*) = nullptr;
+  int (*total)(size_t*, int) = nullptr;
 };
 
 constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
@@ -45,7 +47,7 @@ absl::StatusOr<Driver> OpenDriver() {
   };
   if (!find("cuInit", &driver.init) || !find("cuDeviceGetCount", &driver.count) ||
       !find("cuDeviceGetName", &driver.name) || !find("cuDeviceGetAttribute", &driver.attribute) ||
-      !find("cuDriverGetVersion", &driver.version)) {
+      !find("cuDriverGetVersion", &driver.version) || !find("cuDeviceTotalMem_v2", &driver.total)) {
     return absl::NotFoundError("the NVIDIA driver is too old: libcuda.so.1 lacks functions");
   }
   if (const int error = driver.init(0); error != 0) {
@@ -67,11 +69,10 @@ std::string TorchFolder() {
 
 class Cuda final : public Device {
  public:
-  Cuda(int ordinal, int threads, Driver driver) : ordinal_(ordinal), threads_(threads), driver_(driver) {
+  Cuda(int ordinal, int threads, Driver driver, uint64_t limit_bytes)
+      : ordinal_(ordinal), threads_(threads), driver_(driver), limit_bytes_(limit_bytes) {
     // fp32 is asked for where exactness counts; cuDNN's convolutions would else round it to 10 bits of mantissa.
     at::globalContext().setAllowTF32CuDNN(false);
-    // What is reserved then follows what is allocated: blocks that lie apart no longer keep memory between them.
-    c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
     // Measured on an H200 at SDXL's shapes: cuDNN's 1.5 to 1.65 times as fast as the flash kernel that torch prefers.
     const auto order = {at::SDPBackend::cudnn_attention, at::SDPBackend::flash_attention,
                         at::SDPBackend::efficient_attention, at::SDPBackend::math, at::SDPBackend::overrideable};
@@ -133,6 +134,7 @@ class Cuda final : public Device {
     if (LoadedKernels() == nullptr) {
       return absl::UnimplementedError("libstoryfarm_cuda.so, which caps torch's allocator, is not beside the engine");
     }
+    if (limit_bytes_ > 0) bytes = std::min(bytes, limit_bytes_);
     LoadedKernels()->cap_memory(std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total)), ordinal_);
     return absl::OkStatus();
   }
@@ -153,6 +155,7 @@ class Cuda final : public Device {
   int ordinal_;
   int threads_;
   Driver driver_;
+  uint64_t limit_bytes_;  // of the owner's; 0: none
   std::optional<c10::Stream> copies_;    // of all transfer slots
   std::optional<c10::Stream> landings_;  // of all landings
 };
@@ -178,7 +181,7 @@ int CountCuda() {
   return count;
 }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads) {
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads, uint64_t memory_limit_bytes) {
   if (const absl::Status status = LoadCuda(); !status.ok()) return status;
   const absl::StatusOr<Driver> driver = OpenDriver();
   if (!driver.ok()) return driver.status();
@@ -189,8 +192,16 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int ordinal, int threads) {
   if (!at::detail::getCUDAHooks().hasCUDA()) {
     return absl::NotFoundError("libtorch finds no usable CUDA device: its driver may be older than the one it needs");
   }
+  // What is reserved then follows what is allocated: blocks that lie apart no longer keep memory between them.
+  std::string settings = "expandable_segments:True";
+  if (size_t total = 0; memory_limit_bytes > 0 && driver->total(&total, ordinal) == 0 && memory_limit_bytes < total) {
+    absl::StrAppendFormat(&settings, ",per_process_memory_fraction:%.6f",
+                          static_cast<double>(memory_limit_bytes) / static_cast<double>(total));
+  }
+  // The allocator reads this when it begins; Cap is for later.
+  c10::CachingAllocator::setAllocatorSettings(settings);
   at::globalContext().lazyInitDevice(at::kCUDA);
-  return std::make_unique<Cuda>(ordinal, threads, *driver);
+  return std::make_unique<Cuda>(ordinal, threads, *driver, memory_limit_bytes);
 }
 
 }  // namespace storyfarm::device

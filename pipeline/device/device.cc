@@ -49,14 +49,15 @@ uint64_t MeasureCopy(Device& device) {
   return static_cast<uint64_t>(static_cast<double>(kBytes) / SecondsOf(device, [&] { host.to(target); }));
 }
 
-absl::StatusOr<std::unique_ptr<Device>> Device::Open(const std::string& name, int threads) {
+absl::StatusOr<std::unique_ptr<Device>> Device::Open(const std::string& name, int threads,
+                                                       uint64_t memory_limit_bytes) {
   const int count = threads > 0 ? threads : AvailableThreads();
   at::set_num_threads(count);
   if (name == "cpu") return OpenCpu(count);
-  if (name == "mps") return OpenMps(count);
+  if (name == "mps") return OpenMps(count, memory_limit_bytes);
   int ordinal = 0;
   if (name == "cuda" || (name.rfind("cuda:", 0) == 0 && absl::SimpleAtoi(name.substr(5), &ordinal) && ordinal >= 0)) {
-    return OpenCuda(ordinal, count);
+    return OpenCuda(ordinal, count, memory_limit_bytes);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("no device is called \"", name, "\": use cpu, mps, or cuda:0, cuda:1 and so on"));
@@ -65,16 +66,19 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(const std::string& name, in
 std::vector<Report> DescribeAll(bool measure, int threads) {
   const int count = threads > 0 ? threads : AvailableThreads();
   std::vector<Report> reports;
-  const auto add = [&](absl::StatusOr<std::unique_ptr<Device>> device) {
+  const auto add = [&](const std::function<absl::StatusOr<std::unique_ptr<Device>>()>& open) {
     // A device that is there but broken must not hide the others.
     try {
+      const absl::StatusOr<std::unique_ptr<Device>> device = open();
       if (device.ok()) reports.push_back((*device)->Describe(measure));
     } catch (const c10::Error&) {
     }
   };
-  for (int ordinal = 0; ordinal < CountCuda(); ++ordinal) add(OpenCuda(ordinal, count));
-  if (HasMps()) add(OpenMps(count));
-  add(OpenCpu(count));
+  for (int ordinal = 0; ordinal < CountCuda(); ++ordinal) {
+    add([&] { return OpenCuda(ordinal, count, 0); });
+  }
+  if (HasMps()) add([&] { return OpenMps(count, 0); });
+  add([&] { return OpenCpu(count); });
   return reports;
 }
 

@@ -1,5 +1,5 @@
 // pipeline/device: CUDA, MPS and CPU behind one interface. For pipeline/render, which asks how much memory there is,
-// caps and measures it, and does not know which of the three it runs on.
+// limits and measures it, and does not know which of the three it runs on.
 //
 //   Open("cuda:0") --> Device --> report.h (plain structs, which leave through render/request.h)
 //                        +-----> transfer.h, landing.h (bytes to the device and back, beside its computing)
@@ -36,8 +36,12 @@ class TransferSlot;
 class Device {
  public:
   // `name`: "cpu", "mps", "cuda" or "cuda:1". `threads`: CPU threads of the whole process; 0: AvailableThreads().
+  // `memory_limit_bytes`: the most that this process may hold of the device, allocations beyond it fail as out of memory;
+  // 0: all of it, on MPS what Metal recommends, which no limit raises. Of no effect on the CPU, where a cgroup is the way,
+  // and on a CUDA device where this process has opened one before, since its allocator asks once.
   // INVALID_ARGUMENT: no such name. NOT_FOUND: this machine has no such device; says why.
-  static absl::StatusOr<std::unique_ptr<Device>> Open(const std::string& name, int threads);
+  static absl::StatusOr<std::unique_ptr<Device>> Open(const std::string& name, int threads,
+                                                      uint64_t memory_limit_bytes = 0);
   virtual ~Device() = default;
 
   virtual c10::Device torch_device() const = 0;
@@ -49,8 +53,9 @@ class Device {
   virtual void EmptyCache() = 0;
   // Waits for everything that was launched.
   virtual void Synchronize() = 0;
-  // The most that this process may hold of the device from now on; allocations beyond it fail as out of memory.
-  // UNIMPLEMENTED on the CPU, where a cgroup is the way, and where the library of kernels is missing.
+  // The most that this process may hold of the device from now on, within its limit; allocations beyond it fail as out of
+  // memory. UNIMPLEMENTED on the CPU, where a cgroup is the way, on MPS, whose allocator works within two marks of which
+  // only one can be moved without the other, and where the library of kernels is missing.
   virtual absl::Status Cap(uint64_t bytes) = 0;
   // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
   virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;

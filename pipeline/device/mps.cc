@@ -1,7 +1,11 @@
 #include <ATen/detail/MPSHooksInterface.h>
+#ifdef __APPLE__
+#include <ATen/mps/MPSAllocatorInterface.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/device/backends.h"
@@ -9,6 +13,12 @@
 
 namespace storyfarm::device {
 namespace {
+
+// Of the high one. Below the low watermark Metal's allocator takes heaps of 1 GiB for tensors of 10 MB and more, and what it
+// holds is not what a plan counts. A quarter is below any plan that is tight: the weights alone are more.
+constexpr double kLowShare = 0.25;
+// As good as none; 0 would mean that there is no limit.
+constexpr double kLeast = 1e-6;
 
 class Mps final : public Device {
  public:
@@ -51,11 +61,8 @@ class Mps final : public Device {
   void EmptyCache() override { Hooks().emptyCache(); }
   void Synchronize() override { Hooks().deviceSynchronize(); }
 
-  absl::Status Cap(uint64_t bytes) override {
-    // The high watermark, as a share of the recommended maximum. The low one is set by PYTORCH_MPS_LOW_WATERMARK_RATIO
-    // before the start, and may not be above it.
-    Hooks().setMemoryFraction(static_cast<double>(bytes) / static_cast<double>(Hooks().getRecommendedMaxMemory()));
-    return absl::OkStatus();
+  absl::Status Cap(uint64_t) override {
+    return absl::UnimplementedError("Metal's limit is set as the device is opened");
   }
   std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCopyingSlot(torch_device()); }
   std::unique_ptr<Landings> NewLandings() override { return NewCopiedLandings(); }
@@ -75,9 +82,28 @@ class Mps final : public Device {
 
 bool HasMps() { return at::detail::getMPSHooks().hasMPS(); }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads) {
+absl::StatusOr<std::unique_ptr<Device>> OpenMpsWith(int threads, uint64_t memory_limit_bytes,
+                                                    const std::function<void(double)>& set_low) {
   if (!HasMps()) return absl::NotFoundError("this machine has no Apple GPU (mps): use --device cpu");
+  const at::MPSHooksInterface& hooks = at::detail::getMPSHooks();
+  // Metal's own limit is 1.7 times what it recommends, and the Mac swaps long before that.
+  const double share = memory_limit_bytes == 0 ? 1.0
+                                               : static_cast<double>(memory_limit_bytes) /
+                                                     static_cast<double>(hooks.getRecommendedMaxMemory());
+  const double high = std::clamp(share, kLeast, 1.0);
+  // In this order the low one is never above the high one, which the allocator refuses, whatever they were.
+  set_low(kLeast);
+  hooks.setMemoryFraction(high);
+  set_low(high * kLowShare);
   return std::make_unique<Mps>(threads);
+}
+
+absl::StatusOr<std::unique_ptr<Device>> OpenMps(int threads, uint64_t memory_limit_bytes) {
+  return OpenMpsWith(threads, memory_limit_bytes, []([[maybe_unused]] double ratio) {
+#ifdef __APPLE__
+    at::mps::getIMPSAllocator()->setLowWatermarkRatio(ratio);
+#endif
+  });
 }
 
 }  // namespace storyfarm::device

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <chrono>
@@ -388,7 +389,7 @@ class TorchRenderer final : public Renderer {
 
   static Latents ToHost(const at::Tensor& latents) {
     const at::Tensor host = latents.to(at::kCPU, at::kFloat).contiguous();
-    const float* values = host.const_data_ptr<float>();
+    const auto* values = static_cast<const float*>(host.const_data_ptr());
     return {static_cast<int>(host.size(1)), static_cast<int>(host.size(2)), static_cast<int>(host.size(3)),
             std::vector<float>(values, values + host.numel())};
   }
@@ -402,7 +403,7 @@ class TorchRenderer final : public Renderer {
                                "format: plan it with vae_dtype fp32"));
     }
     const at::Tensor rgb = sdxl::ToRgb8(picture);
-    const uint8_t* bytes = rgb.const_data_ptr<uint8_t>();
+    const auto* bytes = static_cast<const uint8_t*>(rgb.const_data_ptr());
     return Image{static_cast<int>(rgb.size(2)), static_cast<int>(rgb.size(1)),
                  std::vector<uint8_t>(bytes, bytes + rgb.numel())};
   }
@@ -422,16 +423,19 @@ class TorchRenderer final : public Renderer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& device, int threads) {
+absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& device, int threads,
+                                                            uint64_t memory_limit_bytes) {
   try {
     const int count = threads > 0 ? threads : device::AvailableThreads();
-    absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count);
+    absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count, memory_limit_bytes);
     if (!opened.ok()) return opened.status();
     return std::make_unique<TorchRenderer>(*std::move(opened), count);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("device ", device, " can't be opened: ", ReadTorchError(error).message));
   }
 }
+
+std::string Renderer::TorchVersion() { return TORCH_VERSION; }
 
 std::vector<device::Report> Renderer::ProbeAll(bool measure_speed, int threads) {
   return device::DescribeAll(measure_speed, threads);

@@ -223,9 +223,14 @@ uint64_t NeededBytes(const absl::Status& status);
 class Renderer {
  public:
   // `device`: "cpu", "mps" or "cuda:0". `threads`: CPU threads; 0: as many as the machine lends this process.
-  static absl::StatusOr<std::unique_ptr<Renderer>> Create(const std::string& device, int threads);
+  // `memory_limit_bytes`: the most to hold of a GPU's memory (Device::Open); 0: all of it.
+  static absl::StatusOr<std::unique_ptr<Renderer>> Create(const std::string& device, int threads,
+                                                          uint64_t memory_limit_bytes = 0);
   // Every device of this machine, the CPU last. `measure_speed` takes about a second a device.
   static std::vector<device::Report> ProbeAll(bool measure_speed, int threads);
+
+  // "2.11.0".
+  static std::string TorchVersion();
 
   virtual ~Renderer() = default;
   virtual device::Report Report(bool measure_speed) = 0;

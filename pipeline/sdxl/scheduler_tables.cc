@@ -13,7 +13,9 @@ constexpr double kKarrasRho = 7.0;  // Karras et al. 2022, section 3
 
 std::vector<float> ToVector(const at::Tensor& tensor) {
   const at::Tensor contiguous = tensor.contiguous();
-  return {contiguous.const_data_ptr<float>(), contiguous.const_data_ptr<float>() + contiguous.numel()};
+  // Not const_data_ptr<float>(): compilers name that template differently, and a linker may miss libtorch's.
+  const auto* first = static_cast<const float*>(contiguous.const_data_ptr());
+  return {first, first + contiguous.numel()};
 }
 
 // Square roots are the standard library's, rounded as IEEE 754 says whatever the processor: torch's own of a tensor are

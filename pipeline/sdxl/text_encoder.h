@@ -35,7 +35,6 @@ class ClipTextModel {
 
   at::Tensor EndOfText(const at::Tensor& ids) const;  // [B] positions
 
-  int64_t heads_;
   int64_t eos_token_id_;
   at::Tensor token_embedding_;     // [V, D]
   at::Tensor position_embedding_;  // [max positions, D]

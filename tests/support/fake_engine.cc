@@ -39,10 +39,11 @@ std::string Variable(const char* name, const std::string& standard) {
 
 class FakeEngine {
  public:
-  FakeEngine(int fd, std::string device, uint32_t threads)
+  FakeEngine(int fd, std::string device, uint32_t threads, uint64_t memory_limit_bytes)
       : fd_(fd),
         device_(std::move(device)),
         threads_(threads),
+        memory_limit_bytes_(memory_limit_bytes),
         step_ms_(std::stoi(Variable("FAKE_ENGINE_STEP_MS", "0"))),
         free_bytes_(std::stoull(Variable("FAKE_ENGINE_FREE_BYTES", "8000000000"))),
         image_bytes_(std::stoull(Variable("FAKE_ENGINE_IMAGE_BYTES", "0"))),
@@ -106,6 +107,7 @@ class FakeEngine {
     report->set_total_bytes(16'000'000'000);
     report->set_free_bytes(free_bytes_);
     report->set_unified(true);
+    report->set_recommended_max_bytes(memory_limit_bytes_);
     report->set_speed_tflops(0.1);
     report->set_threads(threads_);
     report->add_dtypes("fp32");
@@ -253,6 +255,7 @@ class FakeEngine {
   const int fd_;
   const std::string device_;
   const uint32_t threads_;
+  const uint64_t memory_limit_bytes_;
   const int step_ms_;
   const uint64_t free_bytes_;
   const uint64_t image_bytes_;
@@ -271,12 +274,14 @@ int main(int argc, char** argv) {
   CLI::App app("An engine that renders nothing, for tests.");
   int fd = -1;
   uint32_t threads = 0;
+  uint64_t memory_limit_bytes = 0;
   std::string device = "cpu";
   app.add_option("--fd", fd)->required();
   app.add_option("--threads", threads);
   app.add_option("--device", device);
+  app.add_option("--memory-limit-bytes", memory_limit_bytes);
   CLI11_PARSE(app, argc, argv);
   signal(SIGPIPE, SIG_IGN);
   // Serve never returns, so the engine outlives its threads.
-  storyfarm::FakeEngine(fd, device, threads).Serve();
+  storyfarm::FakeEngine(fd, device, threads, memory_limit_bytes).Serve();
 }

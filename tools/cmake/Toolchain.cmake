@@ -42,4 +42,6 @@ endif()
 add_library(storyfarm_warnings INTERFACE)
 target_compile_options(storyfarm_warnings INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers
   $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
+  # clang alone has it in -Wall, and tables of ranges are full of it.
+  $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-missing-braces>
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<CONFIG:Release>>:-Wno-restrict>)

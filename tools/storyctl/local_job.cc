@@ -49,6 +49,7 @@ absl::Status LocalJob::StartEngine(const std::string& device) {
   options.program = options_.engine;
   options.device = device;
   options.threads = options_.threads;
+  options.memory_limit_bytes = options_.memory_limit_bytes;
   auto engine = engine::EngineProcess::Start(options);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);

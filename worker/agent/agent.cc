@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/farm_channel.h"
 #include "pipeline/base/places.h"
+#include "pipeline/base/thread_role.h"
 #include "pipeline/plan/plan.h"
 #include "worker/agent/agent_state.h"
 #include "worker/agent/devices.h"
@@ -31,6 +32,7 @@ std::unique_ptr<DeviceEngine> Agent::State::MakeEngine(const std::string& device
   engine.engine.program = options.engine_program;
   engine.engine.device = device;
   engine.engine.threads = threads;
+  engine.engine.memory_limit_bytes = options.memory_limit_bytes;
   engine.runs_folder = base::JoinPath(folder.path, "runs");
   engine.memory_every_ms = options.limits.heartbeat_ms;
   engine.memory_limit_bytes = options.memory_limit_bytes;
@@ -186,10 +188,13 @@ absl::Status Agent::Run() {
   state.owner = std::make_unique<OwnerWatch>(
       state.options.owner,
       OwnerWatchParts{state.parts.machine, state.parts.minute_of_week, &state.events, state.options.owner_every_ms});
-  state.Do(state.session->Step(state.parts.env->MonotonicMs(), OwnerSays{state.owner->first()}));
+  if (state.parts.wakefulness != nullptr) state.awake.emplace(state.parts.wakefulness, state.parts.log);
+  const Rest& first = state.owner->first();
+  state.Step(state.parts.env->MonotonicMs(), OwnerSays{.resting = first.why, .finish = first.finish});
   for (size_t i = 0; i < state.engines.size(); ++i) state.engines[i]->Attach(static_cast<uint32_t>(i));
   state.link->Start();
 
+  base::TakeRole(base::ThreadRole::kLease);
   base::Env& env = *state.parts.env;
   int64_t next_tick_ms = 0;
   int64_t next_renewal_ms = 0;
@@ -197,7 +202,7 @@ absl::Status Agent::Run() {
     const int64_t now_ms = env.MonotonicMs();
     if (now_ms >= next_tick_ms) {
       next_tick_ms = now_ms + kTickMs;
-      state.Do(state.session->Step(now_ms, Tick{}));
+      state.Step(now_ms, Tick{});
       if (now_ms >= next_renewal_ms && base::NeedsCertificate(state.options.link.coordinator)) {
         next_renewal_ms = now_ms + kRenewalEveryMs;
         state.uploads.Post([&state] { state.Renew(); });
@@ -205,10 +210,11 @@ absl::Status Agent::Run() {
       continue;
     }
     std::optional<Event> event = state.events.Pop(std::chrono::milliseconds(next_tick_ms - now_ms));
-    if (event.has_value()) state.Do(state.session->Step(env.MonotonicMs(), *std::move(event)));
+    if (event.has_value()) state.Step(env.MonotonicMs(), *std::move(event));
   }
 
   state.owner.reset();
+  state.awake.reset();
   state.link->Stop(kLeaveGraceMs);
   {
     const std::lock_guard<std::mutex> lock(state.mutex);

@@ -30,6 +30,7 @@
 #include "worker/agent/machine.h"
 #include "worker/agent/owner_rules.h"
 #include "worker/agent/owner_watch.h"
+#include "worker/agent/wakefulness.h"
 #include "worker/core/limits.h"
 
 namespace storyfarm::worker {
@@ -56,6 +57,7 @@ struct AgentParts {
   base::Log* log = nullptr;
   std::function<uint64_t()> random_bits;  // called from several threads
   Machine* machine = nullptr;             // what OwnerRules ask
+  Wakefulness* wakefulness = nullptr;     // held while something is leased; null: the machine sleeps as it likes
   std::function<int()> minute_of_week = LocalMinuteOfWeek;
 };
 

@@ -24,6 +24,11 @@ std::string OutboxOwner(const farm::v1::FencingToken& token, const farm::v1::Tas
   return absl::StrCat("outbox/", plan::TokenName(token), "/", plan::TaskName(task));
 }
 
+void Agent::State::Step(int64_t now_ms, Event event) {
+  Do(session->Step(now_ms, std::move(event)));
+  if (awake.has_value()) awake->Tell(session->leased());
+}
+
 void Agent::State::Do(Actions actions) {
   for (Action& action : actions) {
     std::visit([this](auto& item) { Take(item); }, action);

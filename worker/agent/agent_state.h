@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,7 +73,7 @@ struct Agent::State {
   std::map<TokenKey, Following> following;
 
   TaskThreads disk{1};
-  TaskThreads killer{1};
+  TaskThreads killer{1, base::ThreadRole::kLease};  // an owner who is back does not wait for transfers
   TaskThreads downloads{kDownloads};
   TaskThreads uploads{kUploads};
   TaskThreads follows{kFollows};
@@ -80,6 +81,7 @@ struct Agent::State {
   std::unique_ptr<Session> session;
   std::unique_ptr<ControlLink> link;
   std::unique_ptr<OwnerWatch> owner;
+  std::optional<AwakeWhileLeased> awake;  // the session's thread's
   bool drained = false;
   std::vector<farm::v1::DeviceReport> reports;
 
@@ -92,6 +94,7 @@ struct Agent::State {
     return refused;
   }
 
+  void Step(int64_t now_ms, Event event);
   void Do(Actions actions);
   void Take(Send& action) { link->Send(std::move(action.message)); }
   void Take(Prepare& action);

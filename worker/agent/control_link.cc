@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "farm/v1/session.grpc.pb.h"
 #include "pipeline/base/farm_channel.h"
+#include "pipeline/base/thread_role.h"
 #include "worker/agent/backoff.h"
 
 namespace storyfarm::worker {
@@ -172,6 +173,7 @@ struct ControlLink::State {
   }
 
   void Main() {
+    base::TakeRole(base::ThreadRole::kLease);
     const std::unique_ptr<farm::v1::WorkerService::Stub> stub = farm::v1::WorkerService::NewStub(MakeChannel());
     while (true) {
       const auto fresh = std::make_shared<Stream>(parts.events, options.unsent);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/thread_role.h"
 #include "pipeline/base/unique_fd.h"
 #include "pipeline/plan/names.h"
 #include "worker/agent/inputs.h"
@@ -101,6 +102,7 @@ struct DeviceEngine::State {
   absl::StatusOr<std::vector<farm::v1::DeviceReport>> Ask(const farm::v1::ProbeRequest& probe);
 
   void Main() {
+    base::TakeRole(base::ThreadRole::kLease);  // what it hears of steps is what leases are renewed for
     while (true) {
       pollfd fds[2] = {{wake_read.get(), POLLIN, 0}, {process == nullptr ? -1 : process->event_fd(), POLLIN, 0}};
       if (::poll(fds, 2, 250) < 0 && errno != EINTR) {

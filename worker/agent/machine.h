@@ -1,8 +1,10 @@
-// What the machine tells of its owner: whether it is on mains power, and whether somebody uses it.
+// What the machine tells of its owner and of itself: whether it is on mains power, whether somebody uses it, whether it
+// is too hot.
 //
 //   machine_linux.cc   power: /sys/class/power_supply. Use: when a terminal, local or over the network, was last typed
-//                      at, and what logind knows of graphical sessions
-//   machine_mac.cc     power: IOKit's power sources. Use: the time since the last key, click or touch (HIDIdleTime)
+//                      at, and what logind knows of graphical sessions. Heat: the trip points of /sys/class/thermal
+//   machine_mac.cc     power: IOKit's power sources. Use: the time since the last key, click or touch (HIDIdleTime).
+//                      Heat: the system's thermal pressure
 #ifndef STORYFARM_WORKER_AGENT_MACHINE_H_
 #define STORYFARM_WORKER_AGENT_MACHINE_H_
 
@@ -11,9 +13,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
-#include "absl/status/statusor.h"
+#include "worker/agent/program_output.h"
 
 namespace storyfarm::worker {
 
@@ -27,12 +28,12 @@ class Machine {
   // Nothing where the system does not tell.
   virtual std::optional<bool> OnMains() = 0;
   virtual std::optional<int64_t> IdleSeconds() = 0;
+  // Linux: at a zone's "hot" trip point, or within 5 degrees of the "critical" one, where the machine turns itself off.
+  // macOS: heavy pressure, where it throttles so far that work hardly gets on.
+  virtual std::optional<bool> TooHot() = 0;
 };
 
 #ifndef __APPLE__
-// Runs a program and gives what it wrote to its standard output; an error where it can't be run or fails.
-using ProgramOutput =
-    std::function<absl::StatusOr<std::string>(const std::string& program, const std::vector<std::string>& arguments)>;
 // `root`: the folder that holds dev, run and sys, "" for the machine's own. `unix_s`: the time, as files' times count.
 std::unique_ptr<Machine> LinuxMachine(std::string root, std::function<int64_t()> unix_s, ProgramOutput run);
 #endif

@@ -1,7 +1,5 @@
 #include <dirent.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,16 +13,14 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "pipeline/base/env.h"
-#include "pipeline/base/subprocess.h"
-#include "pipeline/base/unique_fd.h"
 #include "worker/agent/machine.h"
 
 namespace storyfarm::worker {
 namespace {
 
 constexpr absl::Duration kProgramWithin = absl::Seconds(3);
-constexpr size_t kMostOutput = 64 << 10;
+constexpr int kMostTripPoints = 12;         // THERMAL_MAX_TRIPS (include/linux/thermal.h)
+constexpr int64_t kShortOfCritical = 5000;  // thousandths of a degree
 
 // Files of /sys and /run are small; a missing one is an empty text.
 std::string ReadText(const std::string& path) {
@@ -51,29 +47,6 @@ std::string ValueOf(const std::string& text, const std::string& key) {
   return "";
 }
 
-absl::StatusOr<std::string> RunProgram(const std::string& program, const std::vector<std::string>& arguments) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return base::ErrorFromErrno(errno, "open", "a pipe");
-  const base::UniqueFd from(ends[0]);
-  base::UniqueFd to(ends[1]);
-  base::SubprocessOptions options;
-  options.program = program;
-  options.arguments = arguments;
-  options.descriptors = {{to.get(), 1}};
-  auto child = base::Subprocess::Start(options);
-  if (!child.ok()) return child.status();
-  to = base::UniqueFd();
-  // What it writes fits into the pipe, so that it ends without anybody reading.
-  const auto ended = (*child)->Wait(kProgramWithin);
-  if (!ended.has_value()) return absl::DeadlineExceededError(absl::StrCat(program, " did not answer"));
-  if (!ended->ok()) return absl::InternalError(absl::StrCat(program, " ", ended->ToString()));
-  std::string output(kMostOutput, '\0');
-  const ssize_t count = read(from.get(), output.data(), output.size());
-  if (count < 0) return base::ErrorFromErrno(errno, "read from", program);
-  output.resize(static_cast<size_t>(count));
-  return output;
-}
-
 class Linux final : public Machine {
  public:
   Linux(std::string root, std::function<int64_t()> unix_s, ProgramOutput run)
@@ -94,6 +67,27 @@ class Linux final : public Machine {
     }
     if (!battery) return true;
     return !discharging;
+  }
+
+  std::optional<bool> TooHot() override {
+    std::optional<bool> hot;
+    const std::string folder = root_ + "/sys/class/thermal/";
+    for (const std::string& name : NamesIn(folder)) {
+      const std::string zone = folder + name + "/";
+      int64_t now = 0;
+      if (!absl::StartsWith(name, "thermal_zone") || !absl::SimpleAtoi(ReadText(zone + "temp"), &now)) continue;
+      for (int i = 0; i < kMostTripPoints; ++i) {
+        const std::string trip = absl::StrCat(zone, "trip_point_", i, "_");
+        const std::string type = ReadText(trip + "type");
+        int64_t limit = 0;
+        if (type.empty()) break;
+        // Firmware that knows no limit writes 0, or less.
+        if (!absl::SimpleAtoi(ReadText(trip + "temp"), &limit) || limit <= 0) continue;
+        if (type == "critical") limit -= kShortOfCritical;
+        if (type == "hot" || type == "critical") hot = hot.value_or(false) || now >= limit;
+      }
+    }
+    return hot;
   }
 
   std::optional<int64_t> IdleSeconds() override {
@@ -167,7 +161,8 @@ std::unique_ptr<Machine> LinuxMachine(std::string root, std::function<int64_t()>
 }
 
 std::unique_ptr<Machine> Machine::OfSystem() {
-  return LinuxMachine("", [] { return static_cast<int64_t>(std::time(nullptr)); }, RunProgram);
+  return LinuxMachine("", [] { return static_cast<int64_t>(std::time(nullptr)); },
+                      RunWithin(kProgramWithin));
 }
 
 }  // namespace storyfarm::worker

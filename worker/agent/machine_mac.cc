@@ -3,6 +3,7 @@
 #include <IOKit/IOKitLib.h>
 #include <IOKit/ps/IOPSKeys.h>
 #include <IOKit/ps/IOPowerSources.h>
+#include <notify.h>
 
 #include "worker/agent/machine.h"
 
@@ -11,8 +12,23 @@ namespace {
 
 constexpr int64_t kNanosecondsASecond = 1'000'000'000;
 
+// OSThermalNotification.h: nominal 0, moderate 1, heavy 2, trapping 3, sleeping 4.
+constexpr char kThermalPressure[] = "com.apple.system.thermalpressurelevel";
+constexpr uint64_t kHeavy = 2;
+
 class Mac final : public Machine {
  public:
+  Mac() : told_(notify_register_check(kThermalPressure, &pressure_) == NOTIFY_STATUS_OK) {}
+  ~Mac() override {
+    if (told_) notify_cancel(pressure_);
+  }
+
+  std::optional<bool> TooHot() override {
+    uint64_t level = 0;
+    if (!told_ || notify_get_state(pressure_, &level) != NOTIFY_STATUS_OK) return std::nullopt;
+    return level >= kHeavy;
+  }
+
   std::optional<bool> OnMains() override {
     const CFTypeRef sources = IOPSCopyPowerSourcesInfo();
     if (sources == nullptr) return std::nullopt;
@@ -35,6 +51,10 @@ class Mac final : public Machine {
     CFRelease(value);
     return read ? std::optional<int64_t>(idle_ns / kNanosecondsASecond) : std::nullopt;
   }
+
+ private:
+  int pressure_ = 0;
+  bool told_;
 };
 
 }  // namespace

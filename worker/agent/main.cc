@@ -19,6 +19,7 @@
 #include "pipeline/base/signals.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/data_folder.h"
+#include "worker/agent/doctor.h"
 #include "worker/agent/options.h"
 #include "worker/engine/client.h"
 
@@ -69,8 +70,10 @@ int Work(ProgramOptions options) {
     return Complain(may, kExitRefused);
   }
   const std::unique_ptr<Machine> machine = Machine::OfSystem();
+  const std::unique_ptr<Wakefulness> wakefulness = Wakefulness::OfSystem();
   AgentParts parts;
   parts.machine = machine.get();
+  parts.wakefulness = wakefulness.get();
   parts.env = &env;
   parts.log = &log;
   parts.random_bits = [&env] {
@@ -110,6 +113,7 @@ int Main(int argc, char** argv) {
   }
   // Held until the process ends: taking gRPC down with its last channel may wait 10 s for a poller (seen with 1.51).
   grpc_init();
+  if (options->doctor) return RunDoctor(options->agent, options->doctor_json);
   // A membership that is there and broken is not replaced unasked: what comes says what is wrong with it.
   const auto not_joined = [&options] {
     return absl::IsNotFound(base::LoadMembership(base::Env::Real(), options->agent.link.trust_folder).status());

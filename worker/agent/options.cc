@@ -32,7 +32,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 11> kSettings{{
+constexpr std::array<Setting, 12> kSettings{{
     {"data", "STORYFARM_WORKER_DATA", "DIR", nullptr, "Folder of this worker: its name, blob cache and outbox"},
     {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr,
      "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads; the farm that was "
@@ -50,6 +50,8 @@ constexpr std::array<Setting, 11> kSettings{{
      "On which power the farm may work here: any, or mains: not on a battery"},
     {"idle-minutes", "STORYFARM_IDLE_MINUTES", "N", "0",
      "Work only when nobody has used the machine for so many minutes; 0: also while somebody does"},
+    {"heat", "STORYFARM_HEAT", "RULE", "yield",
+     "What to do while the machine is too hot: yield: finish what runs and take nothing new; ignore"},
     {"log-format", "STORYFARM_LOG_FORMAT", "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -92,14 +94,14 @@ std::string Footer() {
       &text,
       "or by a line of the --config file (\"devices: cpu\"). Flags go before variables, variables before the file.\n\n"
       "Where --hours, --power or --idle-minutes forbid it, what runs is stopped within seconds and goes to other\n"
-      "machines; its memory is given back, and the worker waits.\n\n"
+      "machines; its memory is given back, and the worker waits. While the machine is too hot, what runs is finished and\n"
+      "nothing new is taken. While there is work, the machine is kept from going to sleep by itself.\n\n"
       "A coordinator that can't be reached is waited for. SIGTERM or Ctrl-C finishes what runs, gives the rest back "
       "and\n"
       "leaves; a second one leaves at once. Finished work that was not delivered is delivered at the next start.\n\n"
-      "Exit codes: 0 stopped as asked; 1 something else; 2 wrong usage; 3 data folder not writable, from a newer "
-      "version or\n"
-      "in use; 4 the engine is missing or a device does not work; 5 the coordinator does not take this version,\n"
-      "another worker has the same node id, or this one has not joined the farm or was removed from it.\n");
+      "Exit codes: 0 stopped as asked; 1 something else, or doctor found a problem; 2 wrong usage; 3 data folder not\n"
+      "writable, from a newer version or in use; 4 the engine is missing or a device does not work; 5 the coordinator does\n"
+      "not take this version, another worker has the same node id, or this one has not joined the farm or was removed.\n");
   return text;
 }
 
@@ -121,6 +123,11 @@ absl::Status ConvertOwner(const Values& values, OwnerRules& owner) {
     return absl::InvalidArgumentError(absl::StrCat("--power must be any or mains, not \"", power, "\"."));
   }
   owner.mains_only = power == "mains";
+  const std::string& heat = values.at("heat");
+  if (heat != "yield" && heat != "ignore") {
+    return absl::InvalidArgumentError(absl::StrCat("--heat must be yield or ignore, not \"", heat, "\"."));
+  }
+  owner.cool_only = heat == "yield";
   const std::string& idle = values.at("idle-minutes");
   if (!absl::SimpleAtoi(idle, &owner.idle_minutes) || owner.idle_minutes < 0 || owner.idle_minutes > plan::kMinutesADay) {
     return absl::InvalidArgumentError(
@@ -196,6 +203,10 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
       ->type_name("FILE")
       ->default_str("none")
       ->excludes(asks);
+  app.fallthrough();  // flags may stand behind "doctor", too
+  CLI::App* doctor = app.add_subcommand("doctor", "Says what is wrong with this machine or its farm, in plain words, and leaves");
+  bool doctor_json = false;
+  doctor->add_flag("--json", doctor_json, "As JSON");
   app.set_version_flag("--version", absl::StrCat("storyfarm-worker ", version));
   ProgramOptions said;
   try {
@@ -237,6 +248,8 @@ absl::StatusOr<ProgramOptions> ReadOptions(const std::vector<std::string>& argum
   if (options.ok()) {
     options->join = join;
     options->join_with = join_with;
+    options->doctor = doctor->parsed();
+    options->doctor_json = doctor_json;
   }
   return options;
 }

@@ -28,6 +28,8 @@ struct ProgramOptions {
   base::LogFormat log_format = base::LogFormat::kText;
   bool join = false;      // join a farm first, with a code that is asked for
   std::string join_with;  // where not empty: join first, with the code in this file, unless it has joined before
+  bool doctor = false;       // say what is wrong with this machine or its farm, and leave
+  bool doctor_json = false;  // as JSON
   std::string text;  // not empty: print this and leave with kExitOk (--help, --version)
 };
 

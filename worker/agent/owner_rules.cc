@@ -18,7 +18,9 @@ OwnerRules RulesOf(const farm::v1::WorkerLimits& limits) {
   return rules;
 }
 
-std::string WhyResting(const OwnerRules& rules, const Surroundings& surroundings) {
+namespace {
+
+std::string WhyTheOwners(const OwnerRules& rules, const Surroundings& surroundings) {
   const auto now = [&](const plan::WeekSpan& span) { return plan::Contains(span, surroundings.minute_of_week); };
   if (!rules.hours.empty() && std::none_of(rules.hours.begin(), rules.hours.end(), now)) {
     return absl::StrCat("its owner lends it at other hours (", rules.hours_text, ")");
@@ -34,6 +36,16 @@ std::string WhyResting(const OwnerRules& rules, const Surroundings& surroundings
     return absl::StrCat("somebody uses it, or did within ", rules.idle_minutes, " min");
   }
   return "";
+}
+
+}  // namespace
+
+Rest RestBy(const OwnerRules& rules, const Surroundings& surroundings) {
+  Rest rest{WhyTheOwners(rules, surroundings)};
+  if (rest.why.empty() && rules.cool_only && surroundings.too_hot.value_or(false)) {
+    rest = {"it is too hot", /*finish=*/true};
+  }
+  return rest;
 }
 
 }  // namespace storyfarm::worker

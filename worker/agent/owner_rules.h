@@ -17,8 +17,9 @@ struct OwnerRules {
   std::string hours_text;             // as the owner said it
   bool mains_only = false;            // not on a battery
   int64_t idle_minutes = 0;           // only when nobody has used the machine for so long; 0: also while somebody does
+  bool cool_only = false;             // nothing new while the machine is too hot
 
-  bool any() const { return !hours.empty() || mains_only || idle_minutes > 0; }
+  bool any() const { return !hours.empty() || mains_only || idle_minutes > 0 || cool_only; }
 };
 
 // The rules among the farm's limits. Hours that this version can't read count as none that it may work in.
@@ -29,11 +30,19 @@ struct Surroundings {
   int minute_of_week = 0;  // by the local clock
   std::optional<bool> on_mains;
   std::optional<int64_t> idle_s;  // since somebody last touched it
+  std::optional<bool> too_hot;
 };
 
-// Why the machine is not the farm's just now, as Heartbeat.resting says it; empty: it is. What a rule needs and the
-// machine does not tell counts against working. The same words while the reason is the same.
-std::string WhyResting(const OwnerRules& rules, const Surroundings& surroundings);
+struct Rest {
+  std::string why;      // as Heartbeat.resting says it; empty: the machine is the farm's
+  bool finish = false;  // what runs may end first: nobody waits for the machine
+
+  bool operator==(const Rest&) const = default;
+};
+
+// Whether the machine is the farm's just now. What a rule needs and the machine does not tell counts against working,
+// but for heat, which most machines only tell of when there is some. The same words while the reason is the same.
+Rest RestBy(const OwnerRules& rules, const Surroundings& surroundings);
 
 }  // namespace storyfarm::worker
 

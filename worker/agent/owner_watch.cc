@@ -39,17 +39,19 @@ OwnerWatch::~OwnerWatch() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::string OwnerWatch::Ask(const OwnerRules& farm_rules) {
+Rest OwnerWatch::Ask(const OwnerRules& farm_rules) {
   Surroundings surroundings;
   surroundings.minute_of_week = parts_.minute_of_week();
   if (rules_.mains_only || farm_rules.mains_only) surroundings.on_mains = parts_.machine->OnMains();
   if (rules_.idle_minutes > 0 || farm_rules.idle_minutes > 0) surroundings.idle_s = parts_.machine->IdleSeconds();
-  std::string why = WhyResting(rules_, surroundings);
-  return why.empty() ? WhyResting(farm_rules, surroundings) : why;
+  if (rules_.cool_only) surroundings.too_hot = parts_.machine->TooHot();
+  const Rest own = RestBy(rules_, surroundings), farms = RestBy(farm_rules, surroundings);
+  // Of the two the one that lets nothing finish.
+  return own.why.empty() || (own.finish && !farms.why.empty()) ? (farms.why.empty() ? own : farms) : own;
 }
 
 void OwnerWatch::Main() {
-  std::string told = first_;
+  Rest told = first_;
   uint64_t told_number = 0;
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
@@ -59,11 +61,11 @@ void OwnerWatch::Main() {
     const OwnerRules farm_rules = farm_rules_;
     const uint64_t number = number_;
     lock.unlock();
-    std::string now = Ask(farm_rules);
+    Rest now = Ask(farm_rules);
     if (now != told || number != told_number) {
       told = now;
       told_number = number;
-      parts_.events->Push(OwnerSays{std::move(now), number});
+      parts_.events->Push(OwnerSays{.resting = std::move(now.why), .finish = now.finish, .limits = number});
     }
     lock.lock();
   }

@@ -37,19 +37,19 @@ class OwnerWatch {
   ~OwnerWatch();
 
   // What the first question came to: for Session before anything else.
-  const std::string& first() const { return first_; }
+  const Rest& first() const { return first_; }
 
   // The farm's own rules, in place of those that it gave before; both count. What that comes to is told as OwnerSays
   // with this number.
   void SetFarmRules(uint64_t number, OwnerRules rules);
 
  private:
-  std::string Ask(const OwnerRules& farm_rules);
+  Rest Ask(const OwnerRules& farm_rules);
   void Main();
 
   const OwnerRules rules_;
   const OwnerWatchParts parts_;
-  std::string first_;
+  Rest first_;
   std::mutex mutex_;
   std::condition_variable changed_;
   OwnerRules farm_rules_;

@@ -4,8 +4,8 @@
 
 namespace storyfarm::worker {
 
-TaskThreads::TaskThreads(size_t threads) {
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Main(); });
+TaskThreads::TaskThreads(size_t threads, base::ThreadRole role) {
+  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this, role] { Main(role); });
 }
 
 TaskThreads::~TaskThreads() { Stop(/*finish=*/false); }
@@ -30,7 +30,8 @@ void TaskThreads::Stop(bool finish) {
   threads_.clear();
 }
 
-void TaskThreads::Main() {
+void TaskThreads::Main(base::ThreadRole role) {
+  base::TakeRole(role);
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });

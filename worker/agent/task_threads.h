@@ -10,12 +10,15 @@
 #include <thread>
 #include <vector>
 
+#include "pipeline/base/thread_role.h"
+
 namespace storyfarm::worker {
 
 class TaskThreads {
  public:
   // One thread carries tasks out in the order in which they came; several start them in that order.
-  explicit TaskThreads(size_t threads);
+  // `role`: what the threads are for.
+  explicit TaskThreads(size_t threads, base::ThreadRole role = base::ThreadRole::kTransfer);
   // Stops without carrying out what still waits.
   ~TaskThreads();
 
@@ -25,7 +28,7 @@ class TaskThreads {
   void Stop(bool finish);
 
  private:
-  void Main();
+  void Main(base::ThreadRole role);
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -31,7 +31,7 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_node_name(self.node_name);
   hello->set_process(self.process);
   hello->set_blob_address(self.blob_address);
-  hello->set_resting(resting);
+  hello->set_resting(owner.resting);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
     *report = device.report;
@@ -64,6 +64,8 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
 }
 
 void Session::Parts::On(Disconnected) {
+  // A stream that failed again before its Welcome renewed nothing.
+  if (welcomed) leases_end_ms = now_ms + lease_ms;
   connected = false;
   welcomed = false;
   outbox.Offline();
@@ -87,6 +89,7 @@ void Session::Parts::OnWelcome(const farm::v1::Welcome& welcome) {
   welcomed = true;
   // A quarter of the lease at most, so that one late heartbeat costs nothing.
   heartbeat_ms = welcome.heartbeat_ms() > 0 ? welcome.heartbeat_ms() : limits.heartbeat_ms;
+  lease_ms = welcome.lease_ms();
   if (welcome.lease_ms() > 0)
     heartbeat_ms = std::min<int64_t>(heartbeat_ms, std::max<int64_t>(welcome.lease_ms() / 4, 1));
   next_heartbeat_ms = now_ms;
@@ -136,7 +139,7 @@ void Session::Parts::OnGrant(farm::v1::Grant grant) {
   const std::vector<TaskId> tasks(grant.tasks().begin(), grant.tasks().end());
   const auto device = devices.find(grant.device());
   const bool takes_nothing =
-      draining || !resting.empty() || (device != devices.end() && !Lent(device->second));
+      draining || !owner.resting.empty() || (device != devices.end() && !Lent(device->second));
   if (takes_nothing || device == devices.end() || device->second.queue.size() >= limits.groups_a_device) {
     Say(!takes_nothing,
         takes_nothing ? "a grant came while nothing is taken: given back"
@@ -284,7 +287,7 @@ void Session::Parts::SendHeartbeatIfDue() {
   WorkerMessage message;
   farm::v1::Heartbeat* beat = message.mutable_heartbeat();
   for (const auto& [index, device] : devices) *beat->add_memory() = device.memory;
-  beat->set_resting(resting);
+  beat->set_resting(owner.resting);
   // An engine beyond its deadline was stopped and its tasks reported before this is reached, so all that is held here
   // belongs to engines that progress, waits for one, or waits to be taken.
   for (const auto& [key, group] : groups) {

@@ -52,7 +52,7 @@ bool Session::Parts::Runs(const Group& group) const {
 
 void Session::Parts::On(Tick) {
   for (auto& [index, device] : devices) {
-    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && resting.empty() &&
+    if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && owner.resting.empty() &&
         Lent(device)) {
       device.engine = EngineState::kStarting;
       actions.push_back(StartEngine{index});
@@ -384,7 +384,7 @@ void Session::Parts::Sweep() {
 void Session::Parts::Advance() {
   Sweep();
   for (auto& [index, device] : devices) {
-    if (!resting.empty() || !Lent(device) || device.too_large) {
+    if (!owner.resting.empty() || !Lent(device) || device.too_large) {
       // An engine that is kept warm holds memory, which its owner wants back.
       if (device.engine == EngineState::kReady && !device.running.has_value()) StopRunning(&device);
     } else if (!draining) {

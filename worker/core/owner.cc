@@ -1,6 +1,5 @@
 // Session, the side of the machine's owner: what they allow where the worker runs, and what the farm's admin takes of
 // it at most.
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,25 +10,27 @@ namespace storyfarm::worker {
 
 void Session::Parts::On(OwnerSays event) {
   heard_limit = event.limits;
-  if (event.resting == resting) return;
-  const bool begins = resting.empty();
-  resting = std::move(event.resting);
+  if (event.resting == owner.resting && event.finish == owner.finish) return;
+  owner = std::move(event);
   // Before what comes back, so that none of it is granted to this node again.
   next_heartbeat_ms = now_ms;
   SendHeartbeatIfDue();
-  Say(false, resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", resting));
-  if (!begins) {
+  Say(false, owner.resting.empty() ? "work may go on" : absl::StrCat("nothing is taken for now: ", owner.resting));
+  if (owner.resting.empty()) {
     for (auto& [index, device] : devices) device.start_at_ms = now_ms;
     return;
   }
   farm::v1::Failure failure;
   failure.set_kind(farm::v1::PREEMPTED);
-  failure.set_message(resting);
+  failure.set_message(owner.resting);
   for (auto& [key, group] : groups) {
-    std::vector<size_t> all(group.task_count());
-    std::iota(all.begin(), all.end(), size_t{0});
-    Fault(&group, Unsettled(group, all), failure);
+    std::vector<size_t> stopped;
+    for (size_t i = 0; i < group.task_count(); ++i) {
+      if (!owner.finish || group.stage(i) == TaskStage::kWaiting) stopped.push_back(i);
+    }
+    Fault(&group, Unsettled(group, stopped), failure);
   }
+  if (owner.finish) return;
   for (auto& [index, device] : devices) {
     if (device.running.has_value()) StopRunning(&device);
   }

@@ -51,4 +51,8 @@ size_t Session::held_tasks() const {
   return count;
 }
 
+bool Session::leased() const {
+  return held_tasks() > 0 && (parts_->welcomed || parts_->now_ms < parts_->leases_end_ms);
+}
+
 }  // namespace storyfarm::worker

@@ -27,7 +27,8 @@
 //     took (limits.h) is stopped, and its tasks reported HUNG.
 //  4. A group whose plan exceeds what the device has free now is reported OUT_OF_MEMORY with both numbers, not tried.
 //  5. While the owner wants the machine for themselves (OwnerSays) no engine runs and nothing is held: what ran is
-//     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on.
+//     reported PREEMPTED, and goes elsewhere. The stream and the outbox go on. Where OwnerSays lets it finish, the
+//     slices that run go on, and only what has not begun goes elsewhere.
 //  6. What the coordinator's limits forbid (Welcome, CoordinatorMessage.limits) is given back likewise: groups whose plan
 //     takes more memory, groups of devices that are not lent. Engines that hold more, or whose device is not lent, end.
 //  7. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
@@ -149,10 +150,11 @@ struct UploadFailed {
 };
 
 // Whether the machine may work by what its owner allows, at the start and whenever that changes; also the answer to each
-// Limit. `resting`: why not, as Heartbeat.resting; empty: it may. `limits`: the number of the last Limit that it counts
-// with.
+// Limit. `resting`: why not, as Heartbeat.resting; empty: it may. `finish`: what runs may end first. `limits`: the number
+// of the last Limit that it counts with.
 struct OwnerSays {
   std::string resting;
+  bool finish = false;
   uint64_t limits = 0;
 };
 
@@ -274,6 +276,9 @@ class Session {
   size_t outbox_size() const;
   // Tasks granted and not finished.
   size_t held_tasks() const;
+  // Whether something is held whose lease may still run: false, too, where the coordinator has not been heard of for as
+  // long as a lease lasts.
+  bool leased() const;
 
  private:
   struct Parts;

@@ -64,12 +64,14 @@ struct Session::Parts {
   bool connected = false;
   bool welcomed = false;
   bool draining = false;
-  std::string resting;  // why the owner wants the machine for themselves; empty: it works
   farm::v1::WorkerLimits lent;  // by the coordinator, beside what the owner lends where the worker runs
   uint64_t last_limit = 0;      // the last Limit's number
   uint64_t heard_limit = 0;     // that the owner's last word counts with
+  OwnerSays owner;  // `resting`: why the owner wants the machine for themselves; empty: it works
   bool drained = false;
   int64_t heartbeat_ms = 0;
+  int64_t lease_ms = 0;       // by the last Welcome
+  int64_t leases_end_ms = 0;  // while not welcomed: when those that were renewed last are over
   int64_t next_heartbeat_ms = 0;
   int64_t now_ms = 0;
   uint64_t next_run = 1;

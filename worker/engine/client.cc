@@ -148,6 +148,10 @@ absl::StatusOr<std::unique_ptr<EngineProcess>> EngineProcess::Start(const Engine
     child.arguments.push_back("--threads");
     child.arguments.push_back(std::to_string(options.threads));
   }
+  if (options.memory_limit_bytes > 0) {
+    child.arguments.push_back("--memory-limit-bytes");
+    child.arguments.push_back(std::to_string(options.memory_limit_bytes));
+  }
   // Threads of OpenMP that spin at barriers take the cores from each other where engines share a machine: a small model
   // on two busy cores rendered 5 times slower. What the user sets stands.
   if (getenv("OMP_WAIT_POLICY") == nullptr) child.environment.emplace_back("OMP_WAIT_POLICY", "PASSIVE");

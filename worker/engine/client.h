@@ -25,6 +25,7 @@ struct EngineOptions {
   std::string program;         // path of storyfarm-engine
   std::string device = "cpu";  // "cpu", "mps" or "cuda:0"
   int threads = 0;             // CPU threads; 0: as many as the machine lends the process
+  uint64_t memory_limit_bytes = 0;  // the most that it may hold of the device; 0: all of it
   std::vector<std::pair<std::string, std::string>> environment;  // added to this process's own
 };
 

@@ -96,15 +96,30 @@ TEST(Options, NameWhatIsWrong) {
   }
 }
 
+TEST(Options, TheDoctorTakesTheWorkersFlagsBeforeAndBehindItsName) {
+  EXPECT_FALSE(Read({})->doctor);
+  const auto behind = Read({"doctor", "--json", "--name", "attic"});
+  ASSERT_TRUE(behind.ok()) << behind.status();
+  EXPECT_TRUE(behind->doctor && behind->doctor_json);
+  EXPECT_EQ(behind->agent.node_name, "attic");
+  const auto before = Read({"--name", "attic", "doctor"});
+  ASSERT_TRUE(before.ok()) << before.status();
+  EXPECT_TRUE(before->doctor && !before->doctor_json);
+  EXPECT_FALSE(Read({"--json"}).ok()) << "the worker itself has no such form";
+}
+
 TEST(Options, WhatTheOwnerAllowsIsReadAndNonsenseIsRefusedByName) {
   const auto options = Read({"--hours", "mon-fri 20:00-08:00, sat", "--power", "mains", "--idle-minutes", "10"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->agent.owner.hours.size(), 6U);
   EXPECT_TRUE(options->agent.owner.mains_only);
   EXPECT_EQ(options->agent.owner.idle_minutes, 10);
-  EXPECT_FALSE(Read({})->agent.owner.any());
+  const OwnerRules standard = Read({})->agent.owner;
+  EXPECT_TRUE(standard.hours.empty() && !standard.mains_only && standard.idle_minutes == 0);
+  EXPECT_TRUE(standard.cool_only) << "heat is yielded to, whatever else is said";
+  EXPECT_FALSE(Read({"--heat", "ignore"})->agent.owner.any());
   for (const auto& [flag, value] : {std::pair("--hours", "8-17"), std::pair("--power", "battery"),
-                                    std::pair("--idle-minutes", "-1"), std::pair("--idle-minutes", "soon")}) {
+                                    std::pair("--idle-minutes", "-1"), std::pair("--idle-minutes", "soon"), std::pair("--heat", "melt")}) {
     const absl::Status wrong = Read({flag, value}).status();
     EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_NE(wrong.message().find(flag), std::string::npos) << wrong;

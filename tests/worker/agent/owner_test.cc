@@ -30,7 +30,7 @@ bool Works(const std::string& hours, int minute_of_week) {
   rules.hours_text = hours;
   Surroundings now;
   now.minute_of_week = minute_of_week;
-  return WhyResting(rules, now).empty();
+  return RestBy(rules, now).why.empty();
 }
 
 TEST(OwnerHours, OfTheDayAndOfTheWeekAlsoOverMidnightAndOverSunday) {
@@ -56,12 +56,24 @@ TEST(OwnerRules, SayWhyAMachineRestsAndWhatItDoesNotTellCountsAgainstWorking) {
   OwnerRules rules;
   rules.mains_only = true;
   rules.idle_minutes = 10;
-  EXPECT_EQ(WhyResting(rules, {0, true, 600}), "");
-  EXPECT_EQ(WhyResting(rules, {0, false, 600}), "it runs on its battery");
-  EXPECT_EQ(WhyResting(rules, {0, true, 599}), "somebody uses it, or did within 10 min");
-  EXPECT_NE(WhyResting(rules, {0, std::nullopt, 600}), "");
-  EXPECT_NE(WhyResting(rules, {0, true, std::nullopt}), "");
-  EXPECT_EQ(WhyResting({}, {0, std::nullopt, std::nullopt}), "") << "who sets no rule is asked nothing";
+  EXPECT_EQ(RestBy(rules, {0, true, 600}).why, "");
+  EXPECT_EQ(RestBy(rules, {0, false, 600}).why, "it runs on its battery");
+  EXPECT_EQ(RestBy(rules, {0, true, 599}).why, "somebody uses it, or did within 10 min");
+  EXPECT_NE(RestBy(rules, {0, std::nullopt, 600}).why, "");
+  EXPECT_NE(RestBy(rules, {0, true, std::nullopt}).why, "");
+  EXPECT_EQ(RestBy({}, {0, std::nullopt, std::nullopt}).why, "") << "who sets no rule is asked nothing";
+}
+
+TEST(OwnerRules, HeatLetsFinishWhatRunsAndComesAfterWhatTheOwnerWants) {
+  OwnerRules rules;
+  rules.mains_only = true;
+  rules.cool_only = true;
+  EXPECT_EQ(RestBy(rules, {0, true, std::nullopt, false}), Rest());
+  EXPECT_EQ(RestBy(rules, {0, true, std::nullopt, true}), (Rest{"it is too hot", true}));
+  EXPECT_EQ(RestBy(rules, {0, false, std::nullopt, true}), (Rest{"it runs on its battery", false}));
+  EXPECT_EQ(RestBy(rules, {0, true, std::nullopt, std::nullopt}), Rest()) << "most machines tell nothing of heat";
+  rules.cool_only = false;
+  EXPECT_EQ(RestBy(rules, {0, true, std::nullopt, true}), Rest());
 }
 
 // A Linux machine as folders.
@@ -117,6 +129,28 @@ TEST_F(LinuxTest, AMousesBatteryIsNotTheMachines) {
   EXPECT_EQ(Linux()->OnMains(), true);
 }
 
+TEST_F(LinuxTest, IsTooHotAtAHotTripPointOrCloseToTheCriticalOne) {
+  EXPECT_EQ(Linux()->TooHot(), std::nullopt) << "a machine that tells no temperature";
+  const std::string zone = "sys/class/thermal/thermal_zone0/";
+  Write(zone + "temp", "71000");
+  EXPECT_EQ(Linux()->TooHot(), std::nullopt) << "nor what would be too much";
+  Write(zone + "trip_point_0_type", "passive");
+  Write(zone + "trip_point_0_temp", "70000");
+  Write(zone + "trip_point_1_type", "critical");
+  Write(zone + "trip_point_1_temp", "105000");
+  EXPECT_EQ(Linux()->TooHot(), false) << "it slows itself down, which is what passive means";
+  Write(zone + "temp", "99999");
+  EXPECT_EQ(Linux()->TooHot(), false);
+  Write(zone + "temp", "100000");
+  EXPECT_EQ(Linux()->TooHot(), true);
+  Write(zone + "trip_point_1_temp", "-274000");
+  EXPECT_EQ(Linux()->TooHot(), std::nullopt) << "a limit that firmware never set";
+  Write("sys/class/thermal/thermal_zone1/temp", "90000");
+  Write("sys/class/thermal/thermal_zone1/trip_point_0_type", "hot");
+  Write("sys/class/thermal/thermal_zone1/trip_point_0_temp", "90000");
+  EXPECT_EQ(Linux()->TooHot(), true);
+}
+
 TEST_F(LinuxTest, SomebodyUsesItWhileATerminalIsTypedAt) {
   EXPECT_EQ(Linux()->IdleSeconds(), std::nullopt) << "nothing to be seen at all";
   Terminal("dev/pts/ptmx", 0);
@@ -147,7 +181,9 @@ class FakeMachine final : public Machine {
  public:
   std::optional<bool> OnMains() override { return mains.load(); }
   std::optional<int64_t> IdleSeconds() override { return 0; }
+  std::optional<bool> TooHot() override { return hot.load(); }
   std::atomic<bool> mains{true};
+  std::atomic<bool> hot{false};
 };
 
 TEST(OwnerWatch, TellsEachChangeOnce) {
@@ -157,7 +193,7 @@ TEST(OwnerWatch, TellsEachChangeOnce) {
   OwnerRules rules;
   rules.mains_only = true;
   OwnerWatch watch(rules, {&machine, [] { return 0; }, &events, /*every_ms=*/1});
-  EXPECT_EQ(watch.first(), "it runs on its battery");
+  EXPECT_EQ(watch.first().why, "it runs on its battery");
   EXPECT_FALSE(events.Pop(std::chrono::milliseconds(20)).has_value()) << "that was told already";
   machine.mains = true;
   const auto event = events.Pop(std::chrono::milliseconds(30'000));
@@ -202,10 +238,28 @@ TEST(OwnerWatch, TheFarmsRulesCountBesideTheOwnersAndAreAnsweredByTheirNumber) {
   EXPECT_EQ(answer(6), "somebody uses it, or did within 10 min");
 }
 
+TEST(OwnerWatch, HeatIsToldWithLeaveToFinish) {
+  FakeMachine machine;
+  machine.hot = true;
+  EventQueue events;
+  OwnerRules rules;
+  rules.cool_only = true;
+  OwnerWatch watch(rules, {&machine, [] { return 0; }, &events, /*every_ms=*/1});
+  EXPECT_EQ(watch.first(), (Rest{"it is too hot", true}));
+  machine.hot = false;
+  auto event = events.Pop(std::chrono::milliseconds(30'000));
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(std::get<OwnerSays>(*event).resting, "");
+  machine.hot = true;
+  event = events.Pop(std::chrono::milliseconds(30'000));
+  ASSERT_TRUE(event.has_value());
+  EXPECT_TRUE(std::get<OwnerSays>(*event).finish);
+}
+
 TEST(OwnerWatch, WithoutRulesNobodyIsAsked) {
   EventQueue events;
   const OwnerWatch watch({}, {nullptr, [] { return 0; }, &events, 1});
-  EXPECT_EQ(watch.first(), "");
+  EXPECT_EQ(watch.first().why, "");
 }
 
 TEST(Machine, ThisOneTellsSomething) {

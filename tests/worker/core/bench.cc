@@ -164,7 +164,7 @@ void Bench::Welcome(const farm::v1::Welcome& welcome) {
   farm::v1::CoordinatorMessage message;
   *message.mutable_welcome() = welcome;
   message.mutable_welcome()->set_heartbeat_ms(2000);
-  message.mutable_welcome()->set_lease_ms(15000);
+  message.mutable_welcome()->set_lease_ms(kLeaseMs);
   Hear(std::move(message));
 }
 

@@ -10,6 +10,8 @@
 
 namespace storyfarm::worker {
 
+inline constexpr int64_t kLeaseMs = 15'000;  // of the Welcome
+
 farm::v1::FencingToken Token(uint64_t number);
 farm::v1::TaskId FrameTask(uint32_t number);
 farm::v1::BlobRef Blob(const std::string& name);

@@ -84,6 +84,67 @@ TEST(Session, ResultsAreDeliveredWhileTheOwnerUsesTheMachine) {
   EXPECT_EQ(bench.All(WorkerMessage::kResult).size(), 1U);
 }
 
+TEST(Session, AMachineThatIsTooHotFinishesWhatRunsAndTakesNothingNew) {
+  Bench bench;
+  bench.Start();
+  const StartRun run = bench.StartGrant(FramesGrant(1, 0, 0, 3));
+  ASSERT_EQ(run.work.frames().frames_size(), 1) << "the others wait";
+  const Actions actions = bench.Do(OwnerSays{"it is too hot", /*finish=*/true});
+  const auto sent = Bench::Sent(actions);
+  ASSERT_EQ(sent.size(), 2U);
+  EXPECT_EQ(sent[0].heartbeat().resting(), "it is too hot");
+  EXPECT_EQ(sent[1].fault().failure().kind(), farm::v1::PREEMPTED);
+  EXPECT_EQ(sent[1].fault().tasks_size(), 2);
+  EXPECT_TRUE(Bench::Of<StopEngine>(actions).empty());
+  EXPECT_EQ(bench.session.held_tasks(), 1U);
+  EXPECT_EQ(Bench::Sent(bench.Hear(FramesGrant(3, 0, 9, 1)))[0].trim_reply().released_size(), 1);
+  bench.Do(Stored(run.run, 0));
+  EXPECT_EQ(bench.session.outbox_size(), 1U);
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.Do(RunEnded{run.run})).size(), 1U) << "nothing runs on it now";
+}
+
+TEST(Session, AnOwnerWhoComesBackToAHotMachineIsNotMadeToWait) {
+  Bench bench;
+  bench.Start();
+  bench.StartGrant(FramesGrant(1, 0, 0, 1));
+  bench.Do(OwnerSays{"it is too hot", /*finish=*/true});
+  EXPECT_EQ(bench.session.held_tasks(), 1U);
+  EXPECT_EQ(Bench::Of<StopEngine>(bench.Do(OwnerSays{"somebody uses it"})).size(), 1U);
+  EXPECT_EQ(bench.session.held_tasks(), 0U);
+}
+
+// ---- Leases -------------------------------------------------------------------------------------------------------
+
+TEST(Session, IsLeasedWhileItHoldsATaskAndForOneLeaseAfterTheCoordinatorWent) {
+  Bench bench;
+  bench.Start();
+  EXPECT_FALSE(bench.session.leased());
+  const StartRun run = bench.StartGrant(FramesGrant(1, 0, 0, 1));
+  EXPECT_TRUE(bench.session.leased());
+  bench.Do(Disconnected{});
+  EXPECT_TRUE(bench.session.leased());
+  bench.Wait(kLeaseMs - kTickMs);
+  EXPECT_TRUE(bench.session.leased());
+  bench.Do(Connected{});
+  bench.Do(Disconnected{});
+  bench.Wait(2 * kTickMs);
+  EXPECT_FALSE(bench.session.leased()) << "a stream without a Welcome renews nothing";
+  EXPECT_EQ(bench.session.held_tasks(), 1U) << "it is finished all the same";
+  bench.Do(Stored(run.run, 0));
+  EXPECT_FALSE(bench.session.leased());
+}
+
+TEST(Session, DrainingItIsLeasedUntilWhatRunsIsFinished) {
+  Bench bench;
+  bench.Start();
+  const StartRun run = bench.StartGrant(FramesGrant(1, 0, 0, 1));
+  bench.Do(Drain{});
+  EXPECT_TRUE(bench.session.leased());
+  bench.Do(Stored(run.run, 0));
+  bench.Do(RunEnded{run.run});
+  EXPECT_FALSE(bench.session.leased());
+}
+
 // ---- The farm's limits --------------------------------------------------------------------------------------------
 
 farm::v1::CoordinatorMessage Limited(uint64_t memory_bytes, const std::vector<std::string>& devices = {}) {
@@ -120,11 +181,11 @@ TEST(Session, NothingStartsBeforeTheNewLimitsAreCountedWith) {
   bench.Hear(FramesGrant(1, 0, 0, 1));
   bench.done.clear();
   bench.Do(Prepared{Token(1)});
-  bench.Do(OwnerSays{"", 0});  // asked before the limits came
+  bench.Do(OwnerSays{.resting = "", .limits = 0});  // asked before the limits came
   bench.Wait(5000);
   EXPECT_TRUE(Bench::Of<StartRun>(bench.done).empty());
   EXPECT_TRUE(Bench::Of<Measure>(bench.done).empty());
-  EXPECT_EQ(Bench::Of<Measure>(bench.Do(OwnerSays{"", limits[0].number})).size(), 1U);
+  EXPECT_EQ(Bench::Of<Measure>(bench.Do(OwnerSays{.resting = "", .limits = limits[0].number})).size(), 1U);
   EXPECT_EQ(Bench::Of<StartRun>(bench.Do(MemoryMeasured{0, Memory(0, 5'000'000'000)})).size(), 1U);
 }
 

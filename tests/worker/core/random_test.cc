@@ -185,7 +185,7 @@ class World {
   // By the newest limits, or by those that it counted with before.
   void OwnerSpeaks(const std::string& resting, bool newest) {
     if (newest) heard_limit_ = limit_.number;
-    Do(OwnerSays{resting, heard_limit_});
+    Do(OwnerSays{.resting = resting, .limits = heard_limit_});
   }
   static farm::v1::CoordinatorMessage Limits(const farm::v1::WorkerLimits& limits) {
     farm::v1::CoordinatorMessage message;

@@ -46,14 +46,8 @@ void LoadKernels() {
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return;
-  for (const char* folder : {".", "../lib"}) {
-    const std::filesystem::path path = program.parent_path() / folder / kFile;
-    if (!std::filesystem::exists(path, error)) continue;
-    if (const KernelLibrary* library = Open(path)) {
-      loaded = library;
-      return;
-    }
-  }
+  const std::filesystem::path path = program.parent_path() / kFile;
+  if (std::filesystem::exists(path, error)) loaded = Open(path);
 }
 
 const KernelLibrary* LoadedKernels() { return loaded.load(std::memory_order_acquire); }

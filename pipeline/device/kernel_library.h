@@ -22,8 +22,8 @@ struct KernelLibrary {
   decltype(&StoryfarmCapMemory) cap_memory = nullptr;
 };
 
-// Once libtorch_cuda is loaded: looks for libstoryfarm_cuda.so beside the running program, and in lib/ next to its
-// folder. Without it, torch's own operations do the same more slowly.
+// Once libtorch_cuda is loaded: looks for libstoryfarm_cuda.so beside the running program. Without it, torch's own
+// operations do the same more slowly, and no allocator is capped.
 void LoadKernels();
 // Null before LoadKernels, or where it found none. Any thread.
 const KernelLibrary* LoadedKernels();

@@ -19,9 +19,9 @@ import time
 import warnings
 
 import sdxl_shape
+import speed_tables
 
 PROMPTS = ["a cat walking in the forest", "a cat sitting on the beach", "a cat reading a book in a room"]
-UNET_TFLOP = 6.76  # a pass of 1024 x 1024; 3.64 of 768 x 768 (liveness and operations walked on meta tensors)
 
 
 def run_diffusers(folder, size, steps, compiled):
@@ -71,52 +71,6 @@ def run_speed(args, model, *more):
     return json.loads(done.stdout)
 
 
-KINDS = (("own kernels", ("Normalise", "SliceMoments", "AddLayerNorm", "Geglu", "AddBias", "Unpack", "Pack<")),
-         ("attention", ("sdpa", "fmha", "flash")), ("convolutions", ("fprop", "convolve", "nhwcAddPadding")),
-         ("matrix products", ("nvjet", "gemm", "cutlass", "splitK")), ("torch's kernels", ("at::native",)))
-
-
-def where_time_goes(unet):
-    kinds = {name: [0.0, 0] for name, _ in KINDS} | {"the rest": [0.0, 0]}
-    for kernel in unet["kernels"]:
-        kind = next((name for name, words in KINDS if any(word in kernel["name"] for word in words)), "the rest")
-        kinds[kind][0] += kernel["ms"]
-        kinds[kind][1] += kernel["count"]
-    busy = sum(ms for ms, _ in kinds.values())
-    kinds["between kernels"] = [unet["in_a_row_ms"] - busy, 0]
-    return kinds
-
-
-def print_tables(args, report):
-    base = report["diffusers compiled" if args.compile else "diffusers eager"]["seconds"]
-    name = "compiled" if args.compile else "eager"
-    parts, pictures = report["parts"], {p["what"]: p["seconds"] / p["count"] for p in report["pictures"]["pictures"]}
-    alone, together = pictures["one at a time"], pictures["together"]
-    print(f"\n| {args.size} x {args.size}, {args.steps} steps, guidance 5, fp16 | seconds a picture | of diffusers {name} |")
-    print("|---|---|---|")
-    for who in ("diffusers eager", "diffusers compiled"):
-        if who in report:
-            print(f"| {who} | {report[who]['seconds']:.3f} | {report[who]['seconds'] / base:.2f} |")
-    for what, seconds in pictures.items():
-        print(f"| storyfarm, {what} | {seconds:.3f} | {seconds / base:.2f} |")
-    print("\n| | ratio |\n|---|---|")
-    for what, plain in (("reading one character", alone), ("reading two characters", alone),
-                        ("reading one character, together", together), ("identity frames", together)):
-        print(f"| {what}, of a plain picture | {pictures[what] / plain:.3f} |")
-    four = 4 * (pictures["identity frames"] + pictures["reading one character, together"])
-    print(f"\n4 identity frames and 4 that read them: {four:.1f} s. Offline, 20 steps: "
-          f"{1 / pictures['offline, 20 steps']:.2f} pictures a second.")
-    rate = parts["matmul_tflops"]
-    print(f"\nmatmul {rate:.0f} TFLOP/s; VAE {parts['vae']['ms']:.1f} ms, {parts['vae']['peak_bytes'] / 1e9:.2f} GB; "
-          f"UNet fp16 against fp32 {parts.get('fidelity_db') or 0:.1f} dB, int8 {parts.get('int8_fidelity_db') or 0:.1f} dB")
-    for unet in parts["unet"]:
-        tflops = UNET_TFLOP * (args.size / 1024) ** 2 * unet["batch"] / unet["in_a_row_ms"] * 1e3
-        print(f"\nUNet of {unet['batch']} passes: {unet['in_a_row_ms']:.2f} ms, {tflops:.0f} TFLOP/s, "
-              f"{100 * tflops / rate:.1f} % of the matmul rate\n\n| where it goes | ms | kernels |\n|---|---|---|")
-        for kind, (ms, count) in where_time_goes(unet).items():
-            print(f"| {kind} | {ms:.2f} | {count} |")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speed", required=True)
@@ -138,7 +92,8 @@ def main():
           f"{platform.platform()}", flush=True)
     model = args.work / "sdxl-random"
     sdxl_shape.write_model(model)
-    report = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "diffusers": diffusers.__version__}
+    report = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "diffusers": diffusers.__version__,
+              "size": args.size, "steps": args.steps}
     report["parts"] = run_speed(args, model, "--profile", "--vae", "--fidelity", "--int8")
     report["pictures"] = run_speed(args, model, "--pictures")
     report["diffusers eager"] = run_diffusers(model, args.size, args.steps, compiled=False)
@@ -146,7 +101,7 @@ def main():
         report["diffusers compiled"] = run_diffusers(model, args.size, args.steps, compiled=True)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
-    print_tables(args, report)
+    print(speed_tables.write(report))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # `cmake --install`: a tree that can lie anywhere.
 #   bin/              the programs
-#   libexec/          the engine itself: bin/storyfarm-engine finds libtorch in this machine's Python first
+#   libexec/          the engine itself and its CUDA kernels: bin/storyfarm-engine finds libtorch in this machine's Python
+#                     first
 #   share/storyfarm/  examples, documents, units of systemd and launchd, manifests
 # `cmake --install --component libraries` adds lib/storyfarm/ and a Redis: what another machine may lack. tools/bundle
 # does both.
@@ -18,6 +19,9 @@ else()
     if(PROGRAM STREQUAL "storyfarm-engine")
       set_target_properties(${PROGRAM} PROPERTIES INSTALL_RPATH "$ORIGIN/../../lib/storyfarm")
       install(TARGETS ${PROGRAM} RUNTIME DESTINATION libexec/storyfarm COMPONENT programs)
+      if(TARGET storyfarm_cuda)
+        install(TARGETS storyfarm_cuda LIBRARY DESTINATION libexec/storyfarm COMPONENT programs)
+      endif()
       configure_file(deploy/bundle/storyfarm-engine.in ${CMAKE_BINARY_DIR}/storyfarm-engine @ONLY)
       install(PROGRAMS ${CMAKE_BINARY_DIR}/storyfarm-engine DESTINATION bin COMPONENT programs)
     else()

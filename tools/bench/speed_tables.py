@@ -1,0 +1,61 @@
+"""What a report of tools/bench/sdxl_cuda.py says, as tables."""
+
+UNET_TFLOP = 6.76  # a pass of 1024 x 1024 (operations walked on meta tensors)
+
+KINDS = (("own kernels", ("Normalise", "SliceMoments", "AddLayerNorm", "Geglu", "AddBias", "Unpack", "Pack<")),
+         ("attention", ("sdpa", "fmha", "flash")), ("convolutions", ("fprop", "convolve", "nhwcAddPadding")),
+         ("matrix products", ("nvjet", "gemm", "cutlass", "splitK")), ("torch's kernels", ("at::native",)))
+
+
+def where_time_goes(unet):
+    """Milliseconds and kernels of one call, by kind."""
+    kinds = {name: [0.0, 0] for name, _ in KINDS} | {"the rest": [0.0, 0]}
+    for kernel in unet["kernels"]:
+        kind = next((name for name, words in KINDS if any(word in kernel["name"] for word in words)), "the rest")
+        kinds[kind][0] += kernel["ms"]
+        kinds[kind][1] += kernel["count"]
+    busy = sum(ms for ms, _ in kinds.values())
+    kinds["between kernels"] = [max(0.0, unet["in_a_row_ms"] - busy), 0]
+    return kinds
+
+
+def tflops(report, unet):
+    return UNET_TFLOP * (report["size"] / 1024) ** 2 * unet["batch"] / unet["in_a_row_ms"] * 1e3
+
+
+def a_picture(report):
+    """Seconds a picture, by what was drawn."""
+    return {row["what"]: row["seconds"] / row["count"] for row in report["pictures"]["pictures"]}
+
+
+def write(report):
+    name = "compiled" if "diffusers compiled" in report else "eager"
+    base = report[f"diffusers {name}"]["seconds"]
+    parts, pictures = report["parts"], a_picture(report)
+    alone, together = pictures["one at a time"], pictures["together"]
+    lines = [f"| {report['size']} x {report['size']}, {report['steps']} steps, guidance 5, fp16 | seconds a picture | "
+             f"of diffusers {name} |", "|---|---|---|"]
+    for who in ("diffusers eager", "diffusers compiled"):
+        if who in report:
+            lines.append(f"| {who} | {report[who]['seconds']:.3f} | {report[who]['seconds'] / base:.2f} |")
+    for what, seconds in pictures.items():
+        lines.append(f"| storyfarm, {what} | {seconds:.3f} | {seconds / base:.2f} |")
+    lines += ["", "| | of a plain picture |", "|---|---|"]
+    for what, plain in (("reading one character", alone), ("reading two characters", alone),
+                        ("reading one character, together", together), ("identity frames, no bank kept", together),
+                        ("identity frames", together)):
+        lines.append(f"| {what} | {pictures[what] / plain:.3f} |")
+    four = 4 * (pictures["identity frames"] + pictures["reading one character, together"])
+    lines += ["", f"4 identity frames and 4 that read them: {four:.1f} s. Offline, 20 steps: "
+              f"{1 / pictures['offline, 20 steps']:.2f} pictures a second. VAE: {parts['vae']['ms']:.1f} ms, "
+              f"{parts['vae']['peak_bytes'] / 1e9:.2f} GB."]
+    if parts.get("fidelity_db"):
+        lines += ["", f"One UNet call against float32 on equal inputs: fp16 {parts['fidelity_db']:.1f} dB, int8 weights "
+                  f"{parts['int8_fidelity_db']:.1f} dB."]
+    for unet in parts["unet"]:
+        rate = tflops(report, unet)
+        lines += ["", f"A UNet call of {unet['batch']} passes: {unet['in_a_row_ms']:.2f} ms, {rate:.0f} TFLOP/s, "
+                  f"{100 * rate / parts['matmul_tflops']:.1f} % of the {parts['matmul_tflops']:.0f} TFLOP/s of a matrix "
+                  "product of 8192 x 8192 in the same run.", "", "| where it goes | ms | kernels |", "|---|---|---|"]
+        lines += [f"| {kind} | {ms:.2f} | {count or ''} |" for kind, (ms, count) in where_time_goes(unet).items()]
+    return "\n".join(lines) + "\n"

@@ -52,6 +52,7 @@ class SimWorker : public grpc::ClientBidiReactor<farm::v1::WorkerMessage, farm::
   void Take(worker::Clear& action);
   void Take(worker::Upload& action);
   void Take(worker::KeepSpeeds&) {}  // simulated ones are told theirs
+  void Take(worker::Limit& action) { events_.push_back(worker::OwnerSays{.resting = "", .limits = action.number}); }
   void Take(worker::Drained&) {}
   void Take(worker::Note&) {}
   void WriteNext();

@@ -30,7 +30,10 @@ class Chunk {
  public:
   explicit Chunk(c10::Device device) : device_(device), host_(kChunkBytes) {}
   ~Chunk() {
-    if (sent_) arrived_.synchronize();
+    try {
+      if (sent_) arrived_.synchronize();
+    } catch (const std::exception&) {  // the device failed: nothing is under way
+    }
   }
   // `bytes` of `to` from `offset` on, with what `read` gives for them.
   absl::Status Pass(const at::Tensor& to, uint64_t offset, uint64_t bytes, const CopyLane::Read& read,
@@ -115,7 +118,12 @@ void CopyLane::Run(const std::function<void()>& copies) {
   const c10::ParallelGuard alone(true);
   if (queue_ == nullptr) return copies();
   const c10::StreamGuard guard(queue_->stream);
-  copies();
+  try {
+    copies();
+  } catch (...) {
+    queue_->stream.synchronize();  // what is under way reads and writes what goes now
+    throw;
+  }
   queue_->stream.synchronize();
 }
 

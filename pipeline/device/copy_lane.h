@@ -36,8 +36,8 @@ class CopyLane {
   using Read = std::function<absl::Status(uint64_t offset_bytes, std::span<std::byte> to)>;
   // Whether Fetch is the way: elsewhere, host memory is the device's own, or its backend copies as fast.
   bool stages() const { return queue_ != nullptr; }
-  // Within Run: what is read arrives in its `to`, uint8 [n] on the device, through page-locked chunks that several threads
-  // fill. A driver that copies from pageable memory does so in one thread, at a third of the bus's rate. Throws
+  // Within Run: what is read arrives in its `to`, uint8 [n] on the device, through page-locked chunks that several
+  // threads fill. A driver that copies from pageable memory does so in one thread, at a third of the bus's rate. Throws
   // c10::Error, also with the words of a failed read.
   struct Piece {
     at::Tensor to;

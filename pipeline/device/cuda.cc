@@ -139,9 +139,7 @@ class Cuda final : public Device {
     return absl::OkStatus();
   }
 
-  std::unique_ptr<TransferSlot> NewTransferSlot() override {
-    return NewCudaSlot(torch_device(), Stream(copies_));
-  }
+  std::unique_ptr<TransferSlot> NewTransferSlot() override { return NewCudaSlot(torch_device(), Stream(copies_)); }
   std::unique_ptr<Landings> NewLandings() override { return NewCudaLandings(Stream(landings_)); }
 
  private:
@@ -155,7 +153,7 @@ class Cuda final : public Device {
   int ordinal_;
   int threads_;
   Driver driver_;
-  uint64_t limit_bytes_;  // of the owner's; 0: none
+  uint64_t limit_bytes_;                 // of the owner's; 0: none
   std::optional<c10::Stream> copies_;    // of all transfer slots
   std::optional<c10::Stream> landings_;  // of all landings
 };

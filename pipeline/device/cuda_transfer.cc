@@ -21,7 +21,10 @@ class CudaSlot final : public TransferSlot {
  public:
   CudaSlot(at::Device device, c10::Stream copies) : device_(device), copies_(copies) {}
   ~CudaSlot() override {
-    if (sent_) arrived_.synchronize();  // the copy reads and writes what goes now
+    try {
+      if (sent_) arrived_.synchronize();  // the copy reads and writes what goes now
+    } catch (const std::exception&) {     // the device failed: nothing is under way
+    }
   }
 
   std::span<std::byte> Prepare(uint64_t size_bytes) override {
@@ -78,15 +81,15 @@ class IdleBuffers {
   std::unique_ptr<PinnedBuffer> Take(uint64_t size_bytes) {
     {
       const std::lock_guard lock(mutex_);
-      const auto large = std::find_if(idle_.begin(), idle_.end(),
-                                      [&](const auto& buffer) { return buffer->size_bytes() >= size_bytes; });
+      const auto large = std::find_if(idle_.begin(), idle_.end(), [&](const auto& buffer) {
+        // Small ones leave the large ones alone.
+        return buffer->size_bytes() >= size_bytes && buffer->size_bytes() / 2 <= size_bytes;
+      });
       if (large != idle_.end()) {
         std::unique_ptr<PinnedBuffer> buffer = std::move(*large);
         idle_.erase(large);
         return buffer;
       }
-      // Parts grow with their grids: one that is too small now will not be large enough later.
-      idle_.clear();
     }
     return std::make_unique<PinnedBuffer>(size_bytes);
   }
@@ -115,8 +118,11 @@ class CudaLanding final : public Landing {
     arrived_.record(copies);
   }
   ~CudaLanding() override {
-    Wait();
-    idle_->GiveBack(std::move(host_));
+    try {
+      Wait();
+      idle_->GiveBack(std::move(host_));
+    } catch (const std::exception&) {  // the device failed: nothing is under way
+    }
   }
 
   std::span<const std::byte> Wait() override {

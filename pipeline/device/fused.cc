@@ -1,5 +1,6 @@
 #include "pipeline/device/fused.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "pipeline/device/cuda/kernels.h"
@@ -16,13 +17,12 @@ const KernelLibrary* KernelsFor(const at::Tensor& x, int64_t channels) {
   return LoadedKernels();
 }
 
-int ElementOf(const at::Tensor& x) { return x.scalar_type() == at::kHalf ? kElementHalf : kElementBfloat16; }
-
-void* StreamOf(const at::Tensor& x) {
-  return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle();
-}
-
-void Check(int error, const char* operation) {
+// `launch(element, stream)` on x's device, whichever the thread's current one is.
+template <typename Launch>
+void Run(const char* operation, const at::Tensor& x, const Launch& launch) {
+  const c10::DeviceGuard guard(x.device());
+  const int element = x.scalar_type() == at::kHalf ? kElementHalf : kElementBfloat16;
+  const int error = launch(element, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle());
   TORCH_CHECK(error == 0, operation, " failed on the GPU (CUDA error ", error, ")");
 }
 
@@ -65,7 +65,7 @@ at::Tensor GroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t group
   call.moments = moments.mutable_data_ptr<float>();
   call.eps = static_cast<float>(norm.eps);
   call.silu = silu ? 1 : 0;
-  Check(kernels->group_norm(&call, ElementOf(x), StreamOf(x)), "a group norm");
+  Run("a group norm", x, [&](int element, void* stream) { return kernels->group_norm(&call, element, stream); });
   return y;
 }
 
@@ -77,11 +77,12 @@ at::Tensor AddLayerNorm(at::Tensor& h, const at::Tensor& y, const Norm& norm) {
     return at::layer_norm(h, norm.weight.sizes(), norm.weight, norm.bias, norm.eps);
   }
   at::Tensor normed = at::empty_like(h);
-  Check(kernels->add_layer_norm(h.mutable_data_ptr(), y.defined() ? y.const_data_ptr() : nullptr,
-                                norm.weight.const_data_ptr(), norm.bias.const_data_ptr(), normed.mutable_data_ptr(),
-                                static_cast<int>(h.numel() / channels), static_cast<int>(channels),
-                                static_cast<float>(norm.eps), ElementOf(h), StreamOf(h)),
-        "a layer norm");
+  Run("a layer norm", h, [&](int element, void* stream) {
+    return kernels->add_layer_norm(h.mutable_data_ptr(), y.defined() ? y.const_data_ptr() : nullptr,
+                                   norm.weight.const_data_ptr(), norm.bias.const_data_ptr(), normed.mutable_data_ptr(),
+                                   static_cast<int>(h.numel() / channels), static_cast<int>(channels),
+                                   static_cast<float>(norm.eps), element, stream);
+  });
   return normed;
 }
 
@@ -95,9 +96,10 @@ at::Tensor Geglu(const at::Tensor& x) {
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = channels;
   at::Tensor y = at::empty(shape, x.options());
-  Check(kernels->geglu(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(y.numel() / channels),
-                       static_cast<int>(channels), ElementOf(x), StreamOf(x)),
-        "a feed-forward's gate");
+  Run("a feed-forward's gate", x, [&](int element, void* stream) {
+    return kernels->geglu(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(y.numel() / channels),
+                          static_cast<int>(channels), element, stream);
+  });
   return y;
 }
 
@@ -108,9 +110,10 @@ void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual) 
     x.add_(bias.view({1, channels, 1, 1})).add_(residual);
     return;
   }
-  Check(kernels->add_bias(x.mutable_data_ptr(), bias.const_data_ptr(), residual.const_data_ptr(), x.numel() / channels,
-                          static_cast<int>(channels), ElementOf(x), StreamOf(x)),
-        "an addition");
+  Run("an addition", x, [&](int element, void* stream) {
+    return kernels->add_bias(x.mutable_data_ptr(), bias.const_data_ptr(), residual.const_data_ptr(),
+                             x.numel() / channels, static_cast<int>(channels), element, stream);
+  });
 }
 
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
@@ -121,18 +124,24 @@ at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
     return values.is_cuda() ? at::mul(values, scale) : values.to(scale.scalar_type()).mul_(scale);
   }
   at::Tensor y = at::empty(values.sizes(), scale.options());
-  Check(kernels->unpack(values.const_data_ptr<int8_t>(), scale.const_data_ptr(), y.mutable_data_ptr(),
-                        static_cast<long>(scale.numel()), static_cast<int>(width), ElementOf(scale), StreamOf(scale)),
-        "unpacking int8");
+  if (values.numel() == 0) return y;
+  Run("unpacking int8", scale, [&](int element, void* stream) {
+    return kernels->unpack(static_cast<const int8_t*>(values.const_data_ptr()), scale.const_data_ptr(),
+                           y.mutable_data_ptr(), static_cast<long>(scale.numel()), static_cast<int>(width), element,
+                           stream);
+  });
   return y;
 }
 
 void Pack(const at::Tensor& x, at::Tensor values, at::Tensor scale) {
   const KernelLibrary* kernels = KernelsFor(x, x.size(-1));
+  if (x.numel() == 0) return;
   if (kernels != nullptr && x.is_contiguous()) {
-    return Check(kernels->pack(x.const_data_ptr(), values.mutable_data_ptr<int8_t>(), scale.mutable_data_ptr(),
-                               static_cast<int>(x.size(0)), static_cast<int>(x.size(1)), ElementOf(x), StreamOf(x)),
-                 "packing to int8");
+    return Run("packing to int8", x, [&](int element, void* stream) {
+      return kernels->pack(x.const_data_ptr(), static_cast<int8_t*>(values.mutable_data_ptr()),
+                           scale.mutable_data_ptr(), static_cast<int>(x.size(0)), static_cast<int>(x.size(1)), element,
+                           stream);
+    });
   }
   constexpr double kMost = 127;
   constexpr double kLargestFp16 = 65504;

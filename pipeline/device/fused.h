@@ -35,8 +35,9 @@ void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual);
 // values x scale: int8 [..., width], contiguous, with one scale [..., 1] for each row, to the scale's format.
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale);
 
-// The reverse, of x [rows, width]: fills values int8 [rows, width] and scale fp16 [rows, 1], both contiguous. scale = the
-// row's largest |x| / 127 as fp16, so that |x - values scale| <= scale / 2 but for what fp16 can't hold.
+// The reverse, of x [rows, width]: fills values int8 [rows, width] and scale fp16 [rows, 1], both contiguous. scale =
+// the row's largest |x| / 127 as fp16, so that |x - values scale| <= scale / 2 but for what fp16 can't hold; NaN where
+// one of the row is.
 void Pack(const at::Tensor& x, at::Tensor values, at::Tensor scale);
 
 }  // namespace storyfarm::device

@@ -25,7 +25,9 @@ class CudaGraph final : public Graph {
 class CudaGraphRecorder final : public GraphRecorder {
  public:
   CudaGraphRecorder(const KernelLibrary& library, at::Device device)
-      : library_(library), backend_(at::kCUDA), stream_(backend_.getStreamFromGlobalPool(device)) {}
+      : library_(library),
+        // Of the pool that nobody else draws from: what another thread put on this stream would be recorded, too.
+        stream_(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(device, /*isHighPriority=*/true)) {}
 
   std::unique_ptr<Graph> Record(const std::function<void()>& work) override {
     const c10::StreamGuard guard(stream_);
@@ -40,6 +42,7 @@ class CudaGraphRecorder final : public GraphRecorder {
     library_.graph_end(recording);
     return graph;
   }
+  void Reset() override { pool_[0] = pool_[1] = 0; }
 
  private:
   // After a failure: the stream records no more, and the first error is the one to tell.
@@ -51,7 +54,6 @@ class CudaGraphRecorder final : public GraphRecorder {
   }
 
   const KernelLibrary& library_;
-  const c10::impl::VirtualGuardImpl backend_;
   const c10::Stream stream_;
   unsigned long long pool_[2] = {0, 0};
 };

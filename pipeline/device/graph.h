@@ -1,5 +1,5 @@
-// Work that is launched once and done many times: a device that takes hundreds of launches at a blow does not wait for a
-// CPU that issues them one by one.
+// Work that is launched once and done many times: a device that takes hundreds of launches at a blow does not wait for
+// a CPU that issues them one by one.
 #ifndef STORYFARM_PIPELINE_DEVICE_GRAPH_H_
 #define STORYFARM_PIPELINE_DEVICE_GRAPH_H_
 
@@ -19,14 +19,16 @@ class Graph {
   virtual void Replay() = 0;
 };
 
-// Records graphs that share their memory: they are replayed in the order in which they were recorded, and what one leaves
-// in its tensors is there until the next round. All may throw c10::Error.
+// Records graphs that share their memory: they are replayed in the order in which they were recorded, and what one
+// leaves in its tensors is there until the next round. All may throw c10::Error.
 class GraphRecorder {
  public:
   virtual ~GraphRecorder() = default;
-  // `work` launches and allocates, and waits for nothing; what it launches does not run yet. Everything that it launches
-  // must have run once before, so that libraries have chosen their kernels.
+  // `work` launches and allocates, and waits for nothing; what it launches does not run yet. Everything that it
+  // launches must have run once before, so that libraries have chosen their kernels.
   virtual std::unique_ptr<Graph> Record(const std::function<void()>& work) = 0;
+  // Graphs recorded from now on share another memory; that of earlier ones goes with them.
+  virtual void Reset() = 0;
 };
 // Null where the device has no such thing.
 std::unique_ptr<GraphRecorder> NewGraphRecorder(c10::Device device);

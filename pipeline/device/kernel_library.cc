@@ -24,18 +24,16 @@ const KernelLibrary* Open(const std::filesystem::path& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return nullptr;
   static KernelLibrary found;
-  const bool complete = Find(library, "StoryfarmGroupNormScratch", &found.group_norm_scratch) &&
-                        Find(library, "StoryfarmGroupNormRun", &found.group_norm) &&
-                        Find(library, "StoryfarmAddLayerNorm", &found.add_layer_norm) &&
-                        Find(library, "StoryfarmGeglu", &found.geglu) &&
-                        Find(library, "StoryfarmAddBias", &found.add_bias) &&
-                        Find(library, "StoryfarmUnpack", &found.unpack) &&
-                        Find(library, "StoryfarmPack", &found.pack) &&
-                        Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
-                        Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
-                        Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&
-                        Find(library, "StoryfarmGraphDelete", &found.graph_delete) &&
-                        Find(library, "StoryfarmCapMemory", &found.cap_memory);
+  const bool complete =
+      Find(library, "StoryfarmGroupNormScratch", &found.group_norm_scratch) &&
+      Find(library, "StoryfarmGroupNormRun", &found.group_norm) &&
+      Find(library, "StoryfarmAddLayerNorm", &found.add_layer_norm) && Find(library, "StoryfarmGeglu", &found.geglu) &&
+      Find(library, "StoryfarmAddBias", &found.add_bias) && Find(library, "StoryfarmUnpack", &found.unpack) &&
+      Find(library, "StoryfarmPack", &found.pack) && Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
+      Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
+      Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&
+      Find(library, "StoryfarmGraphDelete", &found.graph_delete) &&
+      Find(library, "StoryfarmCapMemory", &found.cap_memory);
   return complete ? &found : nullptr;
 }
 

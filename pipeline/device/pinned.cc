@@ -19,6 +19,11 @@ PinnedBuffer::PinnedBuffer(uint64_t size_bytes) : size_bytes_(size_bytes) {
   TORCH_CHECK(allocate != nullptr, "the CUDA runtime that libtorch uses has no cudaHostAlloc");
   void* bytes = nullptr;
   const int error = allocate(&bytes, size_bytes, /*flags=*/0);
+  if (error != 0) {
+    // The runtime would tell it again to whoever asks next.
+    using Forget = int (*)();
+    if (const auto forget = reinterpret_cast<Forget>(dlsym(RTLD_DEFAULT, "cudaGetLastError"))) forget();
+  }
   TORCH_CHECK(error == 0, "out of memory: ", size_bytes, " bytes of page-locked host memory (CUDA error ", error, ")");
   bytes_ = static_cast<std::byte*>(bytes);
   pinned_bytes += size_bytes;

@@ -42,7 +42,7 @@ class BankWriter {
   // with the machine's power.
   BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
              bool durable = true);
-  // What no step's end was told of is thrown away, without a trace.
+  // What TakeStored has not been told is thrown away where it is not stored yet, without a trace.
   ~BankWriter();
 
   // Of the step that is being computed. Waits while the queue is full.

@@ -84,9 +84,9 @@ absl::StatusOr<ReadPass::TokensOfBanks> ReadPass::TokensAt(const sdxl::SelfAtten
       absl::StatusOr<at::Tensor> of_bank = bank->Tokens({step_, site.layer, halves_.first, halves_.count});
       if (!of_bank.ok()) return of_bank.status();
       if (of_bank->size(2) != site.attention.channels()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("identity bank: step ", step_, ", layer ", site.layer, " has ", of_bank->size(2),
-                         " channels, this model ", site.attention.channels(), ": it was made with another model"));
+        return absl::InvalidArgumentError(absl::StrCat("identity bank: step ", step_, ", layer ", site.layer, " has ",
+                                                       of_bank->size(2), " channels, this model ",
+                                                       site.attention.channels(), ": it was made with another model"));
       }
       tokens.emplace(bank, *std::move(of_bank));
     }
@@ -113,8 +113,8 @@ at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl
   };
   using sdxl::KeysValues;
   return site.attention
-      .Attend(flat(queries), {joined(&KeysValues::keys, projected.own.keys),
-                              joined(&KeysValues::values, projected.own.values)})
+      .Attend(flat(queries),
+              {joined(&KeysValues::keys, projected.own.keys), joined(&KeysValues::values, projected.own.values)})
       .view(queries.sizes());
 }
 
@@ -147,9 +147,10 @@ at::Tensor ReadPass::Attend(const sdxl::SelfAttentionSite& site, const at::Tenso
   for (const Group& group : groups) {
     const at::Tensor positions = at::tensor(group.frames, at::kLong).to(x.device());
     const auto chosen = [&](const at::Tensor& t) { return t.index_select(1, positions); };
-    y_by_frame.index_copy_(1, positions,
-                           AttendGroup(site, {chosen(apart.queries), {chosen(apart.own.keys), chosen(apart.own.values)}},
-                                       banks_of(group)));
+    y_by_frame.index_copy_(
+        1, positions,
+        AttendGroup(site, {chosen(apart.queries), {chosen(apart.own.keys), chosen(apart.own.values)}},
+                    banks_of(group)));
   }
   return y;
 }

@@ -54,7 +54,8 @@ absl::Status WritePass::Keep(int64_t layer, const std::vector<at::Tensor>& kept)
   return absl::OkStatus();
 }
 
-std::vector<at::Tensor> WritePass::Kept(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& of_frames) const {
+std::vector<at::Tensor> WritePass::Kept(const sdxl::SelfAttentionSite& site,
+                                        const std::vector<at::Tensor>& of_frames) const {
   const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
   std::vector<at::Tensor> kept;
   for (size_t i = 0; i < of_frames.size(); ++i) kept.push_back(of_frames[i].index_select(1, tokens[i]));

@@ -76,9 +76,9 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   choices.halves = {{true, false}};
   if (shape.guidance() && !shape.reproducible()) choices.halves.push_back({false, false});
   if (shape.identity_pass() && shape.frames() > 1 && !shape.reproducible()) choices.halves.push_back({false, true});
-  // Recorded calls are those that would be made: reproducible pictures are the same.
+  // Libraries may choose other kernels while they are recorded.
   choices.graphs = {false};
-  if (TraitsOf(device.backend()).launch_seconds > 0) choices.graphs = {true, false};
+  if (TraitsOf(device.backend()).launch_seconds > 0 && !shape.reproducible()) choices.graphs = {true, false};
   choices.chunks = {0};
   if (TraitsOf(device.backend()).attention_materialises_scores) {
     choices.chunks.assign(std::begin(kChunks), std::end(kChunks));

@@ -19,10 +19,10 @@ using farm::v1::UnetLevel;
 
 constexpr double kTextTokens = 77;  // CLIP's context
 
-// Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of an attention without
-// its keys (input, norm, queries, output, residual); of a feed-forward see BackendTraits.
+// Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of an attention
+// without its keys (input, norm, queries, output, residual); of a feed-forward see BackendTraits.
 constexpr double kAttentionWidths = 5;
-constexpr double kKeyWidths = 3;     // concatenated input, keys, values
+constexpr double kKeyWidths = 3;  // concatenated input, keys, values
 // Input, its norm, and what a kernel makes of that first: a copy in its own order (oneDNN), or about as much scratch.
 constexpr double kResnetWidths = 3;
 
@@ -97,6 +97,16 @@ double TextKeyBytes(const ModelProfile& model, const MemoryPlan& plan) {
     channels += level.channels() * (down + middle + level.csa_layers());
   }
   return 2 * kTextTokens * channels * static_cast<double>(DtypeBytes(plan.dtype()));
+}
+
+// What hooks of a recorded pass hand over, a tensor for each grid.
+double SiteBytes(const ModelProfile& model, const GroupShape& shape, const MemoryPlan& plan) {
+  double elements = 0;
+  for (int i = 0; i < model.levels_size(); ++i) {
+    const UnetLevel& level = model.levels(i);
+    if (level.csa_layers() > 0) elements += Tokens(model, shape, level) * level.channels();
+  }
+  return elements * static_cast<double>(DtypeBytes(plan.dtype()));
 }
 
 // What reading or writing the bank beside the UNet adds to its time. `batch_seconds`: of all steps of one batch.
@@ -257,8 +267,8 @@ BackendTraits TraitsOf(Backend backend) {
   switch (backend) {
     case farm::v1::CUDA:
       // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
-      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed). A VAE in
-      // tiles took 0.6 GB more there than its tensors explain.
+      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed). A
+      // VAE in tiles took 0.6 GB more there than its tensors explain.
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
               .workspace_bytes = 256'000'000,
@@ -287,8 +297,8 @@ BackendTraits TraitsOf(Backend backend) {
               .max_batch = 4};
     default:
       // libtorch's tables and touched pages, measured: 61 MB of its own and 96 MB of files. oneDNN's kernels, what the
-      // allocator keeps of small blocks, and large ones rounded up to pages of 2 MB: 1 to 13 MB. A batch gains a tenth on a CPU, and costs the checkpoint of every single
-      // frame.
+      // allocator keeps of small blocks, and large ones rounded up to pages of 2 MB: 1 to 13 MB. A batch gains a tenth
+      // on a CPU, and costs the checkpoint of every single frame.
       return {.attention_materialises_scores = false,
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
@@ -326,10 +336,10 @@ uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const
     unpacked = std::max(unpacked, BankTokens(model, shape, i) * model.levels(i).channels() *
                                       static_cast<double>(DtypeBytes(plan.dtype())));
   }
-  if (shape.identity_pass()) return static_cast<uint64_t>(kPartsInWriting * layer);
-  const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
-  // CUDA's slots lie in page-locked host memory and on the device.
+  // CUDA's slots and landings lie in page-locked host memory and on the device.
   const double copies = plan.backend() == farm::v1::CPU ? 1 : 2;
+  if (shape.identity_pass()) return static_cast<uint64_t>(kPartsInWriting * layer * copies);
+  const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
   double held = plan.ring_layers() * layer * halves * copies;
   if (plan.bank_dtype() == farm::v1::BANK_INT8) held += unpacked * halves;
   if (plan.bank() == farm::v1::BANK_DEVICE) {
@@ -368,9 +378,8 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
 
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
-  unet_phase += plan.lock_step()
-                    ? LockStepBytes(model, shape, plan)
-                    : PassesInCall(shape, plan) * PassBytes(model, shape, plan);
+  unet_phase +=
+      plan.lock_step() ? LockStepBytes(model, shape, plan) : PassesInCall(shape, plan) * PassBytes(model, shape, plan);
   // A writer is done with its bank before pictures are decoded; readers keep their ring for the next batch.
   const auto bank = static_cast<double>(BankHeldBytes(model, shape, plan));
   (shape.identity_pass() ? unet_phase : resident) += bank;
@@ -384,10 +393,17 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
     }
   }
   double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
-  if (shape.decode() && VaeIsTiled(model, shape, plan.vae_tile())) vae_phase += static_cast<double>(traits.tiled_vae_bytes);
+  if (shape.decode() && VaeIsTiled(model, shape, plan.vae_tile()))
+    vae_phase += static_cast<double>(traits.tiled_vae_bytes);
 
-  if (plan.graphs()) unet_phase += PassesInCall(shape, plan) * TextKeyBytes(model, plan);
-  double peak = resident + (plan.graphs() ? unet_phase + vae_phase : std::max(unet_phase, vae_phase));
+  double peak = resident + std::max(unet_phase, vae_phase);
+  if (plan.graphs()) {
+    // What was recorded stays taken, beside the calls that are made without it: the first one, and the one that it is
+    // compared with.
+    const double passes = PassesInCall(shape, plan);
+    unet_phase += passes * (TextKeyBytes(model, plan) + SiteBytes(model, shape, plan));
+    peak = resident + unet_phase + std::max(passes * PassBytes(model, shape, plan), vae_phase);
+  }
   // Text encoders in phases come and go before the UNet's weights arrive.
   if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);
   return traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak);

@@ -5,7 +5,7 @@
 //   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where that is
 //                most + the ring of streamed weights, or the largest of the rounded ones + a bank's parts in writing,
 //   a bank's ring = the layers on their way to readers; with all of the bank, where it stays on the device,
-//   with recorded calls the UNet phase's memory stays taken while the VAE runs: the sum of both phases counts,
+//   with recorded calls (graphs) the UNet phase's memory stays taken, beside the VAE's or a second call's,
 //   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
 // liveness of SDXL's operators at 1024 x 1024: UNet activations 166 MB a pass, VAE decode 1611 MB in fp16.

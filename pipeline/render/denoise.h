@@ -36,7 +36,7 @@ struct DenoiseOptions {
 };
 
 // Called with the number of finished steps, from 1, and their latents; a device that computes beside this thread may
-// still be at the last one. An error ends the loop.
+// still be at the newest one, of which it is not known yet whether it is finite, but for the last. An error ends the loop.
 using AfterStep = std::function<absl::Status(int finished, const at::Tensor& latents)>;
 
 // Runs all of the scheduler's steps over `frames`. `pass` null: plain self-attention. Returns [frames, channels,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -108,13 +109,24 @@ class TorchRenderer final : public Renderer {
     // Outside the handler, where what the exception kept alive is gone.
     if (!error->out_of_memory) return Fail(FailureKind::kInternal, "libtorch: " + error->message);
     const device::Memory now = device_->MemoryNow();
+    Drain();
     model_.reset();  // the next run starts from an empty device
     device_->EmptyCache();
     return OutOfMemory(*error, device_->torch_device().str(), now);
   }
 
+  // Before memory is given back that kernels may still use. What they failed with was told already.
+  void Drain() {
+    try {
+      device_->Synchronize();
+    } catch (const std::exception&) {
+    }
+  }
+
   absl::Status OpenModel(const std::string& folder, const Plan& plan) {
     at::set_num_threads(plan.threads > 0 ? plan.threads : threads_);
+    // A run that ended early left work behind, whose memory may go now.
+    device_->Synchronize();
     if (model_ == nullptr || !model_->Is(folder, plan.dtype, plan.vae_dtype)) {
       model_.reset();
       device_->EmptyCache();
@@ -153,6 +165,8 @@ class TorchRenderer final : public Renderer {
     auto vae = model_->Vae();
     if (!vae.ok()) return vae.status();
     run.vae = *vae;
+    // What loading left between the weights.
+    device_->EmptyCache();
     const auto& freeu = settings.freeu;
     run.unet->set_freeu(freeu ? std::optional(sdxl::FreeU{freeu->s1, freeu->s2, freeu->b1, freeu->b2}) : std::nullopt);
     run.unet->set_attention_chunk(plan.attention_chunk);
@@ -222,12 +236,15 @@ class TorchRenderer final : public Renderer {
                        {frame.panel, frame.id, frame.seed, frame.hidden, static_cast<int>(i), character},
                        &run->prompts[i]});
     }
+    std::deque<identity::BankWriter::StoredStep> stored;
     const auto after_step = [&](int finished, const at::Tensor&) -> absl::Status {
       if (const auto status = observer.OnStep(frames, finished, request.settings.steps); !status.ok()) return status;
       if (!writer) return absl::OkStatus();
       if (const auto status = writer->EndStep(); !status.ok()) return BankFailure(status);
       // Writing may lag behind computing, but not behind the frames' own end.
-      return TellStored(*writer, /*wait=*/finished == request.settings.steps, observer);
+      const bool last = finished == request.settings.steps;
+      // The numbers of all steps but the newest are known to be finite; at the end the last one's are, too.
+      return TellStored(*writer, /*wait=*/last, /*below=*/last ? finished : finished - 1, stored, observer);
     };
     if (const auto status = RenderBatch(*run, batch, frames, pass->get(), after_step, observer); !status.ok()) {
       return status;
@@ -265,10 +282,14 @@ class TorchRenderer final : public Renderer {
     return RunStats{MillisecondsSince(start), model_->TakeLoadMs(), memory.peak_bytes, memory.overhead_bytes};
   }
 
-  static absl::Status TellStored(identity::BankWriter& writer, bool wait, Observer& observer) {
-    const auto stored = writer.TakeStored(wait);
+  // `untold`: what was stored and not told yet.
+  static absl::Status TellStored(identity::BankWriter& writer, bool wait, int below,
+                                 std::deque<identity::BankWriter::StoredStep>& untold, Observer& observer) {
+    auto stored = writer.TakeStored(wait);
     if (!stored.ok()) return BankFailure(stored.status());
-    for (const identity::BankWriter::StoredStep& step : *stored) {
+    untold.insert(untold.end(), stored->begin(), stored->end());
+    for (; !untold.empty() && untold.front().step < below; untold.pop_front()) {
+      const identity::BankWriter::StoredStep& step = untold.front();
       if (const absl::Status status = observer.OnBankStep(step.step, step.path); !status.ok()) return status;
     }
     return absl::OkStatus();
@@ -306,10 +327,9 @@ class TorchRenderer final : public Renderer {
   static identity::BankReader::Options ReaderOf(const Run& run, const FramesRequest& request, const BankFiles& files) {
     identity::BankReader::Options options{
         .origin = OriginOf(request.settings, request.model_name, files.character_key, files.identity_frames),
-        .path_of = files.path_of ? identity::ChunkPath([of = files.path_of](int64_t step) {
-          return of(static_cast<int>(step));
-        })
-                                 : [steps = files.steps](int64_t step) { return steps.at(static_cast<size_t>(step)); },
+        .path_of = files.path_of
+                       ? identity::ChunkPath([of = files.path_of](int64_t step) { return of(static_cast<int>(step)); })
+                       : [steps = files.steps](int64_t step) { return steps.at(static_cast<size_t>(step)); },
         .halves = run.halves(),
         .dtype = TorchType(request.plan.dtype),
         .ring_layers = request.plan.ring_layers,
@@ -363,8 +383,8 @@ class TorchRenderer final : public Renderer {
     const auto start = std::chrono::steady_clock::now();
     auto scheduler = NewScheduler(run.settings);
     if (!scheduler.ok()) return scheduler.status();
-    const absl::StatusOr<at::Tensor> latents =
-        Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler, *run.draws->source(), pass, *landings_, after_step);
+    const absl::StatusOr<at::Tensor> latents = Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler,
+                                                       *run.draws->source(), pass, *landings_, after_step);
     if (!latents.ok()) return latents.status();
     model_->ParkWeights();
     const double share_ms = MillisecondsSince(start) / static_cast<double>(frames.size());
@@ -424,7 +444,7 @@ class TorchRenderer final : public Renderer {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Renderer>> Renderer::Create(const std::string& device, int threads,
-                                                            uint64_t memory_limit_bytes) {
+                                                           uint64_t memory_limit_bytes) {
   try {
     const int count = threads > 0 ? threads : device::AvailableThreads();
     absl::StatusOr<std::unique_ptr<device::Device>> opened = device::Device::Open(device, count, memory_limit_bytes);

@@ -197,7 +197,7 @@ class Observer {
   // `step` UNet calls of `steps` are done for these frames.
   virtual absl::Status OnStep(const std::vector<const Frame*>& frames, int step, int steps) = 0;
   virtual absl::Status OnFrame(FinishedFrame frame) = 0;
-  // Step `step` of the bank is durable at `path`; empty: nobody reads that step. Steps come in order from 0, a few
+  // Step `step` of the bank is stored at `path`, durably unless it is scratch; empty: nobody reads that step. Steps come in order from 0, a few
   // behind OnStep, and all of them before the first OnFrame.
   virtual absl::Status OnBankStep(int step, const std::string& path) = 0;
 };

@@ -10,15 +10,14 @@ namespace {
 // sums round otherwise. Memory that was overwritten too early shows at the size of the values themselves.
 constexpr double kMostOff = 0.05;
 
-at::Tensor NotOwning(const at::Tensor& x) {
-  return at::from_blob(x.data_ptr(), x.sizes(), x.strides(), x.options());
-}
+at::Tensor NotOwning(const at::Tensor& x) { return at::from_blob(x.data_ptr(), x.sizes(), x.strides(), x.options()); }
 
 }  // namespace
 
 std::unique_ptr<UNetGraphs> UNetGraphs::Create(UNet::Network& net) {
-  if (net.placement.stream || device::NewGraphRecorder(net.placement.device) == nullptr) return nullptr;
-  return std::unique_ptr<UNetGraphs>(new UNetGraphs(net));
+  if (net.placement.stream) return nullptr;
+  std::unique_ptr<device::GraphRecorder> recorder = device::NewGraphRecorder(net.placement.device);
+  return recorder != nullptr ? std::unique_ptr<UNetGraphs>(new UNetGraphs(net, std::move(recorder))) : nullptr;
 }
 
 bool UNetGraphs::Fits(const Recording& recording, const ForwardStart& start, bool hooked) {
@@ -33,11 +32,10 @@ void UNetGraphs::Forget() {
     recording_->parts.clear();
   }
   recording_.reset();
-  recorder_.reset();
+  recorder_->Reset();
 }
 
 void UNetGraphs::Record(const ForwardStart& start, bool hooked) {
-  recorder_ = device::NewGraphRecorder(net_.placement.device);
   Recording& recording = *recording_;
   recording.start = {start.latents.clone(), start.time.clone(), start.context.clone()};
   recording.text_part = recorder_->Record([&] {
@@ -86,8 +84,9 @@ at::Tensor UNetGraphs::Replay(const ForwardStart& start, const Attend& attend) {
 }
 
 bool UNetGraphs::ReplaysWhatItShould(const ForwardStart& start) {
-  const at::Tensor replayed = Replay(
-      start, [](const SelfAttentionSite& site, const at::Tensor& x) { return site.attention(x); }).to(at::kFloat);
+  const at::Tensor replayed = Replay(start, [](const SelfAttentionSite& site, const at::Tensor& x) {
+                                return site.attention(x);
+                              }).to(at::kFloat);
   UNet::Walk walk(net_, start);
   walk.RunToNextSite(/*hooked=*/false);
   const at::Tensor expected = walk.TakePrediction().to(at::kFloat);
@@ -108,9 +107,15 @@ std::optional<at::Tensor> UNetGraphs::Forward(const ForwardStart& start, SelfAtt
     return std::nullopt;
   }
   if (recording_->parts.empty()) {
-    Record(start, hooked);
-    if (!ReplaysWhatItShould(start)) {
+    try {
+      Record(start, hooked);
+      broken_ = !ReplaysWhatItShould(start);
+      if (broken_) TORCH_WARN("recorded UNet calls replay something else: this model goes on without them");
+    } catch (const c10::Error& error) {
+      TORCH_WARN("UNet calls can't be recorded, this model goes on without: ", error.what_without_backtrace());
       broken_ = true;
+    }
+    if (broken_) {
       Forget();
       return std::nullopt;
     }

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "pipeline/device/graph.h"
@@ -23,23 +24,26 @@ namespace storyfarm::sdxl {
 //                                       v
 //   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
 //
-// One recording is kept, of the last shape; its memory stays on the device as long as it does. A shape is recorded when it
-// comes the second time in a row: libraries choose their kernels in the first. What was recorded is then replayed once
-// with plain attention and compared with the same call without graphs; where they differ, no graphs are used any more.
+// One recording is kept, of the last shape; its memory stays on the device as long as it does. A shape is recorded when
+// it comes the second time in a row: libraries choose their kernels in the first. What was recorded is then replayed
+// once with plain attention and compared with the same call without graphs; where they differ, no graphs are used any
+// more.
 class UNetGraphs {
  public:
   // Null where the device has no graphs, or where weights stream (a graph holds their addresses).
   static std::unique_ptr<UNetGraphs> Create(UNet::Network& net);
 
   // The prediction; absent where this pass is to be run without graphs.
+  // `hook` must not keep its x. Nobody writes into start.context while it is used again.
   std::optional<at::Tensor> Forward(const ForwardStart& start, SelfAttentionHook* hook);
   // Something changed that a recording has in it.
   void Forget();
+  ~UNetGraphs() { Forget(); }
 
  private:
   struct Site {
     SelfAttentionSite site;
-    at::Tensor x;  // not its owner: the next part may use the memory again, and runs after the hook
+    at::Tensor x;  // not its owner: the next part, which runs after the hook, may use the memory again
     at::Tensor y;  // of all sites of its shape
   };
   struct Recording {
@@ -53,7 +57,8 @@ class UNetGraphs {
     bool hooked = false;
   };
 
-  explicit UNetGraphs(UNet::Network& net) : net_(net) {}
+  UNetGraphs(UNet::Network& net, std::unique_ptr<device::GraphRecorder> recorder)
+      : net_(net), recorder_(std::move(recorder)) {}
   static bool Fits(const Recording& recording, const ForwardStart& start, bool hooked);
   void Record(const ForwardStart& start, bool hooked);
   // `attend(site, x)` -> y.
@@ -62,9 +67,9 @@ class UNetGraphs {
   bool ReplaysWhatItShould(const ForwardStart& start);
 
   UNet::Network& net_;
-  std::unique_ptr<device::GraphRecorder> recorder_;  // of the recording's memory
-  std::optional<Recording> recording_;               // without parts: its shape came once
-  bool broken_ = false;                              // a recording replayed something else
+  const std::unique_ptr<device::GraphRecorder> recorder_;
+  std::optional<Recording> recording_;  // without parts: its shape came once
+  bool broken_ = false;                 // a recording replayed something else
 };
 
 }  // namespace storyfarm::sdxl

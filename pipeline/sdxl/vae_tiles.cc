@@ -48,8 +48,8 @@ class ChannelMoments {
   }
 
  private:
-  double count_ = 0;             // cells
-  at::Tensor mean_, squares_;    // [C] float64 on the CPU; squares: sum of squared distances from the mean
+  double count_ = 0;           // cells
+  at::Tensor mean_, squares_;  // [C] float64 on the CPU; squares: sum of squared distances from the mean
 };
 
 // A tile on its way through a segment: its inside is [top, left, height, width] of x.
@@ -137,7 +137,8 @@ void ForEachTileOfRow(const Segment& segment, const at::Tensor& rows, int64_t fi
   for (int64_t left = 0; left < width; left += tile) {
     const int64_t inside = std::min(tile, width - left);
     const int64_t from = std::max<int64_t>(0, left - halo), to = std::min(width, left + inside + halo);
-    work(left, Patch{rows.narrow(3, from, to - from).contiguous(rows.suggest_memory_format()), top - first_row, left - from, height, inside});
+    work(left, Patch{rows.narrow(3, from, to - from).contiguous(rows.suggest_memory_format()), top - first_row,
+                     left - from, height, inside});
   }
 }
 
@@ -150,9 +151,8 @@ at::Tensor RunSegment(const Segment& segment, at::Tensor map, int64_t tile) {
     for (int64_t top = 0; top < height; top += tile) {
       const int64_t inside = std::min(tile, height - top);
       const int64_t from = std::max<int64_t>(0, top - halo), to = std::min(height, top + inside + halo);
-      ForEachTileOfRow(segment, rows_of(from, to), from, top, inside, tile, [&](int64_t, Patch patch) {
-        Run(segment, patch, norms);
-      });
+      ForEachTileOfRow(segment, rows_of(from, to), from, top, inside, tile,
+                       [&](int64_t, Patch patch) { Run(segment, patch, norms); });
     }
     norms.EndSweep(map);
   }

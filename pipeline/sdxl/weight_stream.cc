@@ -114,9 +114,10 @@ std::vector<int64_t> WeightStream::ShapeOf(const Piece& piece) {
 
 at::Tensor WeightStream::Fetched(const Piece& piece) {
   const c10::InferenceMode no_gradients;
-  const at::Tensor values = at::empty(ShapeOf(piece), at::dtype(placement_.dtype)
-                                                          .device(placement_.device)
-                                                          .memory_format(FormatOf(piece.stored.front().tensor, placement_)));
+  const at::Tensor values =
+      at::empty(ShapeOf(piece), at::dtype(placement_.dtype)
+                                    .device(placement_.device)
+                                    .memory_format(FormatOf(piece.stored.front().tensor, placement_)));
   lane_.MarkReaders();  // of what the memory held before
   lane_.WaitForReaders();
   lane_.Run([&] { CopyAll({{&piece, values}}); });
@@ -141,8 +142,8 @@ void WeightStream::CopyAll(const std::vector<std::pair<const Piece*, at::Tensor>
         arrives = to.view({-1}).view(at::kByte);
       } else {
         // Another format or order: it arrives as stored, and is converted there.
-        arrives = at::empty({static_cast<int64_t>(stored.tensor.nbytes())},
-                            at::dtype(at::kByte).device(placement_.device));
+        arrives =
+            at::empty({static_cast<int64_t>(stored.tensor.nbytes())}, at::dtype(at::kByte).device(placement_.device));
         converted.emplace_back(arrives.view(stored.tensor.scalar_type()).view(stored.tensor.sizes()), to);
       }
       fetched.push_back({arrives, [&stored](uint64_t offset_bytes, std::span<std::byte> bytes) {
@@ -236,6 +237,7 @@ void WeightStream::StartLoader() {
   if (loader_.joinable()) return;
   const c10::InferenceMode no_gradients;
   ring_ = at::empty({static_cast<int64_t>(bytes_.buffer)}, at::dtype(at::kByte).device(placement_.device));
+  lane_.MarkReaders();  // of what the memory held before
   loader_ = std::thread([this] { LoadAhead(); });
 }
 

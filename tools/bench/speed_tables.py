@@ -20,7 +20,9 @@ def where_time_goes(unet):
 
 
 def tflops(report, unet):
-    return UNET_TFLOP * (report["size"] / 1024) ** 2 * unet["batch"] / unet["in_a_row_ms"] * 1e3
+    """Of the operations that a call takes; None at a size whose count is not known."""
+    known = {1024: UNET_TFLOP, 768: 3.64}.get(report["size"])
+    return known and known * unet["batch"] / unet["in_a_row_ms"] * 1e3
 
 
 def a_picture(report):
@@ -54,8 +56,10 @@ def write(report):
                   f"{parts['int8_fidelity_db']:.1f} dB."]
     for unet in parts["unet"]:
         rate = tflops(report, unet)
-        lines += ["", f"A UNet call of {unet['batch']} passes: {unet['in_a_row_ms']:.2f} ms, {rate:.0f} TFLOP/s, "
-                  f"{100 * rate / parts['matmul_tflops']:.1f} % of the {parts['matmul_tflops']:.0f} TFLOP/s of a matrix "
-                  "product of 8192 x 8192 in the same run.", "", "| where it goes | ms | kernels |", "|---|---|---|"]
+        share = "" if rate is None else (
+            f", {rate:.0f} TFLOP/s, {100 * rate / parts['matmul_tflops']:.1f} % of the {parts['matmul_tflops']:.0f} "
+            "TFLOP/s of a matrix product of 8192 x 8192 in the same run")
+        lines += ["", f"A UNet call of {unet['batch']} passes: {unet['in_a_row_ms']:.2f} ms{share}.", "",
+                  "| where it goes | ms | kernels |", "|---|---|---|"]
         lines += [f"| {kind} | {ms:.2f} | {count or ''} |" for kind, (ms, count) in where_time_goes(unet).items()]
     return "\n".join(lines) + "\n"

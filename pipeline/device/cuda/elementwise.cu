@@ -122,15 +122,20 @@ __global__ void Pack(const T* x, signed char* y, __half* scale, int rows, int wi
   constexpr float kMost = 127, kLeastScale = 6.103515625e-5f, kLargest = 65504;
   const long offset = static_cast<long>(row) * width;
   float largest = 0;
+  bool nan = false;  // fmaxf forgets them, and a reader must not
   for (int at = threadIdx.x * kVector; at < width; at += kWarp * kVector) {
     const Vector<T> v = Vector<T>::Load(x + offset + at);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) largest = fmaxf(largest, fabsf(v.at[i]));
+    for (int i = 0; i < kVector; ++i) {
+      largest = fmaxf(largest, fabsf(v.at[i]));
+      nan |= isnan(v.at[i]);
+    }
   }
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
   }
-  const __half rounded = __float2half_rn(fminf(fmaxf(largest / kMost, kLeastScale), kLargest));
+  nan = __any_sync(0xffffffffu, nan);
+  const __half rounded = nan ? __float2half_rn(nanf("")) : __float2half_rn(fminf(fmaxf(largest / kMost, kLeastScale), kLargest));
   if (threadIdx.x == 0) scale[row] = rounded;
   const float divisor = __half2float(rounded);
   for (int at = threadIdx.x * kVector; at < width; at += kWarp * kVector) {

@@ -1,6 +1,6 @@
-// The library storyfarm_cuda as those see it that load it: plain C, without headers of torch or CUDA, so that one binary
-// serves machines with and without it. pipeline/device/fused.h says what each operation is; these are one pass over
-// device memory each, or two.
+// The library storyfarm_cuda as those see it that load it: plain C, without headers of torch or CUDA, so that one
+// binary serves machines with and without it. pipeline/device/fused.h says what each operation is; these are one pass
+// over device memory each, or two.
 //
 // Elements are half or bfloat16, arithmetic is float32. Images are channels last: a cell's channels lie together, and
 // there are a multiple of kVector of them. Pointers are aligned to 16 bytes. All return a cudaError_t, 0 for success,
@@ -22,9 +22,9 @@ typedef struct {
   void* y;             // as x
   float* moments;      // scratch: StoryfarmGroupNormScratch floats
   int batch, cells, channels, groups;
-  int shift_stride;    // elements from one image's shift to the next; 0: one row for all
+  int shift_stride;  // elements from one image's shift to the next; 0: one row for all
   float eps;
-  int silu;            // 1: of the result
+  int silu;  // 1: of the result
 } StoryfarmGroupNorm;
 
 // Floats of scratch that a call needs.
@@ -42,8 +42,8 @@ int StoryfarmGeglu(const void* x, void* y, int rows, int channels, int element, 
 int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells, int channels, int element,
                      void* stream);
 
-// y = x scale, of int8 in groups that lie together, each with a scale of the element's type. [groups, width]; width is a
-// multiple of kVector.
+// y = x scale, of int8 in groups that lie together, each with a scale of the element's type. [groups, width]; width is
+// a multiple of kVector.
 int StoryfarmUnpack(const signed char* x, const void* scale, void* y, long groups, int width, int element,
                     void* stream);
 
@@ -51,8 +51,8 @@ int StoryfarmUnpack(const signed char* x, const void* scale, void* y, long group
 int StoryfarmPack(const void* x, signed char* y, void* scale, int rows, int width, int element, void* stream);
 
 // Work of the current stream, which must not be the default one, recorded between Begin and End and done again by each
-// Replay on the then current stream. What is allocated meanwhile lies in the pool, two numbers: zeros ask for a new one,
-// and become its name. Graphs of one pool are replayed in the order of their recording. These throw c10::Error.
+// Replay on the then current stream. What is allocated meanwhile lies in the pool, two numbers: zeros ask for a new
+// one, and become its name. Graphs of one pool are replayed in the order of their recording. These throw c10::Error.
 typedef struct StoryfarmGraph StoryfarmGraph;
 StoryfarmGraph* StoryfarmGraphBegin(unsigned long long pool[2]);
 void StoryfarmGraphEnd(StoryfarmGraph* graph);
@@ -62,7 +62,6 @@ void StoryfarmGraphDelete(StoryfarmGraph* graph);
 // The most that torch's allocator may reserve of a device, as a share of its memory; counts from now on. Throws
 // c10::Error.
 void StoryfarmCapMemory(double share, int ordinal);
-
 }
 
 #endif  // STORYFARM_PIPELINE_DEVICE_CUDA_KERNELS_H_

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "pipeline/device/device.h"
@@ -18,9 +18,7 @@ struct Place {
 };
 
 // Roundings to the format between the steps of a formula, relative to the largest value.
-double Tolerance(at::ScalarType dtype) {
-  return dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 2e-3 : 2e-2;
-}
+double Tolerance(at::ScalarType dtype) { return dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 2e-3 : 2e-2; }
 
 // As other tests' names go: "cuda0_Half".
 std::string NameOf(const Place& place) {
@@ -39,7 +37,8 @@ class Fused : public ::testing::TestWithParam<Place> {
     at::manual_seed(7);
     const at::Tensor here = Random({8, 8});
     if (!device_->torch_device().is_cpu()) {
-      ASSERT_TRUE(HasKernels(here)) << "libstoryfarm_cuda.so is not beside this program: its operations would be torch's";
+      ASSERT_TRUE(HasKernels(here))
+          << "libstoryfarm_cuda.so is not beside this program: its operations would be torch's";
     }
   }
 
@@ -145,6 +144,10 @@ TEST_P(Fused, PackedRowsComeBackWithinHalfAStep) {
     EXPECT_EQ(values.cpu().abs().amax(1)[0].item<int>(), 127) << "all of the range is used";
     const at::Tensor off = (Exact(values) * Exact(scale) - Exact(x)).abs();
     EXPECT_TRUE((off <= Exact(scale) * 0.5 * (1 + 1e-3) + largest * 1e-3).all().item<bool>());
+    x[3][1] = std::numeric_limits<float>::quiet_NaN();
+    Pack(x, values, scale);
+    EXPECT_TRUE(scale[3].isnan().item<bool>()) << "a reader must see it";
+    EXPECT_FALSE(scale[4].isnan().item<bool>());
   }
 }
 

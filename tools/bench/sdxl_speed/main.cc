@@ -1,6 +1,6 @@
-// How fast a model is without a farm around it: one call of its UNet and its VAE, the share of the card's own matmul rate,
-// how far half precision is from float32 on equal inputs, which kernels the time goes to; and whole pictures, with and
-// without identity. Prints JSON for a script that puts it beside other programs' (tools/bench/sdxl_cuda.py).
+// How fast a model is without a farm around it: one call of its UNet and its VAE, the share of the card's own matmul
+// rate, how far half precision is from float32 on equal inputs, which kernels the time goes to; and whole pictures,
+// with and without identity. Prints JSON for a script that puts it beside other programs' (tools/bench/sdxl_cuda.py).
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>

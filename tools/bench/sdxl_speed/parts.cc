@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,11 +35,12 @@ sdxl::UNetInput InputOf(const model::UNetConfig& config, int64_t batch, int64_t 
   at::manual_seed(11);
   const int64_t pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
   const float pixels = static_cast<float>(edge) * 8;
-  return {.latents = at::randn({batch, config.in_channels, edge, edge}).to(device),
-          .timestep = 500,
-          .encoder_hidden_states = at::randn({batch, 77, config.mid_block.cross_attention_dim}).to(device),
-          .pooled = at::randn({batch, pooled}).to(device),
-          .time_ids = at::tensor({pixels, pixels, 0.f, 0.f, pixels, pixels}).expand({batch, 6}).contiguous().to(device)};
+  return {
+      .latents = at::randn({batch, config.in_channels, edge, edge}).to(device),
+      .timestep = 500,
+      .encoder_hidden_states = at::randn({batch, 77, config.mid_block.cross_attention_dim}).to(device),
+      .pooled = at::randn({batch, pooled}).to(device),
+      .time_ids = at::tensor({pixels, pixels, 0.f, 0.f, pixels, pixels}).expand({batch, 6}).contiguous().to(device)};
 }
 
 // Milliseconds a call: until it is done, and until its last kernel is launched. Medians.
@@ -121,7 +123,8 @@ double Decibels(const at::Tensor& actual, const at::Tensor& exact) {
 
 absl::Status MeasureParts(const Options& options, json& report) {
   const c10::InferenceMode no_gradients;
-  auto opened = device::Device::Open(options.device, options.threads > 0 ? options.threads : device::AvailableThreads());
+  auto opened =
+      device::Device::Open(options.device, options.threads > 0 ? options.threads : device::AvailableThreads());
   if (!opened.ok()) return opened.status();
   device::Device& device = **opened;
   const device::Report described = device.Describe(false);

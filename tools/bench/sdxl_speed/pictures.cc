@@ -47,7 +47,7 @@ class Pictures {
 
   render::Plan PlanOf(int batch) const {
     render::Plan plan;
-    plan.dtype = options_.dtype == "fp32" ? render::Dtype::kFp32
+    plan.dtype = options_.dtype == "fp32"   ? render::Dtype::kFp32
                  : options_.dtype == "bf16" ? render::Dtype::kBf16
                                             : render::Dtype::kFp16;
     plan.vae_dtype = plan.dtype == render::Dtype::kFp16 ? render::Dtype::kBf16 : plan.dtype;
@@ -61,15 +61,21 @@ class Pictures {
     const auto edge = static_cast<int>(options_.edge_pixels);
     std::vector<render::Frame> frames;
     for (int i = 0; i < count; ++i) {
-      frames.push_back({.panel = i, .id = absl::StrCat("panel ", i), .prompt = absl::StrCat("a cat walking, ", i),
-                        .negative_prompt = std::nullopt, .width = edge, .height = edge,
-                        .seed = static_cast<uint64_t>(i), .characters = characters});
+      frames.push_back({.panel = i,
+                        .id = absl::StrCat("panel ", i),
+                        .prompt = absl::StrCat("a cat walking, ", i),
+                        .negative_prompt = std::nullopt,
+                        .width = edge,
+                        .height = edge,
+                        .seed = static_cast<uint64_t>(i),
+                        .characters = characters});
     }
     return frames;
   }
 
   // Seconds of `count` pictures, `batch` at a time; loading apart.
-  absl::StatusOr<double> Draw(int count, int batch, int steps, const std::vector<std::vector<std::string>>& banks = {}) {
+  absl::StatusOr<double> Draw(int count, int batch, int steps,
+                              const std::vector<std::vector<std::string>>& banks = {}) {
     render::FramesRequest request;
     request.model_folder = options_.model;
     request.model_name = "speed";
@@ -142,8 +148,7 @@ absl::Status MeasureAll(Pictures& pictures, const Options& options, json& report
   if (auto s = add("reading two characters", 2, pictures.Draw(2, 1, steps, {first->second, second->second})); !s.ok()) {
     return s;
   }
-  return add("reading one character, together", kTogether,
-             pictures.Draw(kTogether, kTogether, steps, {first->second}));
+  return add("reading one character, together", kTogether, pictures.Draw(kTogether, kTogether, steps, {first->second}));
 }
 
 }  // namespace

@@ -213,7 +213,7 @@ TEST(OwnerWatch, TheFarmsRulesCountBesideTheOwnersAndAreAnsweredByTheirNumber) {
   own.hours = *plan::ParseHours("8:00-20:00");
   own.hours_text = "8:00-20:00";
   OwnerWatch watch(own, {&machine, [&] { return minute; }, &events, /*every_ms=*/60'000});
-  EXPECT_EQ(watch.first(), "");
+  EXPECT_EQ(watch.first().why, "");
   farm::v1::WorkerLimits limits;
   const auto answer = [&](uint64_t number) {
     watch.SetFarmRules(number, RulesOf(limits));

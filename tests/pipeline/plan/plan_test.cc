@@ -90,7 +90,7 @@ TEST(Cost, ARingHoldsItsLayersAndAWritePassAFewParts) {
       << "and one layer as it is attended to";
   GroupShape writes = Group(1024, 4, 4);
   writes.set_identity_pass(true);
-  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 10);
+  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 5);
   plan.set_bank(farm::v1::BANK_NONE);
   EXPECT_EQ(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 0u);
 }
@@ -107,7 +107,9 @@ TEST(Cost, OneRatePerGridCountsFromTheSmallestGrid) {
 TEST(Cost, PeaksOfSdxlAreNearTheCountedOnes) {
   const double workspace = TraitsOf(farm::v1::CUDA).workspace_bytes;
   const GroupShape one = Group(1024, 1, 0);
-  EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 64)) - workspace, 5.8 * kGigabyte, 0.05 * 5.8 * kGigabyte);
+  // A card's tiles take more than they add up to: 0.4 GB of them beside 5.3 of weights.
+  const double tiled = 5.7 * kGigabyte + TraitsOf(farm::v1::CUDA).tiled_vae_bytes;
+  EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 64)) - workspace, tiled, 0.05 * tiled);
   const GroupShape four = Group(1024, 4, 0);
   EXPECT_NEAR(PeakBytes(SdxlProfile(), four, Fp16Plan(4, 64)) - workspace, 6.8 * kGigabyte, 0.05 * 6.8 * kGigabyte);
   // Whole pictures: the decoder takes 1.61 GB beside 5.3 of weights.
@@ -249,6 +251,7 @@ TEST(PlanGroup, IdentityFramesGoInLockStepWhereMemoryIsShortAndNeverInAReproduci
 TEST(Cost, WeightsTakeWhatStaysOfThemAndTheRing) {
   const GroupShape shape = Group(1024, 1, 0);
   MemoryPlan plan = Fp16Plan(1, 32);
+  plan.set_backend(farm::v1::MPS);
   plan.set_text_encoders_in_phases(false);
   const double resident = PeakBytes(SdxlProfile(), shape, plan);
   plan.set_int8_weights(true);

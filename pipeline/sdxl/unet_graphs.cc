@@ -10,7 +10,13 @@ namespace {
 // sums round otherwise. Memory that was overwritten too early shows at the size of the values themselves.
 constexpr double kMostOff = 0.05;
 
-at::Tensor NotOwning(const at::Tensor& x) { return at::from_blob(x.data_ptr(), x.sizes(), x.strides(), x.options()); }
+at::Tensor NotOwning(const at::Tensor& x) {
+  return at::for_blob(x.data_ptr(), x.sizes())
+      .strides(x.strides())
+      .options(x.options())
+      .target_device(x.device())
+      .make_tensor();
+}
 
 }  // namespace
 

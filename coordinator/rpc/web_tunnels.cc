@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -140,7 +139,7 @@ class WebTunnels::Tunnel : public grpc::ServerBidiReactor<WebBytes, WebBytes> {
   void Tell(What what) {
     const std::lock_guard<std::mutex> lock(all_.mutex_);
     what();
-    all_.Wake();  // once the lock is free the tunnel may be gone
+    all_.wake_.Wake();  // once the lock is free the tunnel may be gone
   }
 
   void GiveToPage() {
@@ -188,12 +187,7 @@ class WebTunnels::Tunnel : public grpc::ServerBidiReactor<WebBytes, WebBytes> {
 };
 
 WebTunnels::WebTunnels(std::function<std::string(farm::v1::Role)> socket_of) : socket_of_(std::move(socket_of)) {
-  int ends[2];
-  if (::pipe(ends) == 0) {
-    for (const int end : ends) MakeOwn(end);
-    wake_read_ = base::UniqueFd(ends[0]);
-    wake_write_ = base::UniqueFd(ends[1]);
-  }
+  if (absl::StatusOr<base::WakePipe> opened = base::WakePipe::Open(); opened.ok()) wake_ = *std::move(opened);
   thread_ = std::thread([this] { Main(); });
 }
 
@@ -202,7 +196,7 @@ WebTunnels::~WebTunnels() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     leaving_ = true;
-    Wake();
+    wake_.Wake();
   }
   thread_.join();
 }
@@ -235,7 +229,7 @@ grpc::ServerBidiReactor<WebBytes, WebBytes>* WebTunnels::Add(const std::string& 
                                                              absl::StatusOr<base::UniqueFd> socket) {
   Tunnel* tunnel = tunnels_.emplace_back(std::make_unique<Tunnel>(this, member)).get();
   tunnel->Begin(std::move(socket));
-  Wake();
+  wake_.Wake();
   return tunnel;
 }
 
@@ -249,17 +243,11 @@ grpc::ServerBidiReactor<WebBytes, WebBytes>* WebTunnels::Refuse(const absl::Stat
   return Add("", why);
 }
 
-void WebTunnels::Wake() {
-  const char byte = 0;
-  // A full pipe wakes as well as a fuller one.
-  [[maybe_unused]] const ssize_t written = ::write(wake_write_.get(), &byte, 1);
-}
-
 void WebTunnels::Stop(const absl::Status& why) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!stopped_.has_value()) stopped_ = why;
   for (const auto& tunnel : tunnels_) tunnel->End(*stopped_);
-  Wake();
+  wake_.Wake();
 }
 
 void WebTunnels::Main() {
@@ -268,7 +256,7 @@ void WebTunnels::Main() {
 }
 
 bool WebTunnels::Turn() {
-  std::vector<pollfd> fds = {{wake_read_.get(), POLLIN, 0}};
+  std::vector<pollfd> fds = {{wake_.fd(), POLLIN, 0}};
   std::vector<Tunnel*> waiting = {nullptr};
   std::vector<std::pair<Tunnel*, Tunnel::Todo>> todo;
   {
@@ -285,9 +273,7 @@ bool WebTunnels::Turn() {
   // Only this thread removes tunnels, so they are all still there.
   for (const auto& [tunnel, what] : todo) tunnel->Do(what);
   if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return true;
-  char drained[64];
-  while (::read(wake_read_.get(), drained, sizeof(drained)) > 0) {
-  }
+  wake_.Drain();
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 1; i < fds.size(); ++i) waiting[i]->Move(fds[i].revents);
   return true;

@@ -24,6 +24,7 @@
 #include "farm/v1/client.pb.h"
 #include "farm/v1/trust.pb.h"
 #include "pipeline/base/unique_fd.h"
+#include "pipeline/base/wake_pipe.h"
 
 namespace storyfarm::coordinator {
 
@@ -59,13 +60,12 @@ class WebTunnels {
                                                                        absl::StatusOr<base::UniqueFd> socket);
   // A connection to the page, or why there is none. Holds mutex_.
   absl::StatusOr<base::UniqueFd> Connect(const std::string& member, farm::v1::Role role) const;
-  void Wake();
   void Main();
   // Does what is to be done and waits for more. False: it was told to leave, and no tunnel is left.
   bool Turn();
 
   const std::function<std::string(farm::v1::Role)> socket_of_;
-  base::UniqueFd wake_read_, wake_write_;
+  base::WakePipe wake_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Tunnel>> tunnels_;
   std::optional<absl::Status> stopped_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "pipeline/plan/cost.h"
 #include "pipeline/plan/settings.h"
@@ -100,35 +102,34 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   return choices;
 }
 
-std::vector<MemoryPlan> Combine(const MemoryPlan& base, const Choices& choices) {
-  std::vector<MemoryPlan> candidates;
-  MemoryPlan plan = base;
-  for (const bool phases : choices.phases) {
-    plan.set_text_encoders_in_phases(phases);
-    for (const Choices::Bank& bank : choices.banks) {
-      plan.set_bank(bank.placement);
-      plan.set_ring_layers(bank.ring_layers);
-      for (const uint32_t batch : choices.batches) {
-        plan.set_batch(batch);
-        for (const Choices::Halves& halves : choices.halves) {
-          plan.set_guidance_batched(halves.guidance_batched);
-          plan.set_lock_step(halves.lock_step);
-          for (const uint32_t chunk : choices.chunks) {
-            plan.set_attention_chunk(chunk);
-            for (const uint32_t tile : choices.tiles) {
-              plan.set_vae_tile(tile);
-              for (const bool graphs : choices.graphs) {
-                if (graphs && halves.lock_step) continue;
-                plan.set_graphs(graphs);
-                candidates.push_back(plan);
-              }
-            }
-          }
-        }
-      }
-    }
+// Each plan once with each of the values, in their order.
+template <typename Value, typename Set>
+void Vary(std::vector<MemoryPlan>* plans, const std::vector<Value>& values, const Set& set) {
+  std::vector<MemoryPlan> varied;
+  varied.reserve(plans->size() * values.size());
+  for (const MemoryPlan& plan : *plans) {
+    for (const Value value : values) set(varied.emplace_back(plan), value);
   }
-  return candidates;
+  *plans = std::move(varied);
+}
+
+std::vector<MemoryPlan> Combine(const MemoryPlan& base, const Choices& choices) {
+  std::vector<MemoryPlan> plans = {base};
+  Vary(&plans, choices.phases, [](MemoryPlan& plan, bool phases) { plan.set_text_encoders_in_phases(phases); });
+  Vary(&plans, choices.banks, [](MemoryPlan& plan, const Choices::Bank& bank) {
+    plan.set_bank(bank.placement);
+    plan.set_ring_layers(bank.ring_layers);
+  });
+  Vary(&plans, choices.batches, [](MemoryPlan& plan, uint32_t batch) { plan.set_batch(batch); });
+  Vary(&plans, choices.halves, [](MemoryPlan& plan, const Choices::Halves& halves) {
+    plan.set_guidance_batched(halves.guidance_batched);
+    plan.set_lock_step(halves.lock_step);
+  });
+  Vary(&plans, choices.chunks, [](MemoryPlan& plan, uint32_t chunk) { plan.set_attention_chunk(chunk); });
+  Vary(&plans, choices.tiles, [](MemoryPlan& plan, uint32_t tile) { plan.set_vae_tile(tile); });
+  Vary(&plans, choices.graphs, [](MemoryPlan& plan, bool graphs) { plan.set_graphs(graphs); });
+  std::erase_if(plans, [](const MemoryPlan& plan) { return plan.graphs() && plan.lock_step(); });
+  return plans;
 }
 
 }  // namespace

@@ -378,8 +378,10 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
 
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
-  unet_phase +=
-      plan.lock_step() ? LockStepBytes(model, shape, plan) : PassesInCall(shape, plan) * PassBytes(model, shape, plan);
+  const double passes = PassesInCall(shape, plan);
+  const double activations =
+      plan.lock_step() ? LockStepBytes(model, shape, plan) : passes * PassBytes(model, shape, plan);
+  unet_phase += activations;
   // A writer is done with its bank before pictures are decoded; readers keep their ring for the next batch.
   const auto bank = static_cast<double>(BankHeldBytes(model, shape, plan));
   (shape.identity_pass() ? unet_phase : resident) += bank;
@@ -400,9 +402,8 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   if (plan.graphs()) {
     // What was recorded stays taken, beside the calls that are made without it: the first one, and the one that it is
     // compared with.
-    const double passes = PassesInCall(shape, plan);
     unet_phase += passes * (TextKeyBytes(model, plan) + SiteBytes(model, shape, plan));
-    peak = resident + unet_phase + std::max(passes * PassBytes(model, shape, plan), vae_phase);
+    peak = resident + unet_phase + std::max(activations, vae_phase);
   }
   // Text encoders in phases come and go before the UNet's weights arrive.
   if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);

@@ -165,8 +165,6 @@ class TorchRenderer final : public Renderer {
     auto vae = model_->Vae();
     if (!vae.ok()) return vae.status();
     run.vae = *vae;
-    // What loading left between the weights.
-    device_->EmptyCache();
     const auto& freeu = settings.freeu;
     run.unet->set_freeu(freeu ? std::optional(sdxl::FreeU{freeu->s1, freeu->s2, freeu->b1, freeu->b2}) : std::nullopt);
     run.unet->set_attention_chunk(plan.attention_chunk);
@@ -175,6 +173,7 @@ class TorchRenderer final : public Renderer {
     if (!opened.ok()) return opened.status();
     run.draws = *std::move(opened);
     run.load_ms = model_->TakeLoadMs();
+    if (run.load_ms > 0) device_->EmptyCache();  // what loading left between the weights
     return run;
   }
 

@@ -6,7 +6,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -89,14 +88,9 @@ absl::StatusOr<std::unique_ptr<WebTunnel>> WebTunnel::Open(farm::v1::ClientServi
     return base::ErrorFromErrno(errno, "look at", "a socket");
   }
   std::unique_ptr<WebTunnel> tunnel(new WebTunnel(client, *std::move(listens), ntohs(address.sin_port)));
-  int ends[2];
-  if (::pipe(ends) != 0) return base::ErrorFromErrno(errno, "open", "a pipe");
-  for (const int end : ends) {
-    ::fcntl(end, F_SETFD, FD_CLOEXEC);
-    ::fcntl(end, F_SETFL, O_NONBLOCK);
-  }
-  tunnel->wake_read_ = base::UniqueFd(ends[0]);
-  tunnel->wake_write_ = base::UniqueFd(ends[1]);
+  absl::StatusOr<base::WakePipe> wake = base::WakePipe::Open();
+  if (!wake.ok()) return wake.status();
+  tunnel->wake_ = *std::move(wake);
   return tunnel;
 }
 
@@ -112,12 +106,6 @@ void WebTunnel::EndAll() {
     connection.thread.join();
   }
   connections_.clear();
-}
-
-void WebTunnel::Wake() {
-  const char byte = 0;
-  // A full pipe wakes as well as a fuller one.
-  [[maybe_unused]] const ssize_t written = ::write(wake_write_.get(), &byte, 1);
 }
 
 size_t WebTunnel::Reap() {
@@ -164,7 +152,7 @@ void WebTunnel::Carry(Connection& connection, const std::function<void(const grp
     on_trouble(status);
   }
   connection.over = true;
-  Wake();
+  wake_.Wake();
 }
 
 grpc::Status WebTunnel::Run(const std::function<void(const grpc::Status&)>& on_trouble) {
@@ -180,13 +168,11 @@ grpc::Status WebTunnel::Accept(const std::function<void(const grpc::Status&)>& o
       const std::lock_guard<std::mutex> lock(mutex_);
       if (ended_.has_value()) return *ended_;
     }
-    pollfd fds[2] = {{wake_read_.get(), POLLIN, 0}, {listens_.get(), static_cast<short>(room ? POLLIN : 0), 0}};
+    pollfd fds[2] = {{wake_.fd(), POLLIN, 0}, {listens_.get(), static_cast<short>(room ? POLLIN : 0), 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) {
       return grpc::Status(grpc::StatusCode::INTERNAL, absl::StrCat("poll failed with errno ", errno));
     }
-    char drained[64];
-    while (::read(wake_read_.get(), drained, sizeof(drained)) > 0) {
-    }
+    wake_.Drain();
     if ((fds[1].revents & POLLIN) == 0) continue;
     base::UniqueFd socket(::accept(listens_.get(), nullptr, nullptr));
     if (!socket.valid()) continue;  // it went away again

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "farm/v1/client.grpc.pb.h"
 #include "pipeline/base/unique_fd.h"
+#include "pipeline/base/wake_pipe.h"
 
 namespace storyfarm::storyctl {
 
@@ -43,14 +44,13 @@ class WebTunnel {
   grpc::Status Accept(const std::function<void(const grpc::Status&)>& on_trouble);
   void EndAll();
   void Carry(Connection& connection, const std::function<void(const grpc::Status&)>& on_trouble);
-  void Wake();
   // Joins those that are over; how many are left.
   size_t Reap();
 
   farm::v1::ClientService::StubInterface& client_;
   base::UniqueFd listens_;
   const int port_;
-  base::UniqueFd wake_read_, wake_write_;
+  base::WakePipe wake_;
   std::mutex mutex_;
   std::optional<grpc::Status> ended_;
   std::list<Connection> connections_;  // Run's thread adds and removes them

@@ -1,9 +1,7 @@
 #include "worker/agent/device_engine.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,7 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/thread_role.h"
-#include "pipeline/base/unique_fd.h"
+#include "pipeline/base/wake_pipe.h"
 #include "pipeline/plan/names.h"
 #include "worker/agent/inputs.h"
 #include "worker/agent/run_outputs.h"
@@ -51,7 +49,7 @@ struct DeviceEngine::State {
   DeviceEngineParts parts;
   uint32_t device = 0;
   std::atomic<uint64_t> farm_limit_bytes{0};
-  base::UniqueFd wake_read, wake_write;
+  base::WakePipe wake;
   std::mutex mutex;
   std::deque<Command> commands;
   bool leaving = false;
@@ -69,28 +67,12 @@ struct DeviceEngine::State {
   int64_t NowMs() const { return parts.cache->env().MonotonicMs(); }
   void Say(Event event) { parts.events->Push(std::move(event)); }
 
-  absl::Status OpenWake() {
-    int ends[2];
-    if (::pipe(ends) != 0) return base::ErrorFromErrno(errno, "open", "a pipe");
-    for (const int end : ends) {
-      ::fcntl(end, F_SETFD, FD_CLOEXEC);
-      ::fcntl(end, F_SETFL, O_NONBLOCK);
-    }
-    wake_read = base::UniqueFd(ends[0]);
-    wake_write = base::UniqueFd(ends[1]);
-    return absl::OkStatus();
-  }
-  void Wake() {
-    const char byte = 0;
-    // A full pipe wakes as well as a fuller one.
-    [[maybe_unused]] const ssize_t written = ::write(wake_write.get(), &byte, 1);
-  }
   void Post(Command command) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
       commands.push_back(std::move(command));
     }
-    Wake();
+    wake.Wake();
   }
 
   void SetProcess(std::shared_ptr<engine::EngineProcess> fresh) {
@@ -104,14 +86,12 @@ struct DeviceEngine::State {
   void Main() {
     base::TakeRole(base::ThreadRole::kLease);  // what it hears of steps is what leases are renewed for
     while (true) {
-      pollfd fds[2] = {{wake_read.get(), POLLIN, 0}, {process == nullptr ? -1 : process->event_fd(), POLLIN, 0}};
+      pollfd fds[2] = {{wake.fd(), POLLIN, 0}, {process == nullptr ? -1 : process->event_fd(), POLLIN, 0}};
       if (::poll(fds, 2, 250) < 0 && errno != EINTR) {
         parts.log->Error("a device's thread can't wait", {{"device", device}, {"why", absl::StrCat("errno ", errno)}});
         return End(FailureOf(absl::InternalError("poll failed"), farm::v1::ENGINE_ABORTED));
       }
-      char drained[64];
-      while (::read(wake_read.get(), drained, sizeof(drained)) > 0) {
-      }
+      wake.Drain();
       std::deque<Command> todo;
       {
         const std::lock_guard<std::mutex> lock(mutex);
@@ -278,7 +258,7 @@ DeviceEngine::~DeviceEngine() {
     if (state_->process != nullptr) state_->process->Kill();
   }
   if (state_->thread.joinable()) {
-    state_->Wake();
+    state_->wake.Wake();
     state_->thread.join();
   }
   state_->CloseRun();
@@ -313,10 +293,12 @@ absl::StatusOr<std::vector<farm::v1::DeviceReport>> DeviceEngine::State::Ask(con
 
 void DeviceEngine::Attach(uint32_t device) {
   state_->device = device;
-  if (const absl::Status opened = state_->OpenWake(); !opened.ok()) {
-    state_->Say(EngineEnded{device, FailureOf(opened, farm::v1::ENGINE_ABORTED)});
+  absl::StatusOr<base::WakePipe> wake = base::WakePipe::Open();
+  if (!wake.ok()) {
+    state_->Say(EngineEnded{device, FailureOf(wake.status(), farm::v1::ENGINE_ABORTED)});
     return;
   }
+  state_->wake = *std::move(wake);
   state_->started_ms = state_->NowMs();
   if (state_->process != nullptr) {
     state_->AskMemory();

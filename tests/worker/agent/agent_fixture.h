@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -13,12 +12,12 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "pipeline/base/digest.h"
 #include "pipeline/base/subprocess.h"
+#include "tests/support/eventually.h"
 #include "tests/support/temp_folder.h"
 #include "tests/worker/agent/fake_coordinator.h"
 
@@ -132,14 +131,6 @@ class AgentTest : public ::testing::Test {
     for (const auto& file : std::filesystem::directory_iterator(folder_.File("worker/outbox")))
       count += file.path().extension() == ".result";
     return count;
-  }
-  template <typename Condition>
-  static bool Eventually(Condition condition) {
-    for (int i = 0; i < 3000; ++i) {
-      if (condition()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
   }
 
   std::set<pid_t> EnginePids() const {

@@ -13,6 +13,7 @@ namespace storyfarm::worker {
 namespace {
 
 using farm::v1::WorkerMessage;
+using testing_support::Eventually;
 
 TEST_F(AgentTest, SaysWhoItIsAndWhatItHas) {
   StartWorker();

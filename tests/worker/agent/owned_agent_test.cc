@@ -12,6 +12,7 @@ namespace storyfarm::worker {
 namespace {
 
 using farm::v1::WorkerMessage;
+using testing_support::Eventually;
 
 class FakeMachine final : public Machine {
  public:

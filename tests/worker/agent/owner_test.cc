@@ -186,6 +186,13 @@ class FakeMachine final : public Machine {
   std::atomic<bool> hot{false};
 };
 
+// The next thing that is told; nothing where it does not come.
+OwnerSays Next(EventQueue& events) {
+  const auto event = events.Pop(std::chrono::milliseconds(30'000));
+  EXPECT_TRUE(event.has_value());
+  return event.has_value() ? std::get<OwnerSays>(*event) : OwnerSays{.resting = "nothing was told"};
+}
+
 TEST(OwnerWatch, TellsEachChangeOnce) {
   FakeMachine machine;
   machine.mains = false;
@@ -196,13 +203,9 @@ TEST(OwnerWatch, TellsEachChangeOnce) {
   EXPECT_EQ(watch.first().why, "it runs on its battery");
   EXPECT_FALSE(events.Pop(std::chrono::milliseconds(20)).has_value()) << "that was told already";
   machine.mains = true;
-  const auto event = events.Pop(std::chrono::milliseconds(30'000));
-  ASSERT_TRUE(event.has_value());
-  EXPECT_EQ(std::get<OwnerSays>(*event).resting, "");
+  EXPECT_EQ(Next(events).resting, "");
   machine.mains = false;
-  const auto again = events.Pop(std::chrono::milliseconds(30'000));
-  ASSERT_TRUE(again.has_value());
-  EXPECT_EQ(std::get<OwnerSays>(*again).resting, "it runs on its battery");
+  EXPECT_EQ(Next(events).resting, "it runs on its battery");
 }
 
 TEST(OwnerWatch, TheFarmsRulesCountBesideTheOwnersAndAreAnsweredByTheirNumber) {
@@ -217,9 +220,7 @@ TEST(OwnerWatch, TheFarmsRulesCountBesideTheOwnersAndAreAnsweredByTheirNumber) {
   farm::v1::WorkerLimits limits;
   const auto answer = [&](uint64_t number) {
     watch.SetFarmRules(number, RulesOf(limits));
-    const auto event = events.Pop(std::chrono::milliseconds(30'000));
-    EXPECT_TRUE(event.has_value());
-    const OwnerSays said = event.has_value() ? std::get<OwnerSays>(*event) : OwnerSays{};
+    const OwnerSays said = Next(events);
     EXPECT_EQ(said.limits, number);
     return said.resting;
   };
@@ -247,13 +248,9 @@ TEST(OwnerWatch, HeatIsToldWithLeaveToFinish) {
   OwnerWatch watch(rules, {&machine, [] { return 0; }, &events, /*every_ms=*/1});
   EXPECT_EQ(watch.first(), (Rest{"it is too hot", true}));
   machine.hot = false;
-  auto event = events.Pop(std::chrono::milliseconds(30'000));
-  ASSERT_TRUE(event.has_value());
-  EXPECT_EQ(std::get<OwnerSays>(*event).resting, "");
+  EXPECT_EQ(Next(events).resting, "");
   machine.hot = true;
-  event = events.Pop(std::chrono::milliseconds(30'000));
-  ASSERT_TRUE(event.has_value());
-  EXPECT_TRUE(std::get<OwnerSays>(*event).finish);
+  EXPECT_TRUE(Next(events).finish);
 }
 
 TEST(OwnerWatch, WithoutRulesNobodyIsAsked) {

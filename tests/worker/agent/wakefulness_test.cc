@@ -2,17 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
+#include "tests/support/eventually.h"
 #include "tests/support/temp_folder.h"
 
 namespace storyfarm::worker {
 namespace {
 
+using testing_support::Eventually;
 using testing_support::TempFolder;
 
 class Counted final : public Wakefulness {
@@ -75,14 +75,6 @@ class LinuxWakefulnessTest : public ::testing::Test {
     std::ostringstream text;
     text << std::ifstream(folder_.File(name)).rdbuf();
     return text.str();
-  }
-  template <typename Condition>
-  static bool Eventually(Condition condition) {
-    for (int i = 0; i < 3000; ++i) {
-      if (condition()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
   }
   TempFolder folder_;
 };

@@ -144,6 +144,13 @@ farm::v1::FrameResult Frame(uint32_t panel) {
   return result;
 }
 
+FrameStored Stored(uint64_t run, uint32_t panel) {
+  FrameStored stored;
+  stored.run = run;
+  stored.result = Frame(panel);
+  return stored;
+}
+
 Bench::Bench(uint32_t devices, std::vector<farm::v1::Result> outbox, const Limits& limits)
     : session(MakeSelf(devices), std::move(outbox), limits) {
   for (uint32_t i = 0; i < devices; ++i) Do(EngineReady{i});

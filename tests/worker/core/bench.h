@@ -26,6 +26,7 @@ farm::v1::CoordinatorMessage Verdict(uint64_t token, const farm::v1::TaskId& tas
                                      const std::vector<std::string>& missing = {});
 farm::v1::DeviceMemory Memory(uint32_t device, uint64_t free_bytes);
 farm::v1::FrameResult Frame(uint32_t panel);
+FrameStored Stored(uint64_t run, uint32_t panel);
 
 class Bench {
  public:

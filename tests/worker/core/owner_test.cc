@@ -10,13 +10,6 @@ namespace {
 
 using farm::v1::WorkerMessage;
 
-FrameStored Stored(uint64_t run, uint32_t panel) {
-  FrameStored stored;
-  stored.run = run;
-  stored.result = Frame(panel);
-  return stored;
-}
-
 TEST(Session, AnOwnerWhoIsBackGetsTheMachineAtOnceAndWhatRanGoesElsewhere) {
   Bench bench;
   bench.Start();

@@ -23,13 +23,6 @@ farm::v1::CoordinatorMessage Trim(uint64_t token, const std::vector<uint32_t>& f
   return message;
 }
 
-FrameStored Stored(uint64_t run, uint32_t panel) {
-  FrameStored stored;
-  stored.run = run;
-  stored.result = Frame(panel);
-  return stored;
-}
-
 TEST(Session, SendsHelloFirstAndNothingElseBeforeWelcome) {
   Bench bench;
   bench.Do(Connected{{"digest"}});

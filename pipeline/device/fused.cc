@@ -28,10 +28,16 @@ void Run(const char* operation, const at::Tensor& x, const Launch& launch) {
 
 bool IsChannelsLast(const at::Tensor& x) { return x.is_contiguous(at::MemoryFormat::ChannelsLast); }
 
-at::Tensor PlainGroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
-  const at::Tensor shifted = shift.defined() ? x + shift.unsqueeze(-1).unsqueeze(-1) : x;
-  at::Tensor y = at::group_norm(shifted, groups, norm.weight, norm.bias, norm.eps);
+at::Tensor PlainGroupNorm(const Image& image, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
+  at::Tensor x = image.rest.defined() ? at::cat({image.x, image.rest}, 1) : image.x;
+  if (shift.defined()) x = x + shift.unsqueeze(-1).unsqueeze(-1);
+  at::Tensor y = at::group_norm(x, groups, norm.weight, norm.bias, norm.eps);
   return silu ? at::silu_(y) : y;
+}
+
+at::Tensor PlainGate(const at::Tensor& x) {
+  const auto halves = x.chunk(2, -1);
+  return at::gelu(halves[1]).mul_(halves[0]);
 }
 
 }  // namespace
@@ -40,23 +46,28 @@ bool HasKernels(const at::Tensor& x) {
   return x.is_cuda() && IsHalf(x.scalar_type()) && (x.dim() != 4 || IsChannelsLast(x)) && LoadedKernels() != nullptr;
 }
 
-at::Tensor GroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
-  const int64_t channels = x.size(1);
-  const KernelLibrary* kernels = KernelsFor(x, channels);
+at::Tensor GroupNorm(const Image& image, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu) {
+  const at::Tensor& x = image.x;
+  const int64_t first = x.size(1), channels = first + (image.rest.defined() ? image.rest.size(1) : 0);
+  const KernelLibrary* kernels = first % kVector == 0 ? KernelsFor(x, channels) : nullptr;
+  const bool images_fit = IsChannelsLast(x) && (!image.rest.defined() || IsChannelsLast(image.rest));
   const bool shift_fits = !shift.defined() || (shift.is_contiguous() && shift.scalar_type() == x.scalar_type());
-  if (kernels == nullptr || channels > kMostChannels || !IsChannelsLast(x) || groups > kMostGroups || !shift_fits) {
-    return PlainGroupNorm(x, shift, groups, norm, silu);
+  if (kernels == nullptr || channels > kMostChannels || !images_fit || groups > kMostGroups || !shift_fits) {
+    return PlainGroupNorm(image, shift, groups, norm, silu);
   }
   StoryfarmGroupNorm call{};
   call.batch = static_cast<int>(x.size(0));
   call.cells = static_cast<int>(x.size(2) * x.size(3));
   call.channels = static_cast<int>(channels);
+  call.first_channels = static_cast<int>(first);
   call.groups = static_cast<int>(groups);
-  at::Tensor y = at::empty_like(x);
+  at::Tensor y = at::empty({x.size(0), channels, x.size(2), x.size(3)},
+                           x.options().memory_format(at::MemoryFormat::ChannelsLast));
   const at::Tensor moments =
       at::empty({kernels->group_norm_scratch(call.batch, call.cells, call.channels, call.groups)},
-                x.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous));
+                x.options().dtype(at::kFloat));
   call.x = x.const_data_ptr();
+  call.rest = image.rest.defined() ? image.rest.const_data_ptr() : nullptr;
   call.shift = shift.defined() ? shift.const_data_ptr() : nullptr;
   call.shift_stride = shift.defined() && shift.size(0) > 1 ? call.channels : 0;
   call.weight = norm.weight.const_data_ptr();
@@ -69,51 +80,97 @@ at::Tensor GroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t group
   return y;
 }
 
-at::Tensor AddLayerNorm(at::Tensor& h, const at::Tensor& y, const Norm& norm) {
-  const int64_t channels = h.size(-1);
-  const KernelLibrary* kernels = KernelsFor(h, channels);
-  if (kernels == nullptr || channels > kMostChannels || !h.is_contiguous() || (y.defined() && !y.is_contiguous())) {
-    if (y.defined()) h.add_(y);
-    return at::layer_norm(h, norm.weight.sizes(), norm.weight, norm.bias, norm.eps);
-  }
-  at::Tensor normed = at::empty_like(h);
-  Run("a layer norm", h, [&](int element, void* stream) {
-    return kernels->add_layer_norm(h.mutable_data_ptr(), y.defined() ? y.const_data_ptr() : nullptr,
-                                   norm.weight.const_data_ptr(), norm.bias.const_data_ptr(), normed.mutable_data_ptr(),
-                                   static_cast<int>(h.numel() / channels), static_cast<int>(channels),
-                                   static_cast<float>(norm.eps), element, stream);
-  });
-  return normed;
-}
-
-at::Tensor Geglu(const at::Tensor& x) {
-  const int64_t channels = x.size(-1) / 2;
+at::Tensor LayerNorm(const at::Tensor& x, const Norm& norm) {
+  const int64_t channels = x.size(-1);
   const KernelLibrary* kernels = KernelsFor(x, channels);
-  if (kernels == nullptr || !x.is_contiguous()) {
-    const auto halves = x.chunk(2, -1);
-    return at::gelu(halves[1]).mul_(halves[0]);
+  if (kernels == nullptr || channels > kMostChannels || !x.is_contiguous()) {
+    return at::layer_norm(x, norm.weight.sizes(), norm.weight, norm.bias, norm.eps);
   }
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = channels;
-  at::Tensor y = at::empty(shape, x.options());
-  Run("a feed-forward's gate", x, [&](int element, void* stream) {
-    return kernels->geglu(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(y.numel() / channels),
-                          static_cast<int>(channels), element, stream);
+  at::Tensor y = at::empty_like(x);
+  Run("a layer norm", x, [&](int element, void* stream) {
+    return kernels->layer_norm(x.const_data_ptr(), norm.weight.const_data_ptr(), norm.bias.const_data_ptr(),
+                               y.mutable_data_ptr(), static_cast<int>(x.numel() / channels),
+                               static_cast<int>(channels), static_cast<float>(norm.eps), element, stream);
   });
   return y;
+}
+
+at::Tensor GatedLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t in = x.size(-1), out = weight.size(0) / 2, rows = x.numel() / in;
+  const KernelLibrary* kernels = KernelsFor(x, out);
+  if (kernels == nullptr) return PlainGate(at::linear(x, weight, bias));
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = out;
+  at::Tensor y = at::empty(shape, x.options());
+  const c10::DeviceGuard guard(x.device());
+  if (x.is_contiguous() && weight.is_contiguous() &&
+      kernels->has_gated_product(static_cast<int>(in), static_cast<int>(out)) != 0) {
+    Run("a feed-forward's gate", x, [&](int element, void* stream) {
+      return kernels->gated_product(x.const_data_ptr(), weight.const_data_ptr(), bias.const_data_ptr(),
+                                    y.mutable_data_ptr(), static_cast<int>(rows), static_cast<int>(in),
+                                    static_cast<int>(out), element, stream);
+    });
+    return y;
+  }
+  const at::Tensor both = at::linear(x, weight, bias);
+  Run("a feed-forward's gate", x, [&](int element, void* stream) {
+    return kernels->geglu(both.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(rows), static_cast<int>(out),
+                          element, stream);
+  });
+  return y;
+}
+
+void AddLinear(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t in = weight.size(1), out = weight.size(0);
+  const KernelLibrary* kernels = in % kVector == 0 ? KernelsFor(x, out) : nullptr;
+  if (kernels == nullptr || !sum.is_contiguous() || !x.is_contiguous() || weight.stride(0) % kVector != 0) {
+    sum.add_(at::linear(x, weight, bias));
+    return;
+  }
+  const at::Tensor workspace = at::empty({kProductWorkspace}, x.options().dtype(at::kByte));
+  StoryfarmAddProduct call{};
+  call.x = x.const_data_ptr();
+  call.weight = weight.const_data_ptr();
+  call.bias = bias.defined() ? bias.const_data_ptr() : nullptr;
+  call.sum = sum.mutable_data_ptr();
+  call.workspace = workspace.mutable_data_ptr();
+  call.rows = static_cast<int>(x.numel() / in);
+  call.in = static_cast<int>(in);
+  call.out = static_cast<int>(out);
+  call.weight_stride = static_cast<int>(weight.stride(0));
+  Run("a product", x, [&](int element, void* stream) { return kernels->add_product(&call, element, stream); });
 }
 
 void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual) {
   const int64_t channels = x.size(1);
   const KernelLibrary* kernels = KernelsFor(x, channels);
-  if (kernels == nullptr || channels > kMostChannels || !IsChannelsLast(x) || !IsChannelsLast(residual)) {
-    x.add_(bias.view({1, channels, 1, 1})).add_(residual);
+  const bool images_fit = IsChannelsLast(x) && (!residual.defined() || IsChannelsLast(residual));
+  if (kernels == nullptr || channels > kMostChannels || !images_fit) {
+    x.add_(bias.view({1, channels, 1, 1}));
+    if (residual.defined()) x.add_(residual);
     return;
   }
   Run("an addition", x, [&](int element, void* stream) {
-    return kernels->add_bias(x.mutable_data_ptr(), bias.const_data_ptr(), residual.const_data_ptr(),
-                             x.numel() / channels, static_cast<int>(channels), element, stream);
+    return kernels->add_bias(x.mutable_data_ptr(), bias.const_data_ptr(),
+                             residual.defined() ? residual.const_data_ptr() : nullptr, x.numel() / channels,
+                             static_cast<int>(channels), element, stream);
   });
+}
+
+at::Tensor Upsample(const at::Tensor& x, int64_t height, int64_t width) {
+  const int64_t channels = x.size(1);
+  const KernelLibrary* kernels = KernelsFor(x, channels);
+  if (kernels == nullptr || !IsChannelsLast(x) || height != 2 * x.size(2) || width != 2 * x.size(3)) {
+    return at::upsample_nearest2d(x, {height, width});
+  }
+  at::Tensor y = at::empty({x.size(0), channels, height, width},
+                           x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  Run("an upsampling", x, [&](int element, void* stream) {
+    return kernels->upsample(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(x.size(0)),
+                             static_cast<int>(x.size(2)), static_cast<int>(x.size(3)), static_cast<int>(channels),
+                             element, stream);
+  });
+  return y;
 }
 
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {

@@ -20,17 +20,28 @@ struct Norm {
   double eps;
 };
 
-// group_norm(x + shift), or silu of it. x [B, C, H, W]; shift [B, C], [1, C] or undefined.
-at::Tensor GroupNorm(const at::Tensor& x, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu);
+// An image whose channels may lie in two tensors: x [B, C1, H, W] and rest [B, C2, H, W], or rest undefined.
+struct Image {
+  const at::Tensor& x;
+  const at::Tensor& rest;
+};
+// group_norm(image + shift), or silu of it: [B, C, H, W]. shift [B, C], [1, C] or undefined.
+at::Tensor GroupNorm(const Image& image, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu);
 
-// h += y in place, then layer_norm(h) over the last axis. y undefined: the norm alone.
-at::Tensor AddLayerNorm(at::Tensor& h, const at::Tensor& y, const Norm& norm);
+// Over the last axis.
+at::Tensor LayerNorm(const at::Tensor& x, const Norm& norm);
 
-// [a, b] in the last axis -> a gelu(b).
-at::Tensor Geglu(const at::Tensor& x);
+// a gelu(b) of [a, b] = linear(x, weight, bias), in the last axis. x [..., in]; weight [2 out, in] -> [..., out].
+at::Tensor GatedLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-// x += bias [C] + residual, in place, for images [B, C, H, W].
+// sum += linear(x, weight, bias) in place. x [..., in]; weight [out, in], its rows contiguous; bias may be undefined.
+void AddLinear(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// x += bias [C] + residual, in place, for images [B, C, H, W]. residual may be undefined.
 void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual);
+
+// The nearest neighbours in x [B, C, H, W] of the cells of a [B, C, height, width].
+at::Tensor Upsample(const at::Tensor& x, int64_t height, int64_t width);
 
 // values x scale: int8 [..., width], contiguous, with one scale [..., 1] for each row, to the scale's format.
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale);

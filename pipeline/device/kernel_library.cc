@@ -27,8 +27,12 @@ const KernelLibrary* Open(const std::filesystem::path& path) {
   const bool complete =
       Find(library, "StoryfarmGroupNormScratch", &found.group_norm_scratch) &&
       Find(library, "StoryfarmGroupNormRun", &found.group_norm) &&
-      Find(library, "StoryfarmAddLayerNorm", &found.add_layer_norm) && Find(library, "StoryfarmGeglu", &found.geglu) &&
-      Find(library, "StoryfarmAddBias", &found.add_bias) && Find(library, "StoryfarmUnpack", &found.unpack) &&
+      Find(library, "StoryfarmLayerNorm", &found.layer_norm) && Find(library, "StoryfarmGeglu", &found.geglu) &&
+      Find(library, "StoryfarmHasGatedProduct", &found.has_gated_product) &&
+      Find(library, "StoryfarmGatedProduct", &found.gated_product) &&
+      Find(library, "StoryfarmAddProductRun", &found.add_product) &&
+      Find(library, "StoryfarmUpsample", &found.upsample) && Find(library, "StoryfarmAddBias", &found.add_bias) &&
+      Find(library, "StoryfarmUnpack", &found.unpack) &&
       Find(library, "StoryfarmPack", &found.pack) && Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
       Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
       Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&

@@ -10,8 +10,12 @@ namespace storyfarm::device {
 struct KernelLibrary {
   decltype(&StoryfarmGroupNormScratch) group_norm_scratch = nullptr;
   decltype(&StoryfarmGroupNormRun) group_norm = nullptr;
-  decltype(&StoryfarmAddLayerNorm) add_layer_norm = nullptr;
+  decltype(&StoryfarmLayerNorm) layer_norm = nullptr;
   decltype(&StoryfarmGeglu) geglu = nullptr;
+  decltype(&StoryfarmHasGatedProduct) has_gated_product = nullptr;
+  decltype(&StoryfarmGatedProduct) gated_product = nullptr;
+  decltype(&StoryfarmAddProductRun) add_product = nullptr;
+  decltype(&StoryfarmUpsample) upsample = nullptr;
   decltype(&StoryfarmAddBias) add_bias = nullptr;
   decltype(&StoryfarmUnpack) unpack = nullptr;
   decltype(&StoryfarmPack) pack = nullptr;

@@ -4,14 +4,6 @@
 
 namespace storyfarm::sdxl {
 
-AttentionHeads::AttentionHeads(const WeightScope& at, int64_t channels, int64_t heads, bool upcast,
-                               const AttentionOptions* options)
-    : channels_(channels),
-      heads_(heads),
-      upcast_(upcast),
-      options_(options),
-      to_out_(at / "to_out" / 0, channels, channels) {}
-
 at::Tensor AttentionHeads::operator()(const at::Tensor& q_all, const at::Tensor& k_all, const at::Tensor& v_all) const {
   const int64_t batch = q_all.size(0), queries = q_all.size(1);
   auto by_head = [&](const at::Tensor& x) {  // [B, T, C] -> [B, heads, T, C / heads], a view
@@ -30,12 +22,14 @@ at::Tensor AttentionHeads::operator()(const at::Tensor& q_all, const at::Tensor&
       y.narrow(2, start, length).copy_(at::scaled_dot_product_attention(q.narrow(2, start, length), k, v));
     }
   }
-  return to_out_(y.transpose(1, 2).reshape({batch, queries, channels_}).to(q_all.scalar_type()));
+  return y.transpose(1, 2).reshape({batch, queries, channels_}).to(q_all.scalar_type());
 }
 
 SelfAttention::SelfAttention(const WeightScope& at, int64_t channels, int64_t heads, bool upcast,
                              const AttentionOptions* options)
-    : heads_(at, channels, heads, upcast, options), to_qkv_(at, {"to_q", "to_k", "to_v"}, channels, channels) {}
+    : heads_(channels, heads, upcast, options),
+      to_qkv_(at, {"to_q", "to_k", "to_v"}, channels, channels),
+      to_out_(at / "to_out" / 0, channels, channels) {}
 
 SelfAttention::Projections SelfAttention::Project(const at::Tensor& x) const {
   std::vector<at::Tensor> all = to_qkv_(x, 0, 3);
@@ -58,17 +52,18 @@ at::Tensor SelfAttention::operator()(const at::Tensor& x) const {
 
 CrossAttention::CrossAttention(const WeightScope& at, int64_t channels, int64_t context_channels, int64_t heads,
                                bool upcast, const AttentionOptions* options)
-    : heads_(at, channels, heads, upcast, options),
+    : heads_(channels, heads, upcast, options),
       to_q_(at / "to_q", channels, channels, Bias::kNone),
-      to_kv_(at, {"to_k", "to_v"}, context_channels, channels) {}
+      to_kv_(at, {"to_k", "to_v"}, context_channels, channels),
+      to_out_(at / "to_out" / 0, channels, channels) {}
 
 KeysValues CrossAttention::ProjectContext(const at::Tensor& context) const {
   std::vector<at::Tensor> both = to_kv_(context, 0, 2);
   return {both[0], both[1]};
 }
 
-at::Tensor CrossAttention::operator()(const at::Tensor& x, const KeysValues& context) const {
-  return heads_(to_q_(x), context.keys, context.values);
+void CrossAttention::AddTo(at::Tensor& sum, const at::Tensor& x, const KeysValues& context) const {
+  to_out_.AddTo(sum, heads_(to_q_(x), context.keys, context.values));
 }
 
 }  // namespace storyfarm::sdxl

@@ -19,11 +19,12 @@ struct AttentionOptions {
   int64_t query_chunk = 0;
 };
 
-// softmax(q k^T / sqrt(d)) v per head, projected: what both kinds of attention end with.
+// softmax(q k^T / sqrt(d)) v per head, which both kinds of attention do.
 class AttentionHeads {
  public:
   // `options` outlives this. `upcast`: scores in float32 (config upcast_attention).
-  AttentionHeads(const WeightScope& at, int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options);
+  AttentionHeads(int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options)
+      : channels_(channels), heads_(heads), upcast_(upcast), options_(options) {}
 
   // q [B, N, C], k and v [B, M, C], views with any strides before the last axis -> [B, N, C]. M may be anything from 1.
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
@@ -35,15 +36,14 @@ class AttentionHeads {
   int64_t heads_;
   bool upcast_;
   const AttentionOptions* options_;
-  Linear to_out_;
 };
 
 struct KeysValues {
   at::Tensor keys, values;  // [..., C]
 };
 
-// attn1. No residual is added. The projections are apart from the rest, so that tokens that several frames attend to are
-// projected once.
+// attn1. The projections are apart from the rest: tokens that several frames attend to are projected once, and the last
+// one is added to the residual as it is made.
 class SelfAttention {
  public:
   SelfAttention(const WeightScope& at, int64_t channels, int64_t heads, bool upcast, const AttentionOptions* options);
@@ -55,32 +55,36 @@ class SelfAttention {
   // x [..., C].
   Projections Project(const at::Tensor& x) const;
   KeysValues ProjectKeys(const at::Tensor& tokens) const;
-  // [B, N, C] and [B, M, C] -> [B, N, C].
+  // What the heads make of it, before to_out: [B, N, C] and [B, M, C] -> [B, N, C].
   at::Tensor Attend(const at::Tensor& queries, const KeysValues& attended) const;
-  // Plain self-attention, [B, N, C].
+  // The same of x [B, N, C] alone: plain self-attention.
   at::Tensor operator()(const at::Tensor& x) const;
+  // sum += to_out(heads).
+  void AddOut(at::Tensor& sum, const at::Tensor& heads) const { to_out_.AddTo(sum, heads); }
 
   int64_t channels() const { return heads_.channels(); }
 
  private:
   AttentionHeads heads_;
   LinearStack to_qkv_;
+  Linear to_out_;
 };
 
-// attn2. No residual is added.
+// attn2.
 class CrossAttention {
  public:
   CrossAttention(const WeightScope& at, int64_t channels, int64_t context_channels, int64_t heads, bool upcast,
                  const AttentionOptions* options);
   // context [B, M, context channels] -> [B, M, C].
   KeysValues ProjectContext(const at::Tensor& context) const;
-  // x [B, N, C] -> the same shape.
-  at::Tensor operator()(const at::Tensor& x, const KeysValues& context) const;
+  // sum += what x attends to of the context; both [B, N, C].
+  void AddTo(at::Tensor& sum, const at::Tensor& x, const KeysValues& context) const;
 
  private:
   AttentionHeads heads_;
   Linear to_q_;
   LinearStack to_kv_;
+  Linear to_out_;
 };
 
 // One call of attn1 in an up block.
@@ -95,8 +99,8 @@ struct SelfAttentionSite {
 class SelfAttentionHook {
  public:
   virtual ~SelfAttentionHook() = default;
-  // x = norm1(h), [B, N, C], B as the UNet's batch -> y [B, N, C]; the block goes on with h + y. Plain self-attention
-  // is `site.attention(x)`.
+  // x = norm1(h), [B, N, C], B as the UNet's batch -> what the heads make of it, y [B, N, C]; the block goes on with
+  // h + to_out(y). Plain self-attention is `site.attention(x)`.
   virtual at::Tensor Attend(const SelfAttentionSite& site, const at::Tensor& x) = 0;
 };
 

@@ -1,7 +1,5 @@
 #include "pipeline/sdxl/layers.h"
 
-#include "pipeline/device/fused.h"
-
 namespace storyfarm::sdxl {
 
 Linear::Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias)
@@ -33,27 +31,25 @@ Conv2d::Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, i
       stride_(stride),
       padding_(padding) {}
 
+at::Tensor Conv2d::operator()(const at::Tensor& x) const {
+  if (!device::HasKernels(x)) return at::conv2d(x, weight_.Get(), bias_, stride_, padding_);
+  at::Tensor y = WithoutBias(x);
+  device::AddBias(y, bias_, {});
+  return y;
+}
+
 GroupNorm::GroupNorm(const WeightScope& at, int64_t groups, int64_t channels, double eps)
     : weight_(at.Take("weight", {channels})), bias_(at.Take("bias", {channels})), groups_(groups), eps_(eps) {}
 
 at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
-  return device::GroupNorm(x, {}, groups_, {weight_, bias_, eps_}, /*silu=*/false);
+  return device::GroupNorm({x, {}}, {}, groups_, {weight_, bias_, eps_}, /*silu=*/false);
 }
 
-at::Tensor GroupNorm::Silu(const at::Tensor& x, const at::Tensor& shift) const {
-  return device::GroupNorm(x, shift, groups_, {weight_, bias_, eps_}, /*silu=*/true);
+at::Tensor GroupNorm::Silu(const device::Image& image, const at::Tensor& shift) const {
+  return device::GroupNorm(image, shift, groups_, {weight_, bias_, eps_}, /*silu=*/true);
 }
 
 LayerNorm::LayerNorm(const WeightScope& at, int64_t channels, double eps)
     : weight_(at.Take("weight", {channels})), bias_(at.Take("bias", {channels})), eps_(eps) {}
-
-at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-  at::Tensor same = x;
-  return device::AddLayerNorm(same, {}, {weight_, bias_, eps_});
-}
-
-at::Tensor LayerNorm::AddInto(at::Tensor& h, const at::Tensor& y) const {
-  return device::AddLayerNorm(h, y, {weight_, bias_, eps_});
-}
 
 }  // namespace storyfarm::sdxl

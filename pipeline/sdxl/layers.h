@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/device/fused.h"
 #include "pipeline/sdxl/parameter.h"
 #include "pipeline/sdxl/weights.h"
 
@@ -22,7 +23,14 @@ class Linear {
   Linear() = default;
   Linear(const WeightScope& at, int64_t in, int64_t out, Bias bias = Bias::kPresent);
   at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight_.Get(), bias_); }
+  // sum += what x gives, in place.
+  void AddTo(at::Tensor& sum, const at::Tensor& x) const { device::AddLinear(sum, x, weight_.Get(), bias_); }
+  // [a, b] in the last axis of what x gives -> a gelu(b).
+  at::Tensor Gated(const at::Tensor& x) const { return device::GatedLinear(x, weight_.Get(), bias_); }
   bool present() const { return weight_.present(); }
+  // With another bias [out] in place of its own.
+  at::Tensor WithBias(const at::Tensor& x, const at::Tensor& bias) const { return at::linear(x, weight_.Get(), bias); }
+  const at::Tensor& bias() const { return bias_; }
 
  private:
   Parameter weight_;
@@ -50,10 +58,12 @@ class Conv2d {
  public:
   Conv2d() = default;
   Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0);
-  at::Tensor operator()(const at::Tensor& x) const { return at::conv2d(x, weight_.Get(), bias_, stride_, padding_); }
+  at::Tensor operator()(const at::Tensor& x) const;
   // For who adds the bias together with something else.
   at::Tensor WithoutBias(const at::Tensor& x) const { return at::conv2d(x, weight_.Get(), {}, stride_, padding_); }
   const at::Tensor& bias() const { return bias_; }  // [out]
+  // Of a kernel of one cell: [out, in].
+  at::Tensor Matrix() const { return weight_.Get().flatten(1); }
 
  private:
   Parameter weight_;
@@ -66,8 +76,9 @@ class GroupNorm {
   GroupNorm() = default;
   GroupNorm(const WeightScope& at, int64_t groups, int64_t channels, double eps);
   at::Tensor operator()(const at::Tensor& x) const;
-  // silu of the norm of x + shift; shift [B, C], [1, C] or undefined.
-  at::Tensor Silu(const at::Tensor& x, const at::Tensor& shift = {}) const;
+  // silu of the norm of image + shift; shift [B, C], [1, C] or undefined.
+  at::Tensor Silu(const device::Image& image, const at::Tensor& shift = {}) const;
+  at::Tensor Silu(const at::Tensor& x, const at::Tensor& shift = {}) const { return Silu({x, {}}, shift); }
   int64_t groups() const { return groups_; }
   const at::Tensor& weight() const { return weight_; }  // [C]
   const at::Tensor& bias() const { return bias_; }      // [C]
@@ -84,9 +95,7 @@ class LayerNorm {
  public:
   LayerNorm() = default;
   LayerNorm(const WeightScope& at, int64_t channels, double eps);
-  at::Tensor operator()(const at::Tensor& x) const;
-  // h += y in place, then the norm of h.
-  at::Tensor AddInto(at::Tensor& h, const at::Tensor& y) const;
+  at::Tensor operator()(const at::Tensor& x) const { return device::LayerNorm(x, {weight_, bias_, eps_}); }
 
  private:
   at::Tensor weight_, bias_;

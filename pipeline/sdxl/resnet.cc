@@ -5,6 +5,13 @@
 #include "pipeline/device/fused.h"
 
 namespace storyfarm::sdxl {
+namespace {
+
+at::Tensor Sum(const at::Tensor& a, const at::Tensor& b) {
+  return !b.defined() ? a : !a.defined() ? b : a + b;
+}
+
+}  // namespace
 
 ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options)
     : weights_(at.block()),
@@ -19,11 +26,14 @@ ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const R
     time_projection_ = Linear(at / "time_emb_proj", options.time_channels, scale_shift_ ? 2 * out : out);
   }
   if (has_shortcut_) shortcut_ = Conv2d(at / "conv_shortcut", in, out, 1);
+  first_bias_ = scale_shift_ ? conv1_.bias() : Sum(conv1_.bias(), time_projection_.bias());
+  last_bias_ = Sum(conv2_.bias(), shortcut_.bias());
 }
 
-at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) const {
+at::Tensor ResnetBlock::operator()(const device::Image& image, const at::Tensor& time) const {
   const auto lease = weights_.Hold();
-  if (!scale_shift_ && output_scale_ == 1 && device::HasKernels(x)) return Fused(x, time);
+  if (!scale_shift_ && output_scale_ == 1 && device::HasKernels(image.x)) return Fused(image, time);
+  const at::Tensor x = image.rest.defined() ? at::cat({image.x, image.rest}, 1) : image.x;
   at::Tensor h = AfterNorm1(norm1_(x));
   if (!time_projection_.present()) {
     h = norm2_(h);
@@ -40,15 +50,23 @@ at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) 
   return AfterNorm2(std::move(h), x);
 }
 
-at::Tensor ResnetBlock::Fused(const at::Tensor& x, const at::Tensor& time) const {
-  at::Tensor h = conv1_.WithoutBias(norm1_.Silu(x));
-  const at::Tensor bias = conv1_.bias().unsqueeze(0);
-  h = norm2_.Silu(h, time_projection_.present() ? time_projection_(time).add_(bias) : bias);
+at::Tensor ResnetBlock::Fused(const device::Image& image, const at::Tensor& time) const {
+  at::Tensor h = conv1_.WithoutBias(norm1_.Silu(image));
+  h = norm2_.Silu(h, time_projection_.present() ? time_projection_.WithBias(time, first_bias_)
+                                                      : first_bias_.unsqueeze(0));
   h = conv2_.WithoutBias(h);
-  if (has_shortcut_) {
-    device::AddBias(h, conv2_.bias() + shortcut_.bias(), shortcut_.WithoutBias(x));
-  } else {
-    device::AddBias(h, conv2_.bias(), x);
+  if (!has_shortcut_) {
+    device::AddBias(h, last_bias_, image.x);
+    return h;
+  }
+  // Cell by cell, the shortcut is a product with each part of the image.
+  const auto cells = [](const at::Tensor& of) { return of.permute({0, 2, 3, 1}).flatten(0, 2); };
+  at::Tensor sum = cells(h);
+  const at::Tensor weight = shortcut_.Matrix();
+  const int64_t first = image.x.size(1);
+  device::AddLinear(sum, cells(image.x), weight.narrow(1, 0, first), last_bias_);
+  if (image.rest.defined()) {
+    device::AddLinear(sum, cells(image.rest), weight.narrow(1, first, weight.size(1) - first), {});
   }
   return h;
 }
@@ -72,7 +90,7 @@ Upsample::Upsample(const WeightScope& at, int64_t channels)
 
 at::Tensor Upsample::operator()(const at::Tensor& x, int64_t height, int64_t width) const {
   const auto lease = weights_.Hold();
-  return conv_(at::upsample_nearest2d(x, {height, width}));
+  return conv_(device::Upsample(x, height, width));
 }
 
 }  // namespace storyfarm::sdxl

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "pipeline/device/fused.h"
 #include "pipeline/sdxl/layers.h"
 #include "pipeline/sdxl/weights.h"
 
@@ -24,8 +25,9 @@ struct ResnetOptions {
 class ResnetBlock {
  public:
   ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options);
-  // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none.
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const;
+  // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none. x may lie in two tensors.
+  at::Tensor operator()(const device::Image& image, const at::Tensor& time) const;
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const { return (*this)({x, {}}, time); }
 
   // A block without time in the pieces around its norms, for who normalises otherwise: block(x, {}) is
   // AfterNorm2(norm2(AfterNorm1(norm1(x))), x). `normed` is overwritten.
@@ -36,8 +38,8 @@ class ResnetBlock {
   bool changes_channels() const { return has_shortcut_; }
 
  private:
-  // Where kernels add biases together with what is added anyway.
-  at::Tensor Fused(const at::Tensor& x, const at::Tensor& time) const;
+  // Where kernels add biases together with what is added anyway, and shortcuts as they are made.
+  at::Tensor Fused(const device::Image& image, const at::Tensor& time) const;
 
   WeightBlock weights_;
   GroupNorm norm1_;
@@ -47,6 +49,8 @@ class ResnetBlock {
   Conv2d conv2_;
   Conv2d shortcut_;
   bool has_shortcut_;
+  // Of what Fused adds up: conv1 and the time projection, conv2 and the shortcut. [out]
+  at::Tensor first_bias_, last_bias_;
   bool scale_shift_;
   double output_scale_;
 };

@@ -1,6 +1,6 @@
 #include "pipeline/sdxl/transformer.h"
 
-#include "pipeline/device/fused.h"
+#include <utility>
 
 namespace storyfarm::sdxl {
 namespace {
@@ -23,17 +23,11 @@ TransformerBlock::TransformerBlock(const WeightScope& at, const TransformerOptio
       gate_(at / "ff" / "net" / 0 / "proj", options.channels, 2 * kFeedForwardFactor * options.channels),
       out_(at / "ff" / "net" / 2, kFeedForwardFactor * options.channels, options.channels) {}
 
-at::Tensor TransformerBlock::Enter(Tokens& tokens) const {
-  at::Tensor x = norm1_.AddInto(tokens.sum, tokens.addend);
-  tokens.addend.reset();
-  return x;
-}
-
-void TransformerBlock::Leave(Tokens& tokens, at::Tensor y, const KeysValues& text) const {
-  at::Tensor normed = norm2_.AddInto(tokens.sum, y);
+void TransformerBlock::Leave(at::Tensor& tokens, at::Tensor y, const KeysValues& text) const {
+  self_attention_.AddOut(tokens, y);
   y.reset();
-  normed = norm3_.AddInto(tokens.sum, cross_attention_(normed, text));
-  tokens.addend = out_(device::Geglu(gate_(normed)));
+  cross_attention_.AddTo(tokens, norm2_(tokens), text);
+  out_.AddTo(tokens, gate_.Gated(norm3_(tokens)));
 }
 
 Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& options)
@@ -57,22 +51,23 @@ Transformer2d::Transformer2d(const WeightScope& at, const TransformerOptions& op
   project("proj_out", out_weights_, linear_out_, conv_out_);
 }
 
-Tokens Transformer2d::ProjectIn(const at::Tensor& x) const {
+at::Tensor Transformer2d::ProjectIn(const at::Tensor& x) const {
   const auto tokens = [&](const at::Tensor& y) {
     return y.permute({0, 2, 3, 1}).reshape({x.size(0), x.size(2) * x.size(3), x.size(1)});
   };
   const at::Tensor normed = norm_(x);
   const auto lease = in_weights_.Hold();
-  return {linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed)), {}};
+  return linear_projection_ ? linear_in_(tokens(normed)) : tokens(conv_in_(normed));
 }
 
-at::Tensor Transformer2d::ProjectOut(Tokens tokens, const at::Tensor& x) const {
-  if (tokens.addend.defined()) tokens.sum.add_(tokens.addend);
-  const auto grid = [&](const at::Tensor& y) {
-    return y.view({x.size(0), x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2});
-  };
+at::Tensor Transformer2d::ProjectOut(const at::Tensor& tokens, at::Tensor x) const {
   const auto lease = out_weights_.Hold();
-  return x + (linear_projection_ ? grid(linear_out_(tokens.sum)) : conv_out_(grid(tokens.sum)));
+  if (linear_projection_) {
+    at::Tensor cells = x.permute({0, 2, 3, 1}).flatten(1, 2);
+    linear_out_.AddTo(cells, tokens);
+    return x;
+  }
+  return x + conv_out_(tokens.view({x.size(0), x.size(2), x.size(3), x.size(1)}).permute({0, 3, 1, 2}));
 }
 
 }  // namespace storyfarm::sdxl

@@ -25,21 +25,15 @@ struct TransformerOptions {
   int64_t first_site = -1;                      // SelfAttentionSite::layer of the first block; -1: no hook here
 };
 
-// Hidden states of a transformer: sum + addend, which is undefined where there is nothing to add. The addition waits for
-// the norm that comes next, which makes it in passing.
-struct Tokens {
-  at::Tensor sum;  // [B, N, C]
-  at::Tensor addend;
-};
-
 // BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each with a residual.
 class TransformerBlock {
  public:
   TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site);
-  // The block in two halves around its self-attention: x = Enter(tokens), then Leave(tokens, y, text) with y, attn1 over
-  // x, and the text's keys. x and y [B, N, C]. The caller holds weights() from one to the other.
-  at::Tensor Enter(Tokens& tokens) const;
-  void Leave(Tokens& tokens, at::Tensor y, const KeysValues& text) const;
+  // The block in two halves around its self-attention: x = Enter(tokens), then Leave(tokens, y, text) with y, what the
+  // heads of attn1 make of x, and the text's keys; it changes tokens in place. All [B, N, C]. The caller holds weights()
+  // from one to the other.
+  at::Tensor Enter(const at::Tensor& tokens) const { return norm1_(tokens); }
+  void Leave(at::Tensor& tokens, at::Tensor y, const KeysValues& text) const;
   // Of encoder hidden states [B, T, context channels]. The caller holds weights().
   KeysValues ProjectText(const at::Tensor& context) const { return cross_attention_.ProjectContext(context); }
 
@@ -61,9 +55,9 @@ class Transformer2d {
  public:
   // Begins blocks of weights of its own: projection in, each transformer block, projection out.
   Transformer2d(const WeightScope& at, const TransformerOptions& options);
-  Tokens ProjectIn(const at::Tensor& x) const;  // [B, H x W, C]
-  // `x`: what ProjectIn was given.
-  at::Tensor ProjectOut(Tokens tokens, const at::Tensor& x) const;
+  at::Tensor ProjectIn(const at::Tensor& x) const;  // [B, H x W, C]
+  // `x`: what ProjectIn was given; the result may be x itself, changed in place.
+  at::Tensor ProjectOut(const at::Tensor& tokens, at::Tensor x) const;
   const std::vector<TransformerBlock>& blocks() const { return blocks_; }
 
  private:

@@ -125,22 +125,21 @@ UpBlock::UpBlock(const WeightScope& at, const model::UNetConfig& config, int64_t
   }
 }
 
-// Takes the next skip and puts it behind h.
-void UpBlock::Join(ForwardState& s) const {
+at::Tensor UpBlock::TakeSkip(ForwardState& s) const {
   at::Tensor skip = std::move(s.skips.back());
   s.skips.pop_back();
   if (s.freeu && index_ < 2) {
     ScaleBackbone(s.h, index_ == 0 ? s.freeu->b1 : s.freeu->b2);
     skip = (*s.skip_filter)(skip, index_ == 0 ? s.freeu->s1 : s.freeu->s2);
   }
-  s.h = at::cat({s.h, std::move(skip)}, 1);
+  return skip;
 }
 
 void UpBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
     units->push_back({[this, i](ForwardState& s) {
-      Join(s);
-      s.h = resnets_[i](s.h, s.time);
+      const at::Tensor skip = TakeSkip(s);
+      s.h = resnets_[i]({s.h, skip}, s.time);
     }});
     if (!attentions_.empty()) AddTransformer(attentions_[i], units);
   }

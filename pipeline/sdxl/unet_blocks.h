@@ -30,7 +30,7 @@ struct ForwardState {
   std::optional<FreeU> freeu;
   SkipFilter* skip_filter = nullptr;
   at::Tensor h;       // [B, C, H, W]
-  Tokens tokens;      // inside a transformer over h
+  at::Tensor tokens;  // inside a transformer over h
   Skips skips;
   // Of all transformer blocks in order, where they are known beforehand.
   const std::vector<KeysValues>* text = nullptr;
@@ -85,7 +85,8 @@ class UpBlock {
   void AddUnits(std::vector<ForwardUnit>* units) const;
 
  private:
-  void Join(ForwardState& s) const;
+  // The next skip, as it goes behind s.h.
+  at::Tensor TakeSkip(ForwardState& s) const;
 
   int64_t index_;
   std::vector<ResnetBlock> resnets_;

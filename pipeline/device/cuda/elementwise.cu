@@ -1,20 +1,10 @@
 // What is computed element by element, or row by row, in one pass.
+#include "pipeline/device/cuda/gelu.cuh"
 #include "pipeline/device/cuda/vector.cuh"
 
 using namespace storyfarm::device;  // NOLINT: the library's door is plain C
 
 namespace {
-
-// x (1 + erf(x / sqrt 2)) / 2, erf by Abramowitz and Stegun's 7.1.26: off by 1.5e-7 at most, where erff takes twice as long.
-__device__ inline float Gelu(float x) {
-  constexpr float kSqrtHalf = 0.70710678118654752f;
-  const float z = fabsf(x) * kSqrtHalf;
-  const float t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
-  const float series =
-      t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-  const float complement = series * __expf(-z * z);  // 1 - erf(z)
-  return 0.5f * x * (x >= 0 ? 2.0f - complement : complement);
-}
 
 constexpr int kGegluThreads = 256;
 constexpr int kGegluVectors = 2;  // a thread: loads in flight
@@ -67,14 +57,14 @@ __global__ void AddBias(T* x, const T* bias, const T* residual, long cells, int 
   for (int k = 0; k < kInFlight; ++k) {
     if (place(k) >= end) break;
     own[k] = LoadRaw(x + place(k));
-    other[k] = LoadRaw(residual + place(k));
+    if (residual != nullptr) other[k] = LoadRaw(residual + place(k));
   }
 #pragma unroll
   for (int k = 0; k < kInFlight; ++k) {
     if (place(k) >= end) break;
     Vector<T> v = Vector<T>::Of(own[k]);
     v.Add(b);
-    v.Add(Vector<T>::Of(other[k]));
+    if (residual != nullptr) v.Add(Vector<T>::Of(other[k]));
     v.Store(x + place(k));
   }
 }
@@ -87,6 +77,24 @@ int RunAddBias(void* x, const void* bias, const void* residual, long cells, int 
   AddBias<T><<<static_cast<unsigned>((cells + a_block - 1) / a_block), block, 0, stream>>>(
       static_cast<T*>(x), static_cast<const T*>(bias), static_cast<const T*>(residual), cells, channels);
   return cudaGetLastError();
+}
+
+constexpr int kUpsampleThreads = 256;
+
+// A thread eight channels of a cell; whatever the elements are.
+__global__ void Upsample(const Raw* x, Raw* y, long total, int width, int vectors) {
+  const long at = static_cast<long>(blockIdx.x) * kUpsampleThreads + threadIdx.x;
+  if (at >= total) return;
+  const Raw own = x[at];
+  const long cell = at / vectors;
+  const int vector = static_cast<int>(at % vectors), column = static_cast<int>(cell % width);
+  const long row = cell / width;  // of all images
+  Raw* to = y + (4 * row * width + 2 * column) * vectors + vector;
+  const long below = 2L * width * vectors;
+  to[0] = own;
+  to[vectors] = own;
+  to[below] = own;
+  to[below + vectors] = own;
 }
 
 template <typename T>
@@ -167,6 +175,18 @@ int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells
   const auto on = static_cast<cudaStream_t>(stream);
   return element == kElementHalf ? RunAddBias<__half>(x, bias, residual, cells, channels, on)
                                  : RunAddBias<__nv_bfloat16>(x, bias, residual, cells, channels, on);
+}
+
+int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element, void* stream) {
+  if (channels <= 0 || channels % kVector != 0) return cudaErrorInvalidValue;
+  static_assert(sizeof(__half) == sizeof(__nv_bfloat16));
+  static_cast<void>(element);
+  const int vectors = channels / kVector;
+  const long total = static_cast<long>(batch) * height * width * vectors;
+  const auto blocks = static_cast<unsigned>((total + kUpsampleThreads - 1) / kUpsampleThreads);
+  Upsample<<<blocks, kUpsampleThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      static_cast<const Raw*>(x), static_cast<Raw*>(y), total, width, vectors);
+  return cudaGetLastError();
 }
 
 int StoryfarmUnpack(const signed char* x, const void* scale, void* y, long groups, int width, int element,

@@ -15,13 +15,15 @@ enum { kVector = 8, kMostGroups = 64, kMostChannels = 4096 };  // the last but f
 enum StoryfarmElement { kElementHalf = 0, kElementBfloat16 = 1 };
 
 typedef struct {
-  const void* x;       // [batch, cells, channels]
+  const void* x;       // [batch, cells, channels], or their first `first_channels` where `rest` has the others
+  const void* rest;    // [batch, cells, channels - first_channels], or null
   const void* shift;   // added to x first: [batch, channels], or one row for all images; may be null
   const void* weight;  // [channels]
   const void* bias;    // [channels]
   void* y;             // as x
   float* moments;      // scratch: StoryfarmGroupNormScratch floats
   int batch, cells, channels, groups;
+  int first_channels;  // a multiple of kVector; `channels` where rest is null
   int shift_stride;  // elements from one image's shift to the next; 0: one row for all
   float eps;
   int silu;  // 1: of the result
@@ -31,14 +33,35 @@ typedef struct {
 int StoryfarmGroupNormScratch(int batch, int cells, int channels, int groups);
 int StoryfarmGroupNormRun(const StoryfarmGroupNorm* call, int element, void* stream);
 
-// h += y where y is not null; normed = layer_norm(h) over the last axis. [rows, channels].
-int StoryfarmAddLayerNorm(void* h, const void* y, const void* weight, const void* bias, void* normed, int rows,
-                          int channels, float eps, int element, void* stream);
+// y = layer_norm(x) over the last axis. [rows, channels].
+int StoryfarmLayerNorm(const void* x, const void* weight, const void* bias, void* y, int rows, int channels, float eps,
+                       int element, void* stream);
 
 // y = a gelu(b) with exact gelu, of x = [a, b] in the last axis. x [rows, 2 channels] -> y [rows, channels].
 int StoryfarmGeglu(const void* x, void* y, int rows, int channels, int element, void* stream);
 
-// x += bias + residual. [cells, channels]; bias [channels].
+// Whether the device at work has the next one; in is a multiple of 64, out of 128.
+int StoryfarmHasGatedProduct(int in, int out);
+// y = a gelu(b), [a, b] = x weight^T + bias. x [rows, in], weight [2 out, in], bias [2 out] -> y [rows, out].
+int StoryfarmGatedProduct(const void* x, const void* weight, const void* bias, void* y, int rows, int in, int out,
+                          int element, void* stream);
+
+typedef struct {
+  const void* x;       // [rows, in]
+  const void* weight;  // [out, in], a row `weight_stride` elements after the other
+  const void* bias;    // [out], or null
+  void* sum;           // [rows, out]
+  void* workspace;     // of kProductWorkspace bytes
+  int rows, in, out, weight_stride;
+} StoryfarmAddProduct;
+enum { kProductWorkspace = 8 << 20 };
+// sum += x weight^T + bias, rounded once. By the library that torch takes products from.
+int StoryfarmAddProductRun(const StoryfarmAddProduct* call, int element, void* stream);
+
+// Each cell of x four times: x [batch, height, width, channels] -> y [batch, 2 height, 2 width, channels].
+int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element, void* stream);
+
+// x += bias + residual, which may be null. [cells, channels]; bias [channels].
 int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells, int channels, int element,
                      void* stream);
 

@@ -40,6 +40,21 @@ struct Moments {
   }
 };
 
+// Where a thread finds its eight channels of an image's cells, `stride` elements from one cell to the next.
+template <typename T>
+struct Source {
+  const T* x;
+  int stride;
+
+  __device__ Source(const StoryfarmGroupNorm& call, int image, int channel) {
+    const bool first = channel < call.first_channels;
+    stride = first ? call.first_channels : call.channels - call.first_channels;
+    x = static_cast<const T*>(first ? call.x : call.rest) + static_cast<long>(image) * call.cells * stride +
+        (first ? channel : channel - call.first_channels);
+  }
+  __device__ const T* At(int cell) const { return x + static_cast<long>(cell) * stride; }
+};
+
 // Moments of each group over a slice of an image: grid (slices, batch), block (vectors, lanes).
 template <typename T>
 __global__ void SliceMoments(StoryfarmGroupNorm call, Cut cut) {
@@ -48,13 +63,13 @@ __global__ void SliceMoments(StoryfarmGroupNorm call, Cut cut) {
   const int channel = threadIdx.x * kVector, lane = threadIdx.y, image = blockIdx.y;
   const int first = blockIdx.x * cut.cells_a_slice;
   const int end = min(first + cut.cells_a_slice, call.cells);
-  const T* x = static_cast<const T*>(call.x) + static_cast<long>(image) * call.cells * channels + channel;
+  const Source<T> source(call, image, channel);
   // The distances of a channel's values from one of them are small where its values are large and alike.
-  const Vector<T> pivot = Vector<T>::Load(x + static_cast<long>(first) * channels);
+  const Vector<T> pivot = Vector<T>::Load(source.At(first));
   float sums[kVector] = {}, squares[kVector] = {};
 #pragma unroll 4
   for (int cell = first + lane; cell < end; cell += cut.lanes) {
-    const Vector<T> v = Vector<T>::Load(x + static_cast<long>(cell) * channels);
+    const Vector<T> v = Vector<T>::Load(source.At(cell));
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
       const float d = v.at[i] - pivot.at[i];
@@ -154,9 +169,8 @@ __global__ void __launch_bounds__(kThreads, 2) Normalise(StoryfarmGroupNorm call
     factor.at[i] = scale_of[group] * weight.at[i];
     addend.at[i] += (shift.at[i] - mean_of[group]) * factor.at[i];
   }
-  const long offset = static_cast<long>(image) * call.cells * channels + channel;
-  const T* x = static_cast<const T*>(call.x) + offset;
-  T* y = static_cast<T*>(call.y) + offset;
+  const Source<T> source(call, image, channel);
+  T* y = static_cast<T*>(call.y) + static_cast<long>(image) * call.cells * channels + channel;
   const int first = blockIdx.x * cut.cells_a_slice;
   const int end = min(first + cut.cells_a_slice, call.cells);
   for (int cell = first + threadIdx.y; cell < end; cell += kInFlight * cut.lanes) {
@@ -164,7 +178,7 @@ __global__ void __launch_bounds__(kThreads, 2) Normalise(StoryfarmGroupNorm call
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
       const int own = cell + k * cut.lanes;
-      if (own < end) v[k] = LoadRaw(x + static_cast<long>(own) * channels);
+      if (own < end) v[k] = LoadRaw(source.At(own));
     }
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
@@ -202,32 +216,20 @@ __device__ inline float SumOverWarp(float x) {
 
 // A warp a row, which stays in registers: kVectors of them a lane.
 template <typename T, int kVectors>
-__global__ void AddLayerNorm(T* h, const T* y, const T* weight, const T* bias, T* normed, int rows, int channels,
-                             float eps) {
+__global__ void LayerNorm(const T* x, const T* weight, const T* bias, T* y, int rows, int channels, float eps) {
   const int row = blockIdx.x * kRowsABlock + threadIdx.y;
   if (row >= rows) return;
   const long offset = static_cast<long>(row) * channels;
   Vector<T> v[kVectors];
-  Raw addends[kVectors];
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int channel = (i * kWarp + threadIdx.x) * kVector;
-    if (channel >= channels) continue;
-    v[i] = Vector<T>::Load(h + offset + channel);
-    if (y != nullptr) addends[i] = LoadRaw(y + offset + channel);
-  }
   float sum = 0;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int channel = (i * kWarp + threadIdx.x) * kVector;
-    if (channel >= channels) continue;
-    if (y != nullptr) {
-      v[i].Add(Vector<T>::Of(addends[i]));
-      v[i].Store(h + offset + channel);
-      // What is normalised is what later operations read: rounded.
+    if (channel < channels) v[i] = Vector<T>::Load(x + offset + channel);
+  }
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) v[i].at[j] = ToFloat(FromFloat<T>(v[i].at[j]));
-    }
+  for (int i = 0; i < kVectors; ++i) {
+    if ((i * kWarp + threadIdx.x) * kVector >= channels) continue;
 #pragma unroll
     for (int j = 0; j < kVector; ++j) sum += v[i].at[j];
   }
@@ -250,27 +252,27 @@ __global__ void AddLayerNorm(T* h, const T* y, const T* weight, const T* bias, T
     const Vector<T> w = Vector<T>::Load(weight + channel), b = Vector<T>::Load(bias + channel);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) v[i].at[j] = v[i].at[j] * scale * w.at[j] + b.at[j];
-    v[i].Store(normed + offset + channel);
+    v[i].Store(y + offset + channel);
   }
 }
 
 template <typename T>
-int RunAddLayerNorm(void* h, const void* y, const void* weight, const void* bias, void* normed, int rows, int channels,
-                    float eps, cudaStream_t stream) {
+int RunLayerNorm(const void* x, const void* weight, const void* bias, void* y, int rows, int channels, float eps,
+                 cudaStream_t stream) {
   const dim3 grid((rows + kRowsABlock - 1) / kRowsABlock), block(kWarp, kRowsABlock);
   const int vectors = (channels + kWarp * kVector - 1) / (kWarp * kVector);
   const auto run = [&](auto kernel) {
-    kernel<<<grid, block, 0, stream>>>(static_cast<T*>(h), static_cast<const T*>(y), static_cast<const T*>(weight),
-                                       static_cast<const T*>(bias), static_cast<T*>(normed), rows, channels, eps);
+    kernel<<<grid, block, 0, stream>>>(static_cast<const T*>(x), static_cast<const T*>(weight),
+                                       static_cast<const T*>(bias), static_cast<T*>(y), rows, channels, eps);
   };
   if (vectors <= 1) {
-    run(AddLayerNorm<T, 1>);
+    run(LayerNorm<T, 1>);
   } else if (vectors <= 3) {
-    run(AddLayerNorm<T, 3>);
+    run(LayerNorm<T, 3>);
   } else if (vectors <= 5) {
-    run(AddLayerNorm<T, 5>);
+    run(LayerNorm<T, 5>);
   } else if (vectors <= 16) {
-    run(AddLayerNorm<T, 16>);
+    run(LayerNorm<T, 16>);
   } else {
     return cudaErrorInvalidValue;
   }
@@ -285,7 +287,8 @@ int StoryfarmGroupNormScratch(int batch, int cells, int channels, int groups) {
 
 int StoryfarmGroupNormRun(const StoryfarmGroupNorm* call, int element, void* stream) {
   if (!Fits(call->channels) || call->batch <= 0 || call->groups <= 0 || call->groups > kMostGroups ||
-      call->channels % call->groups != 0 ||
+      call->channels % call->groups != 0 || call->first_channels % kVector != 0 ||
+      (call->rest == nullptr && call->first_channels != call->channels) ||
       call->channels / kVector * CutOf(call->batch, call->cells, call->channels).lanes < call->groups) {
     return cudaErrorInvalidValue;
   }
@@ -293,10 +296,10 @@ int StoryfarmGroupNormRun(const StoryfarmGroupNorm* call, int element, void* str
   return element == kElementHalf ? GroupNorm<__half>(*call, on) : GroupNorm<__nv_bfloat16>(*call, on);
 }
 
-int StoryfarmAddLayerNorm(void* h, const void* y, const void* weight, const void* bias, void* normed, int rows,
-                          int channels, float eps, int element, void* stream) {
+int StoryfarmLayerNorm(const void* x, const void* weight, const void* bias, void* y, int rows, int channels, float eps,
+                       int element, void* stream) {
   if (!Fits(channels)) return cudaErrorInvalidValue;
   const auto on = static_cast<cudaStream_t>(stream);
-  return element == kElementHalf ? RunAddLayerNorm<__half>(h, y, weight, bias, normed, rows, channels, eps, on)
-                                 : RunAddLayerNorm<__nv_bfloat16>(h, y, weight, bias, normed, rows, channels, eps, on);
+  return element == kElementHalf ? RunLayerNorm<__half>(x, weight, bias, y, rows, channels, eps, on)
+                                 : RunLayerNorm<__nv_bfloat16>(x, weight, bias, y, rows, channels, eps, on);
 }

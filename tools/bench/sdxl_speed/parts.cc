@@ -1,13 +1,10 @@
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
-#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -86,37 +83,37 @@ double TimeInARow(device::Device& device, int calls, const std::function<void()>
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / calls;
 }
 
-json Kernels(device::Device& device, const std::function<void()>& work) {
-  namespace profiler = torch::autograd::profiler;
-  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
-  const std::set<torch::profiler::impl::ActivityType> kinds = {torch::profiler::impl::ActivityType::CPU,
-                                                               torch::profiler::impl::ActivityType::CUDA};
-  profiler::prepareProfiler(config, kinds);
-  profiler::enableProfiler(config, kinds);
-  work();
-  device.Synchronize();
-  const auto result = profiler::disableProfiler();
-  struct Row {
-    int64_t count = 0;
-    double ms = 0;
-  };
-  std::map<std::string, Row> rows;
-  for (const profiler::KinetoEvent& event : result->events()) {
-    if (event.deviceType() != c10::DeviceType::CUDA) continue;
-    Row& row = rows[event.name().substr(0, 120)];
-    ++row.count;
-    row.ms += static_cast<double>(event.durationNs()) * 1e-6;
-  }
-  json kernels = json::array();
-  for (const auto& [name, row] : rows) kernels.push_back({{"name", name}, {"count", row.count}, {"ms", row.ms}});
-  std::sort(kernels.begin(), kernels.end(), [](const json& a, const json& b) { return a["ms"] > b["ms"]; });
-  return kernels;
-}
-
 // Of `actual` against `exact`, in decibels of the exact one's power.
 double Decibels(const at::Tensor& actual, const at::Tensor& exact) {
   const at::Tensor a = actual.to(at::kCPU, at::kDouble), e = exact.to(at::kCPU, at::kDouble);
   return 10 * std::log10((e.square().sum() / (a - e).square().sum()).item<double>());
+}
+
+// The largest difference between a call that is replayed and the same call without graphs, as a share of the largest
+// value: plain, and cut at the sites of a hook.
+json ReplaysOff(sdxl::UNet& unet, sdxl::UNetInput input) {
+  class PlainHook final : public sdxl::SelfAttentionHook {
+   public:
+    at::Tensor Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) override { return site.attention(x); }
+  };
+  PlainHook hook;
+  json off;
+  for (sdxl::SelfAttentionHook* used : {static_cast<sdxl::SelfAttentionHook*>(nullptr),
+                                        static_cast<sdxl::SelfAttentionHook*>(&hook)}) {
+    unet.UseGraphs(true);
+    // Recorded with one input, replayed with another.
+    for (int i = 0; i < 3; ++i) unet.Forward(input, used);
+    sdxl::UNetInput other = input;
+    other.latents = input.latents.flip(0) * 0.5;
+    other.timestep = 20;
+    const at::Tensor replayed = unet.Forward(other, used).to(at::kFloat);
+    unet.UseGraphs(false);
+    const at::Tensor plain = unet.Forward(other, used).to(at::kFloat);
+    off[used == nullptr ? "plain" : "hooked"] =
+        (replayed - plain).abs().max().item<double>() / plain.abs().max().item<double>();
+  }
+  unet.UseGraphs(true);
+  return off;
 }
 
 }  // namespace
@@ -152,8 +149,9 @@ absl::Status MeasureParts(const Options& options, json& report) {
                                 {"ms", times.done_ms},
                                 {"launched_ms", times.launched_ms},
                                 {"in_a_row_ms", TimeInARow(device, options.calls, call)}});
-      if (options.profile) report["unet"].back()["kernels"] = Kernels(device, call);
+      if (options.profile) report["unet"].back()["kernels"] = Kernels([&] { device.Synchronize(); }, call);
     }
+    if (options.graphs) report["replays_off"] = ReplaysOff(**unet, InputOf(*config, 2, edge, where));
     if (options.fidelity) {
       const sdxl::UNetInput input = InputOf(*config, 2, edge, where);
       const at::Tensor half = (*unet)->Forward(input).to(at::kCPU);
@@ -186,7 +184,7 @@ absl::Status MeasureParts(const Options& options, json& report) {
   device.Synchronize();
   report["vae"] = {{"ms", Time(device, options.calls, decode).done_ms},
                    {"peak_bytes", device.MemoryNow().peak_bytes - before}};
-  if (options.profile) report["vae"]["kernels"] = Kernels(device, decode);
+  if (options.profile) report["vae"]["kernels"] = Kernels([&] { device.Synchronize(); }, decode);
   return absl::OkStatus();
 }
 

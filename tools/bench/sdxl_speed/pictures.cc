@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -148,7 +149,27 @@ absl::Status MeasureAll(Pictures& pictures, const Options& options, json& report
   if (auto s = add("reading two characters", 2, pictures.Draw(2, 1, steps, {first->second, second->second})); !s.ok()) {
     return s;
   }
-  return add("reading one character, together", kTogether, pictures.Draw(kTogether, kTogether, steps, {first->second}));
+  if (auto s = add("reading one character, together", kTogether,
+                   pictures.Draw(kTogether, kTogether, steps, {first->second}));
+      !s.ok()) {
+    return s;
+  }
+  if (!options.profile) return absl::OkStatus();
+  const auto profile = [&](const std::string& what, const std::function<absl::Status()>& draw) {
+    absl::Status status;
+    report["kernels"].push_back({{"what", what}, {"kernels", Kernels([] {}, [&] { status = draw(); })}});
+    return status;
+  };
+  if (auto s = profile("reading one character", [&] { return pictures.Draw(1, 1, steps, {first->second}).status(); });
+      !s.ok()) {
+    return s;
+  }
+  if (auto s = profile("reading one character, together",
+                       [&] { return pictures.Draw(kTogether, kTogether, steps, {first->second}).status(); });
+      !s.ok()) {
+    return s;
+  }
+  return profile("identity frames", [&] { return pictures.DrawIdentity(0, true).status(); });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #define STORYFARM_TOOLS_BENCH_SDXL_SPEED_SPEED_H_
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ struct Options {
   bool vae = false;
   bool pictures = false;
 };
+
+// The kernels that `work` and `await`, which ends when they have run, take a CUDA device's time with: name, count and
+// milliseconds of each, most first.
+json Kernels(const std::function<void()>& await, const std::function<void()>& work);
 
 // UNet calls and VAE by themselves: "unet", "vae", "matmul_tflops", "fidelity_db".
 absl::Status MeasureParts(const Options& options, json& report);

@@ -3,6 +3,9 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "pipeline/device/cuda/kernels.h"
 #include "pipeline/device/kernel_library.h"
 
@@ -33,6 +36,17 @@ at::Tensor PlainGroupNorm(const Image& image, const at::Tensor& shift, int64_t g
   if (shift.defined()) x = x + shift.unsqueeze(-1).unsqueeze(-1);
   at::Tensor y = at::group_norm(x, groups, norm.weight, norm.bias, norm.eps);
   return silu ? at::silu_(y) : y;
+}
+
+// Whether kernels can move its rows, the last axis, eight elements at a time.
+bool HasVectorRows(const at::Tensor& x) {
+  bool whole = x.stride(-1) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % (2 * kVector) == 0;
+  for (int64_t axis = 0; axis + 1 < x.dim(); ++axis) whole = whole && x.stride(axis) % kVector == 0;
+  return whole;
+}
+StoryfarmRows RowsOf(const at::Tensor& x, int64_t outer, int64_t inner, int64_t row, int64_t count) {
+  return {x.const_data_ptr(), static_cast<long>(outer), static_cast<long>(inner), static_cast<long>(row),
+          static_cast<int>(count)};
 }
 
 at::Tensor PlainGate(const at::Tensor& x) {
@@ -173,21 +187,61 @@ at::Tensor Upsample(const at::Tensor& x, int64_t height, int64_t width) {
   return y;
 }
 
+at::Tensor JoinRows(const std::vector<at::Tensor>& parts) {
+  const at::Tensor& first = parts.front();
+  const int64_t channels = first.size(3);
+  const KernelLibrary* kernels = parts.size() <= kMostParts ? KernelsFor(first, channels) : nullptr;
+  std::vector<StoryfarmRows> rows;
+  int64_t total = 0;
+  for (const at::Tensor& part : parts) {
+    if (!HasVectorRows(part)) kernels = nullptr;
+    rows.push_back(RowsOf(part, part.stride(0), part.stride(1), part.stride(2), part.size(2)));
+    total += part.size(2);
+  }
+  if (kernels == nullptr) return at::cat(parts, 2);
+  at::Tensor y = at::empty({first.size(0), first.size(1), total, channels}, first.options());
+  Run("joining rows", first, [&](int element, void* stream) {
+    return kernels->join_rows(rows.data(), static_cast<int>(rows.size()), y.mutable_data_ptr(),
+                              static_cast<int>(first.size(0)), static_cast<int>(first.size(1)),
+                              static_cast<int>(channels), element, stream);
+  });
+  return y;
+}
+
+at::Tensor GatherRows(const at::Tensor& x, const at::Tensor& index) {
+  const int64_t channels = x.size(2), count = index.numel();
+  const KernelLibrary* kernels = KernelsFor(x, channels);
+  if (kernels == nullptr || !HasVectorRows(x) || !index.is_contiguous() || count == 0) return x.index_select(1, index);
+  at::Tensor y = at::empty({x.size(0), count, channels}, x.options());
+  const StoryfarmRows rows = RowsOf(x, x.stride(0), 0, x.stride(1), x.size(1));
+  static_assert(sizeof(long) == sizeof(int64_t));
+  Run("gathering rows", x, [&](int element, void* stream) {
+    return kernels->gather_rows(&rows, reinterpret_cast<const long*>(index.const_data_ptr<int64_t>()),
+                                y.mutable_data_ptr(), static_cast<int>(x.size(0)), static_cast<int>(count),
+                                static_cast<int>(channels), element, stream);
+  });
+  return y;
+}
+
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
+  at::Tensor y = at::empty(values.sizes(), scale.options());
+  UnpackTo(y, values, scale);
+  return y;
+}
+
+void UnpackTo(at::Tensor y, const at::Tensor& values, const at::Tensor& scale) {
   const int64_t width = values.size(-1);
   const KernelLibrary* kernels = KernelsFor(scale, width);
+  if (values.numel() == 0) return;
   if (kernels == nullptr || !values.is_contiguous() || !scale.is_contiguous()) {
-    // On a GPU one kernel converts and multiplies; the CPU would convert to a copy first, and multiply to another.
-    return values.is_cuda() ? at::mul(values, scale) : values.to(scale.scalar_type()).mul_(scale);
+    y.copy_(values).mul_(scale);
+    return;
   }
-  at::Tensor y = at::empty(values.sizes(), scale.options());
-  if (values.numel() == 0) return y;
   Run("unpacking int8", scale, [&](int element, void* stream) {
     return kernels->unpack(static_cast<const int8_t*>(values.const_data_ptr()), scale.const_data_ptr(),
                            y.mutable_data_ptr(), static_cast<long>(scale.numel()), static_cast<int>(width), element,
                            stream);
   });
-  return y;
 }
 
 void Pack(const at::Tensor& x, at::Tensor values, at::Tensor scale) {

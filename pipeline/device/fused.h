@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace storyfarm::device {
 
@@ -43,8 +44,16 @@ void AddBias(at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual);
 // The nearest neighbours in x [B, C, H, W] of the cells of a [B, C, height, width].
 at::Tensor Upsample(const at::Tensor& x, int64_t height, int64_t width);
 
+// Tensors [A, B, n, C] one after the other along n, whatever their strides: [A, B, sum of n, C].
+at::Tensor JoinRows(const std::vector<at::Tensor>& parts);
+
+// Rows index [M], int64, of x [B, N, C]: [B, M, C].
+at::Tensor GatherRows(const at::Tensor& x, const at::Tensor& index);
+
 // values x scale: int8 [..., width], contiguous, with one scale [..., 1] for each row, to the scale's format.
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale);
+// The same to y, contiguous.
+void UnpackTo(at::Tensor y, const at::Tensor& values, const at::Tensor& scale);
 
 // The reverse, of x [rows, width]: fills values int8 [rows, width] and scale fp16 [rows, 1], both contiguous. scale =
 // the row's largest |x| / 127 as fp16, so that |x - values scale| <= scale / 2 but for what fp16 can't hold; NaN where

@@ -31,6 +31,8 @@ const KernelLibrary* Open(const std::filesystem::path& path) {
       Find(library, "StoryfarmHasGatedProduct", &found.has_gated_product) &&
       Find(library, "StoryfarmGatedProduct", &found.gated_product) &&
       Find(library, "StoryfarmAddProductRun", &found.add_product) &&
+      Find(library, "StoryfarmJoinRows", &found.join_rows) &&
+      Find(library, "StoryfarmGatherRows", &found.gather_rows) &&
       Find(library, "StoryfarmUpsample", &found.upsample) && Find(library, "StoryfarmAddBias", &found.add_bias) &&
       Find(library, "StoryfarmUnpack", &found.unpack) &&
       Find(library, "StoryfarmPack", &found.pack) && Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&

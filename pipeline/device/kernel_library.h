@@ -15,6 +15,8 @@ struct KernelLibrary {
   decltype(&StoryfarmHasGatedProduct) has_gated_product = nullptr;
   decltype(&StoryfarmGatedProduct) gated_product = nullptr;
   decltype(&StoryfarmAddProductRun) add_product = nullptr;
+  decltype(&StoryfarmJoinRows) join_rows = nullptr;
+  decltype(&StoryfarmGatherRows) gather_rows = nullptr;
   decltype(&StoryfarmUpsample) upsample = nullptr;
   decltype(&StoryfarmAddBias) add_bias = nullptr;
   decltype(&StoryfarmUnpack) unpack = nullptr;

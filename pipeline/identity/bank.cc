@@ -68,10 +68,9 @@ at::Tensor UnpackParts(const at::Tensor& bytes, const PartShape& shape, int64_t 
   const at::Tensor elements = Elements(bytes, shape, halves);
   if (shape.element != BankElement::kInt8) return elements.to(dtype);
   const at::Tensor scales = Scales(bytes, shape, halves).to(dtype);
-  if (halves == 1) return device::Unpack(elements[0], scales[0]).unsqueeze(0);
-  std::vector<at::Tensor> of_halves;
-  for (int64_t h = 0; h < halves; ++h) of_halves.push_back(device::Unpack(elements[h], scales[h]));
-  return at::stack(of_halves);
+  at::Tensor tokens = at::empty(elements.sizes(), scales.options());
+  for (int64_t h = 0; h < halves; ++h) device::UnpackTo(tokens[h], elements[h], scales[h]);
+  return tokens;
 }
 
 }  // namespace storyfarm::identity

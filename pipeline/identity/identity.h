@@ -98,10 +98,8 @@ class WritePass final : public Pass {
   bool Keeps(int64_t layer) const;
   // Whether frames attend to each other there.
   bool Shares(int64_t layer) const;
-  // Of each frame's tokens, [halves of the call, N, C], those kept, [halves of the call, k, C].
-  std::vector<at::Tensor> Kept(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& of_frames) const;
-  // Hands them to the writer.
-  absl::Status Keep(int64_t layer, const std::vector<at::Tensor>& kept);
+  // Hands those kept of all frames, [halves of the call, frames x k, C], to the writer.
+  absl::Status Keep(int64_t layer, const at::Tensor& kept);
   // `frame` attends to what the others share, and to itself.
   at::Tensor AttendOthers(const sdxl::SelfAttentionSite& site, int64_t frame,
                           const sdxl::SelfAttention::Projections& projected) const;
@@ -111,7 +109,16 @@ class WritePass final : public Pass {
   GateTable gates_;
   at::Device device_;
   int64_t step_ = 0;
-  std::map<Grid, std::vector<at::Tensor>> tokens_;  // of the step: int64 indices of each identity frame
+  // Which tokens of a grid of N are kept in the step, int64 indices.
+  struct Chosen {
+    std::vector<at::Tensor> of_frames;  // of each identity frame, [k]
+    // Where a half's frames lie one after the other, frame i's tokens from i N on: those kept of all, and what each frame
+    // attends to, those kept of the others and all of its own.
+    at::Tensor kept;
+    std::vector<at::Tensor> attended;
+    at::Tensor attended_together;  // `attended` one after the other, where all are as long; else undefined
+  };
+  std::map<Grid, Chosen> chosen_;
   std::vector<sdxl::KeysValues> shared_;  // of the site: [halves of the call, k, C] of each frame
 };
 

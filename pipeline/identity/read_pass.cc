@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/device/fused.h"
 #include "pipeline/identity/identity.h"
 
 namespace storyfarm::identity {
@@ -109,7 +110,7 @@ at::Tensor ReadPass::AttendGroup(const sdxl::SelfAttentionSite& site, const sdxl
       parts.push_back((bank.*of).unsqueeze(1).expand({-1, queries.size(1), -1, -1}));
     }
     parts.push_back(own);
-    return flat(at::cat(parts, 2));
+    return flat(device::JoinRows(parts));
   };
   using sdxl::KeysValues;
   return site.attention

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <span>
 
+#include "pipeline/device/fused.h"
 #include "pipeline/identity/identity.h"
 
 namespace storyfarm::identity {
@@ -17,15 +19,31 @@ absl::StatusOr<std::unique_ptr<WritePass>> WritePass::Create(Options options, Dr
 
 absl::Status WritePass::BeginStep(int64_t step) {
   step_ = step;
-  tokens_.clear();
+  chosen_.clear();
   for (const Grid grid : DistinctGrids(options_.grids)) {
-    std::vector<at::Tensor>& of_frames = tokens_[grid];
+    Chosen& chosen = chosen_[grid];
+    const int64_t tokens_a_frame = static_cast<int64_t>(grid.height) * grid.width;
+    std::vector<at::Tensor> kept;
     for (int64_t i = 0; i < options_.identity_frames; ++i) {
       const absl::StatusOr<std::vector<int32_t>> tokens =
           draws_->Tokens(options_.character, static_cast<int>(step), grid, static_cast<int>(i));
       if (!tokens.ok()) return tokens.status();
-      of_frames.push_back(at::tensor(*tokens, at::kInt).to(at::kLong).to(device_));
+      chosen.of_frames.push_back(at::tensor(*tokens, at::kInt).to(at::kLong).to(device_));
+      kept.push_back(chosen.of_frames.back() + i * tokens_a_frame);
     }
+    for (int64_t i = 0; i < options_.identity_frames; ++i) {
+      std::vector<at::Tensor> attended;
+      for (int64_t j = 0; j < options_.identity_frames; ++j) {
+        if (j != i) attended.push_back(kept[static_cast<size_t>(j)]);
+      }
+      attended.push_back(at::arange(i * tokens_a_frame, (i + 1) * tokens_a_frame, kept.front().options()));
+      chosen.attended.push_back(at::cat(attended));
+    }
+    chosen.kept = at::cat(kept);
+    const bool alike = std::all_of(chosen.attended.begin(), chosen.attended.end(), [&](const at::Tensor& of_frame) {
+      return of_frame.numel() == chosen.attended.front().numel();
+    });
+    if (alike) chosen.attended_together = at::cat(chosen.attended);
   }
   return absl::OkStatus();
 }
@@ -34,11 +52,9 @@ bool WritePass::Keeps(int64_t layer) const {
   return options_.writer != nullptr && (draws_->gates_may_differ() || gates_.Open(step_, layer));
 }
 
-absl::Status WritePass::Keep(int64_t layer, const std::vector<at::Tensor>& kept) {
+absl::Status WritePass::Keep(int64_t layer, const at::Tensor& kept) {
   for (int64_t h = 0; h < halves_.count; ++h) {
-    std::vector<at::Tensor> of_half;
-    for (const at::Tensor& of_frame : kept) of_half.push_back(of_frame.select(0, h));
-    const PackedPart packed = PackPart(of_half, options_.element);
+    const PackedPart packed = PackPart({kept[h]}, options_.element);
     // On its way to the host at once: a small device has no room for what waits to be written.
     const std::shared_ptr<device::Landing> landing = options_.landings->Begin(packed.bytes);
     const auto bytes = [landing]() -> absl::StatusOr<std::span<const std::byte>> {
@@ -54,25 +70,19 @@ absl::Status WritePass::Keep(int64_t layer, const std::vector<at::Tensor>& kept)
   return absl::OkStatus();
 }
 
-std::vector<at::Tensor> WritePass::Kept(const sdxl::SelfAttentionSite& site,
-                                        const std::vector<at::Tensor>& of_frames) const {
-  const std::vector<at::Tensor>& tokens = tokens_.at({site.height, site.width});
-  std::vector<at::Tensor> kept;
-  for (size_t i = 0; i < of_frames.size(); ++i) kept.push_back(of_frames[i].index_select(1, tokens[i]));
-  return kept;
-}
-
 bool WritePass::Shares(int64_t layer) const { return gates_.Open(step_, layer) && options_.identity_frames > 1; }
 
 void WritePass::Gather(const sdxl::SelfAttentionSite& site, const std::vector<at::Tensor>& xs) {
   shared_.clear();
   const bool keeps = Keeps(site.layer);
   if (!failure_.ok() || (!Shares(site.layer) && !keeps)) return;
-  const std::vector<at::Tensor> kept = Kept(site, xs);
+  const std::vector<at::Tensor>& tokens = chosen_.at({site.height, site.width}).of_frames;
+  std::vector<at::Tensor> kept;
+  for (size_t i = 0; i < xs.size(); ++i) kept.push_back(device::GatherRows(xs[i], tokens[i]));
   if (Shares(site.layer)) {
     for (const at::Tensor& of_frame : kept) shared_.push_back(site.attention.ProjectKeys(of_frame));
   }
-  if (keeps) failure_ = Keep(site.layer, kept);
+  if (keeps) failure_ = Keep(site.layer, at::cat(kept, 1));
 }
 
 at::Tensor WritePass::AttendFrame(const sdxl::SelfAttentionSite& site, int64_t frame, const at::Tensor& x) const {
@@ -97,30 +107,29 @@ at::Tensor WritePass::AttendOthers(const sdxl::SelfAttentionSite& site, int64_t 
 at::Tensor WritePass::Attend(const sdxl::SelfAttentionSite& site, const at::Tensor& x) {
   if (!failure_.ok()) return x;
   const int64_t frames = options_.identity_frames;
-  // [halves x frames, N, C] -> [halves, N, C] of each frame, views.
-  const auto by_frame = [&](const at::Tensor& all) {
-    const at::Tensor apart = all.unflatten(0, {halves_.count, frames});
-    std::vector<at::Tensor> each;
-    for (int64_t i = 0; i < frames; ++i) each.push_back(apart.select(1, i));
-    return each;
-  };
-  if (Keeps(site.layer)) failure_ = Keep(site.layer, Kept(site, by_frame(x)));
+  const Chosen& chosen = chosen_.at({site.height, site.width});
+  // [halves x frames, N, C] -> [halves, frames x N, C], a view.
+  const auto by_half = [&](const at::Tensor& all) { return all.unflatten(0, {halves_.count, frames}).flatten(1, 2); };
+  if (Keeps(site.layer)) failure_ = Keep(site.layer, device::GatherRows(by_half(x), chosen.kept));
   if (!failure_.ok()) return x;
   if (!Shares(site.layer)) return site.attention(x);
   const sdxl::SelfAttention::Projections projected = site.attention.Project(x);
-  const std::vector<at::Tensor> queries = by_frame(projected.queries), keys = by_frame(projected.own.keys),
-                                values = by_frame(projected.own.values);
   // The keys of kept tokens are the kept ones of the keys.
-  const std::vector<at::Tensor> kept_keys = Kept(site, keys), kept_values = Kept(site, values);
-  shared_.clear();
-  for (size_t i = 0; i < keys.size(); ++i) shared_.push_back({kept_keys[i], kept_values[i]});
-  at::Tensor y = at::empty_like(x);
-  at::Tensor apart = y.view({halves_.count, frames, x.size(1), x.size(2)});
-  for (int64_t i = 0; i < frames; ++i) {
-    const auto at = static_cast<size_t>(i);
-    apart.select(1, i).copy_(AttendOthers(site, i, {queries[at], {keys[at], values[at]}}));
+  const at::Tensor keys = by_half(projected.own.keys), values = by_half(projected.own.values);
+  if (chosen.attended_together.defined()) {
+    const auto of_frames = [&](const at::Tensor& all) {
+      return device::GatherRows(all, chosen.attended_together).unflatten(1, {frames, -1}).flatten(0, 1);
+    };
+    return site.attention.Attend(projected.queries, {of_frames(keys), of_frames(values)});
   }
-  shared_.clear();
+  at::Tensor y = at::empty_like(x);
+  at::Tensor y_by_frame = y.unflatten(0, {halves_.count, frames});
+  const at::Tensor queries = projected.queries.unflatten(0, {halves_.count, frames});
+  for (int64_t i = 0; i < frames; ++i) {
+    const at::Tensor& index = chosen.attended[static_cast<size_t>(i)];
+    y_by_frame.select(1, i).copy_(site.attention.Attend(
+        queries.select(1, i), {device::GatherRows(keys, index), device::GatherRows(values, index)}));
+  }
   return y;
 }
 

@@ -26,6 +26,7 @@ constexpr int kTileIn = 64;     // columns of x: kSwizzleBytes
 constexpr int kStepIn = 16;     // columns that one instruction adds up
 constexpr int kStages = 4;
 constexpr int kGroups = 2;  // that multiply
+constexpr int kDistance = 2;  // stages from one to the other
 constexpr int kGroupRows = kTileRows / kGroups;
 constexpr int kBlockThreads = (1 + kGroups) * kWarpGroup;
 constexpr int kWarpsThatMultiply = kGroups * kWarpGroup / kWarp;
@@ -125,16 +126,26 @@ __device__ inline uint4 Transpose(uint32_t v0, uint32_t v1, uint32_t v2, uint32_
   return {v0, v1, v2, v3};
 }
 
+// Of the columns whose sums a thread has: fetched before they are needed.
 template <typename T>
-__device__ void Write(const float (&sums)[2 * kTileOut / 2], const T* bias, T* y, int first_row, int first_column,
+struct Biases {
+  typename Pair<T>::Type a[kTileOut / 8], b[kTileOut / 8];
+
+  __device__ Biases(const T* bias, int first_column, int out) {
+    const T* from = bias + first_column + 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int i = 0; i < kTileOut / 8; ++i) {
+      a[i] = *reinterpret_cast<const typename Pair<T>::Type*>(from + 8 * i);
+      b[i] = *reinterpret_cast<const typename Pair<T>::Type*>(from + out + 8 * i);
+    }
+  }
+};
+
+template <typename T>
+__device__ void Write(const float (&sums)[kTileOut], const Biases<T>& biases, T* y, int first_row, int first_column,
                       int rows, int out) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp % (kWarpGroup / kWarp);
   const int row = first_row + warp * 16 + lane / 4, quarter = lane % 4;
-  const T* bias_a = bias + first_column + 2 * quarter;
-  const T* bias_b = bias_a + out;
-  const auto pair_at = [](const T* from) {
-    return Pair<T>::ToFloats(*reinterpret_cast<const typename Pair<T>::Type*>(from));
-  };
 #pragma unroll
   for (int group = 0; group < kTileOut / 32; ++group) {
     uint32_t upper[4], lower[4];  // of rows `row` and `row` + 8
@@ -143,7 +154,7 @@ __device__ void Write(const float (&sums)[2 * kTileOut / 2], const T* bias, T* y
       const int columns = 4 * group + i;  // eight of them
       const float* a = &sums[4 * columns];
       const float* b = a + kTileOut / 8 * 4;
-      const float2 of_a = pair_at(bias_a + 8 * columns), of_b = pair_at(bias_b + 8 * columns);
+      const float2 of_a = Pair<T>::ToFloats(biases.a[columns]), of_b = Pair<T>::ToFloats(biases.b[columns]);
       upper[i] = Gated<T>(a, b, of_a, of_b);
       lower[i] = Gated<T>(a + 2, b + 2, of_a, of_b);
     }
@@ -155,6 +166,14 @@ __device__ void Write(const float (&sums)[2 * kTileOut / 2], const T* bias, T* y
   }
 }
 
+constexpr int kGroupsBarrier = 1;  // 0 is everybody's
+__device__ inline void AwaitGroup() {
+  asm volatile("barrier.cta.sync %0, %1;" ::"n"(kGroupsBarrier), "n"(kGroups * kWarpGroup) : "memory");
+}
+__device__ inline void WakeGroup() {
+  asm volatile("barrier.cta.arrive %0, %1;" ::"n"(kGroupsBarrier), "n"(kGroups * kWarpGroup) : "memory");
+}
+
 template <typename T>
 __device__ void Multiply(Shared<T>& shared, const Tiles& tiles, const T* bias, T* y, int rows, int in, int out) {
   const int block = static_cast<int>(BlockInCluster());
@@ -163,8 +182,12 @@ __device__ void Multiply(Shared<T>& shared, const Tiles& tiles, const T* bias, T
     if (lane < kBlocks) ArriveAt(&shared.empty[stage], lane);
   };
   Turn turn;
+  // The second group follows the first one at a distance, so that one multiplies while the other writes.
+  bool ahead = false;
+  if (group == 1) AwaitGroup();
   for (int tile = blockIdx.x / kBlocks; tile < tiles.total; tile += gridDim.x / kBlocks) {
-    float sums[2 * kTileOut / 2];
+    const Biases<T> biases(bias, tiles.Column(tile), out);
+    float sums[kTileOut];  // of a and of b: a lane has half of both
     int before = -1;
     for (int column = 0; column < in; column += kTileIn, turn.Next()) {
       Stage<T>& stage = shared.stages[turn.stage];
@@ -180,12 +203,17 @@ __device__ void Multiply(Shared<T>& shared, const Tiles& tiles, const T* bias, T
       AwaitProducts<1>();
       if (before >= 0) release(before);
       before = turn.stage;
+      if (group == 0 && !ahead && turn.stage == kDistance - 1) {
+        ahead = true;
+        WakeGroup();
+      }
     }
     AwaitProducts<0>();
     release(before);
     Settle(sums);
-    Write(sums, bias, y, tiles.Row(tile, block) + group * kGroupRows, tiles.Column(tile), rows, out);
+    Write(sums, biases, y, tiles.Row(tile, block) + group * kGroupRows, tiles.Column(tile), rows, out);
   }
+  if (group == 0 && !ahead) WakeGroup();
 }
 
 template <typename T>

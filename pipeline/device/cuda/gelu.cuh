@@ -5,23 +5,24 @@
 
 namespace storyfarm::device {
 
-// x (1 + erf(x / sqrt 2)) / 2, erf by Abramowitz and Stegun's 7.1.28: off by 3e-7 at most, with one slow instruction.
+// x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2. erfc as 1 / p^16, in the form of Abramowitz and
+// Stegun's 7.1.28, with a p of one degree less that was fitted to the result's largest error: 2e-6. One slow instruction,
+// and few others: a product's kernel has nothing else to do meanwhile.
 __device__ inline float Gelu(float x) {
-  constexpr float kSqrtHalf = 0.70710678118654752f;
-  const float z = fabsf(x) * kSqrtHalf;
-  float root = 0.0000430638f;
-  root = root * z + 0.0002765672f;
-  root = root * z + 0.0001520143f;
-  root = root * z + 0.0092705272f;
-  root = root * z + 0.0422820123f;
-  root = root * z + 0.0705230784f;
-  root = root * z + 1.0f;
-  root *= root;
-  root *= root;
-  root *= root;
-  root *= root;
-  const float complement = __fdividef(1.0f, root);  // 1 - erf(z)
-  return 0.5f * x * (x >= 0 ? 2.0f - complement : complement);
+  const float z = fabsf(x);
+  float p = 9.28528640e-05f;
+  p = p * z - 9.36262998e-05f;
+  p = p * z + 3.45558369e-03f;
+  p = p * z + 2.10345853e-02f;
+  p = p * z + 4.98891954e-02f;
+  p = p * z + 1.0f;
+  p *= p;
+  p *= p;
+  p *= p;
+  p *= p;
+  float complement;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(complement) : "f"(p));
+  return fmaxf(x, 0.0f) - 0.5f * z * complement;
 }
 
 }  // namespace storyfarm::device

@@ -34,7 +34,7 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
       "@done bra.uni through;\n"
       "bra.uni again;\n"
       "through:\n"
@@ -47,13 +47,14 @@ __device__ inline void ArriveExpecting(uint64_t* barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(bytes)
                : "memory");
 }
-// At the barrier that lies at the same place in another block of the cluster, or in this one.
+// At the barrier that lies at the same place in another block of the cluster, or in this one. Tells that tiles were read, and
+// publishes nothing that was written: a release to the whole cluster would wait for all of the device's memory.
 __device__ inline void ArriveAt(uint64_t* barrier, uint32_t block) {
   asm volatile(
       "{\n"
       ".reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
       "}" ::"r"(SharedAddress(barrier)),
       "r"(block)
       : "memory");

@@ -58,6 +58,21 @@ enum { kProductWorkspace = 8 << 20 };
 // sum += x weight^T + bias, rounded once. By the library that torch takes products from.
 int StoryfarmAddProductRun(const StoryfarmAddProduct* call, int element, void* stream);
 
+enum { kMostParts = 8 };
+// [outer, inner, rows, channels], a row's channels together; strides in elements, multiples of kVector.
+typedef struct {
+  const void* x;
+  long outer_stride, inner_stride, row_stride;
+  int rows;
+} StoryfarmRows;
+// One after the other: y [outer, inner, sum of rows, channels]. count <= kMostParts.
+int StoryfarmJoinRows(const StoryfarmRows* parts, int count, void* y, int outer, int inner, int channels, int element,
+                      void* stream);
+// Rows of x that index[0, rows) names, the same of each of `outer`: y [outer, rows, channels]. x's inner_stride is not
+// used.
+int StoryfarmGatherRows(const StoryfarmRows* x, const long* index, void* y, int outer, int rows, int channels,
+                        int element, void* stream);
+
 // Each cell of x four times: x [batch, height, width, channels] -> y [batch, 2 height, 2 width, channels].
 int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element, void* stream);
 

@@ -172,6 +172,21 @@ TEST_P(Fused, AnUpsampledCellIsItsNearestNeighbour) {
   }
 }
 
+TEST_P(Fused, RowsAreJoinedAndGatheredWhateverTheirStrides) {
+  for (const int64_t channels : {8, 20, 640}) {
+    SCOPED_TRACE(channels);
+    // As one product gives queries, keys and values.
+    const std::vector<at::Tensor> wide = Random({6, 70, 3 * channels}).chunk(3, -1);
+    const at::Tensor own = wide[1].unflatten(0, {2, 3});
+    const at::Tensor shared = Random({2, 33, channels}).unsqueeze(1).expand({-1, 3, -1, -1});
+    EXPECT_TRUE(JoinRows({shared, own, shared}).equal(at::cat({shared, own, shared}, 2)));
+    EXPECT_TRUE(JoinRows({own}).equal(own));
+    const at::Tensor index = at::randint(0, 210, {101}, at::kLong).to(own.device());
+    const at::Tensor rows = wide[2].unflatten(0, {2, 3}).flatten(1, 2);
+    EXPECT_TRUE(GatherRows(rows, index).equal(rows.index_select(1, index)));
+  }
+}
+
 TEST_P(Fused, EightBitsTimesTheirScale) {
   for (const int64_t width : {8, 36, 64, 1280}) {
     const at::Tensor values = at::randint(-127, 128, {5, 7, width}, at::kChar).to(device_->torch_device());

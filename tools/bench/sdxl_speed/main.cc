@@ -29,6 +29,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--profile", options.profile, "Also which kernels the time goes to");
   app.add_flag("--fidelity", options.fidelity, "Also decibels against float32, which is loaded for it");
   app.add_flag("--int8", options.int8, "With --fidelity: also of rounded weights");
+  app.add_flag("--gates", options.gates, "Also the feed-forward's first half by itself");
   app.add_flag("--vae", options.vae, "Also the VAE");
   app.add_flag("--pictures", options.pictures, "Whole pictures instead: alone, together, and with identity");
   CLI11_PARSE(app, argc, argv);

@@ -116,6 +116,36 @@ json ReplaysOff(sdxl::UNet& unet, sdxl::UNetInput input) {
   return off;
 }
 
+// The feed-forward's first half by itself, in SDXL's shapes: with its gate, and the product alone as torch has it.
+json GateTimes(device::Device& device, const Options& options) {
+  struct Shape {
+    int64_t rows, in, out;
+  };
+  constexpr int kWeights = 8;  // in turn: a network's next layer has others
+  const auto of = at::TensorOptions().dtype(TypeOf(options.dtype)).device(device.torch_device());
+  json times = json::array();
+  for (const Shape& s : {Shape{1024, 1280, 5120}, Shape{4096, 640, 2560}}) {
+    for (const int64_t batch : options.batches) {
+      const int64_t rows = batch * s.rows;
+      const at::Tensor x = at::randn({rows, s.in}, of), bias = at::randn({2 * s.out}, of);
+      std::vector<at::Tensor> weights;
+      for (int i = 0; i < kWeights; ++i) weights.push_back(at::randn({2 * s.out, s.in}, of) * 0.02);
+      size_t next = 0;
+      const auto time = [&](const std::function<void(const at::Tensor&)>& work) {
+        const auto call = [&] { work(weights[next++ % kWeights]); };
+        TimeInARow(device, kWeights, call);
+        return TimeInARow(device, 10 * kWeights, call);
+      };
+      const double gated = time([&](const at::Tensor& weight) { device::GatedLinear(x, weight, bias); });
+      const double plain = time([&](const at::Tensor& weight) { at::linear(x, weight, bias); });
+      const double tflop = 4e-12 * static_cast<double>(rows * s.in * s.out);
+      times.push_back({{"rows", rows}, {"in", s.in}, {"out", s.out}, {"gated_ms", gated}, {"product_ms", plain},
+                       {"gated_tflops", 1e3 * tflop / gated}, {"product_tflops", 1e3 * tflop / plain}});
+    }
+  }
+  return times;
+}
+
 }  // namespace
 
 absl::Status MeasureParts(const Options& options, json& report) {
@@ -136,6 +166,7 @@ absl::Status MeasureParts(const Options& options, json& report) {
   const int64_t edge = options.edge_pixels / 8;
   const at::ScalarType dtype = TypeOf(options.dtype);
   const at::Device where = device.torch_device();
+  if (options.gates) report["gates"] = GateTimes(device, options);
   {
     sdxl::Placement placement = PlacementOf(device, dtype);
     auto unet = sdxl::LoadUNet(*folder, placement);

@@ -29,6 +29,7 @@ struct Options {
   bool fidelity = false;
   bool int8 = false;
   bool vae = false;
+  bool gates = false;
   bool pictures = false;
 };
 

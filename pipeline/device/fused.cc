@@ -223,6 +223,12 @@ at::Tensor GatherRows(const at::Tensor& x, const at::Tensor& index) {
   return y;
 }
 
+at::Tensor SendIndex(const std::vector<int64_t>& index, at::Device device) {
+  const at::Tensor here = at::tensor(index, at::kLong);
+  // From pageable memory a copy would wait until the device is idle.
+  return device.is_cuda() ? here.pin_memory().to(device, /*non_blocking=*/true) : here.to(device);
+}
+
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale) {
   at::Tensor y = at::empty(values.sizes(), scale.options());
   UnpackTo(y, values, scale);

@@ -50,6 +50,9 @@ at::Tensor JoinRows(const std::vector<at::Tensor>& parts);
 // Rows index [M], int64, of x [B, N, C]: [B, M, C].
 at::Tensor GatherRows(const at::Tensor& x, const at::Tensor& index);
 
+// Such an index on a device, which goes on with what it has to do meanwhile.
+at::Tensor SendIndex(const std::vector<int64_t>& index, at::Device device);
+
 // values x scale: int8 [..., width], contiguous, with one scale [..., 1] for each row, to the scale's format.
 at::Tensor Unpack(const at::Tensor& values, const at::Tensor& scale);
 // The same to y, contiguous.

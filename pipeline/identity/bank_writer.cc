@@ -28,11 +28,17 @@ BankWriter::~BankWriter() {
   syncing_.join();
 }
 
+bool BankWriter::HasRoomFor(uint64_t bytes) const {
+  return queue_.size() < kQueuedBankParts || queued_bytes_ + bytes <= kQueuedBankBytes;
+}
+
 absl::Status BankWriter::Push(Item item) {
+  const uint64_t bytes = item.ends_step ? 0 : item.part.shape.Bytes();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !failure_.ok() || queue_.size() < kQueuedBankParts; });
+  changed_.wait(lock, [&] { return !failure_.ok() || HasRoomFor(bytes); });
   if (!failure_.ok()) return failure_;
   if (item.ends_step) ++ended_;
+  queued_bytes_ += bytes;
   queue_.push_back(std::move(item));
   changed_.notify_all();
   return absl::OkStatus();
@@ -63,6 +69,7 @@ void BankWriter::WriteAll() {
       if (stopping_ || !failure_.ok()) return;
       item = std::move(queue_.front());
       queue_.pop_front();
+      if (!item.ends_step) queued_bytes_ -= item.part.shape.Bytes();
     }
     changed_.notify_all();
     if (const absl::Status status = Write(item); !status.ok()) return Fail(status);

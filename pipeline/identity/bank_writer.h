@@ -20,7 +20,9 @@
 
 namespace storyfarm::identity {
 
-// Parts that may wait to be written, beside the one that is. Two cover a write that hesitates for a layer's time.
+// What may wait to be written, beside the part that is: up blocks compute all of a step's parts in half of its time, which a
+// disk need not keep up with. Two parts in any case, or none could be put while one is packed.
+inline constexpr uint64_t kQueuedBankBytes = 64 << 20;
 inline constexpr size_t kQueuedBankParts = 2;
 
 struct ComputedPart {
@@ -62,6 +64,7 @@ class BankWriter {
     ComputedPart part;
   };
   absl::Status Push(Item item);
+  bool HasRoomFor(uint64_t bytes) const;
   void WriteAll();
   absl::Status Write(const Item& item);
   void SyncAll();
@@ -85,6 +88,7 @@ class BankWriter {
   std::mutex mutex_;  // guards the rest
   std::condition_variable changed_;
   std::deque<Item> queue_;
+  uint64_t queued_bytes_ = 0;
   std::deque<Written> unsynced_;
   bool stopping_ = false;
   int ended_ = 0, stored_ = 0;  // steps

@@ -146,7 +146,7 @@ at::Tensor ReadPass::Attend(const sdxl::SelfAttentionSite& site, const at::Tenso
   at::Tensor y = at::empty_like(x);
   at::Tensor y_by_frame = y.view({halves_.count, frames, x.size(1), x.size(2)});
   for (const Group& group : groups) {
-    const at::Tensor positions = at::tensor(group.frames, at::kLong).to(x.device());
+    const at::Tensor positions = device::SendIndex(group.frames, x.device());
     const auto chosen = [&](const at::Tensor& t) { return t.index_select(1, positions); };
     y_by_frame.index_copy_(
         1, positions,

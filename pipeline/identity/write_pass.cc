@@ -28,7 +28,7 @@ absl::Status WritePass::BeginStep(int64_t step) {
       const absl::StatusOr<std::vector<int32_t>> tokens =
           draws_->Tokens(options_.character, static_cast<int>(step), grid, static_cast<int>(i));
       if (!tokens.ok()) return tokens.status();
-      chosen.of_frames.push_back(at::tensor(*tokens, at::kInt).to(at::kLong).to(device_));
+      chosen.of_frames.push_back(device::SendIndex({tokens->begin(), tokens->end()}, device_));
       kept.push_back(chosen.of_frames.back() + i * tokens_a_frame);
     }
     for (int64_t i = 0; i < options_.identity_frames; ++i) {

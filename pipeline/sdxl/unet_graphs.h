@@ -25,9 +25,9 @@ namespace storyfarm::sdxl {
 //   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
 //
 // One recording is kept, of the last shape; its memory stays on the device as long as it does. A shape is recorded when
-// it comes the second time in a row: libraries choose their kernels in the first. What was recorded is then replayed
-// once with plain attention and compared with the same call without graphs; where they differ, no graphs are used any
-// more.
+// it comes the second time in a row: libraries choose their kernels in the first. The first recording with and without a
+// hook is replayed once with plain attention and compared with the same call without graphs; where they differ, no graphs
+// are used any more.
 class UNetGraphs {
  public:
   // Null where the device has no graphs, or where weights stream (a graph holds their addresses).
@@ -69,7 +69,8 @@ class UNetGraphs {
   UNet::Network& net_;
   const std::unique_ptr<device::GraphRecorder> recorder_;
   std::optional<Recording> recording_;  // without parts: its shape came once
-  bool broken_ = false;                 // a recording replayed something else
+  bool checked_[2] = {};                // that recordings replay the same: without and with a hook
+  bool broken_ = false;                 // one replayed something else
 };
 
 }  // namespace storyfarm::sdxl

@@ -11,16 +11,40 @@ namespace {
 
 // Scores of the middle block's attention at a time: 32 MiB in float32, twice that with its softmax.
 constexpr int64_t kMostScores = int64_t{1} << 23;
+// Elements of a map that lie there as float32, too, while they are measured: 32 MiB.
+constexpr int64_t kMostMeasured = int64_t{1} << 23;
 
 // Mean and variance of each channel of a map, added up piece by piece (Chan, Golub, LeVeque 1979), and what a group
 // norm makes of them.
 class ChannelMoments {
  public:
   void Add(const at::Tensor& x) {  // [1, C, h, w]
+    const int64_t rows = std::max<int64_t>(1, kMostMeasured / (x.size(1) * x.size(3)));
+    for (int64_t top = 0; top < x.size(2); top += rows) AddPiece(x.narrow(2, top, std::min(rows, x.size(2) - top)));
+  }
+
+  // The norm as factor and addend of each channel, [1, C, 1, 1] like `like`.
+  std::pair<at::Tensor, at::Tensor> Affine(const GroupNorm& norm, const at::Tensor& like) const {
+    const int64_t channels = mean_.size(0);
+    const at::Tensor means = mean_.view({norm.groups(), -1});
+    const at::Tensor mean = means.mean(1, /*keepdim=*/true);
+    const at::Tensor variance =
+        ((squares_ / count_).view({norm.groups(), -1}) + (means - mean).square()).mean(1, /*keepdim=*/true);
+    const auto per_channel = [&](const at::Tensor& groups) { return groups.expand_as(means).reshape({channels}); };
+    const at::Tensor factor = norm.weight().to(mean_.options()) * per_channel((variance + norm.eps()).rsqrt());
+    const at::Tensor addend = norm.bias().to(mean_.options()) - per_channel(mean) * factor;
+    const auto placed = [&](const at::Tensor& x) { return x.to(like.options()).view({1, channels, 1, 1}); };
+    return {placed(factor), placed(addend)};
+  }
+
+ private:
+  void AddPiece(const at::Tensor& x) {
     const auto [variance, mean] = at::var_mean(x.to(at::kFloat), at::IntArrayRef{0, 2, 3}, /*correction=*/0);
-    const at::Tensor piece_mean = mean.to(at::kCPU, at::kDouble);
+    // Apple's GPUs have no float64; others need not wait for each piece.
+    const at::Device where = x.is_mps() ? at::Device(at::kCPU) : x.device();
+    const at::Tensor piece_mean = mean.to(where, at::kDouble);
     const auto piece_count = static_cast<double>(x.size(2) * x.size(3));
-    const at::Tensor piece_squares = variance.to(at::kCPU, at::kDouble) * piece_count;
+    const at::Tensor piece_squares = variance.to(where, at::kDouble) * piece_count;
     if (count_ == 0) {
       mean_ = piece_mean;
       squares_ = piece_squares;
@@ -33,23 +57,8 @@ class ChannelMoments {
     count_ += piece_count;
   }
 
-  // The norm as factor and addend of each channel, [1, C, 1, 1] like `like`.
-  std::pair<at::Tensor, at::Tensor> Affine(const GroupNorm& norm, const at::Tensor& like) const {
-    const int64_t channels = mean_.size(0);
-    const at::Tensor means = mean_.view({norm.groups(), -1});
-    const at::Tensor mean = means.mean(1, /*keepdim=*/true);
-    const at::Tensor variance =
-        ((squares_ / count_).view({norm.groups(), -1}) + (means - mean).square()).mean(1, /*keepdim=*/true);
-    const auto per_channel = [&](const at::Tensor& groups) { return groups.expand_as(means).reshape({channels}); };
-    const at::Tensor factor = norm.weight().to(at::kCPU, at::kDouble) * per_channel((variance + norm.eps()).rsqrt());
-    const at::Tensor addend = norm.bias().to(at::kCPU, at::kDouble) - per_channel(mean) * factor;
-    const auto placed = [&](const at::Tensor& x) { return x.to(like.options()).view({1, channels, 1, 1}); };
-    return {placed(factor), placed(addend)};
-  }
-
- private:
   double count_ = 0;           // cells
-  at::Tensor mean_, squares_;  // [C] float64 on the CPU; squares: sum of squared distances from the mean
+  at::Tensor mean_, squares_;  // [C] float64; squares: sum of squared distances from the mean
 };
 
 // A tile on its way through a segment: its inside is [top, left, height, width] of x.

@@ -75,8 +75,9 @@ TEST(BankWriter, AFullDiskIsToldByEveryLaterCallAndKeepsTheStepsBeforeIt) {
   ASSERT_TRUE(writer.TakeStored(true).ok());
   disk.writable_bytes = 200;
   absl::Status status = absl::OkStatus();
-  // A file has room for neither; the queue is short, so the error comes back soon.
-  for (int64_t layer = 0; layer < 20 && status.ok(); ++layer) status = writer.Put(Part(1, layer, 0));
+  // A file has room for neither; the queue is bounded, so the error comes back before long.
+  const uint64_t most = kQueuedBankBytes / Part(1, 0, 0).shape.Bytes() + 3;
+  for (uint64_t i = 0; i < most && status.ok(); ++i) status = writer.Put(Part(1, static_cast<int64_t>(i), 0));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("bank-0001.bank"));
   EXPECT_EQ(writer.EndStep(), status);

@@ -31,7 +31,10 @@ int Main(int argc, char** argv) {
   app.add_flag("--int8", options.int8, "With --fidelity: also of rounded weights");
   app.add_flag("--gates", options.gates, "Also the feed-forward's first half by itself");
   app.add_flag("--vae", options.vae, "Also the VAE");
+  app.add_flag("--tiles", options.tiles, "With --vae: also in tiles");
+  app.add_option("--scratch", options.scratch, "Where banks are written")->capture_default_str();
   app.add_flag("--pictures", options.pictures, "Whole pictures instead: alone, together, and with identity");
+  app.add_option("--only", options.only, "With --pictures: those whose name has this, and what they need");
   CLI11_PARSE(app, argc, argv);
 
   json report = {{"dtype", options.dtype}, {"edge_pixels", options.edge_pixels}, {"steps", options.steps}};

@@ -208,14 +208,25 @@ absl::Status MeasureParts(const Options& options, json& report) {
   auto vae = sdxl::LoadVae(*folder, PlacementOf(device, dtype == at::kHalf ? at::kBFloat16 : dtype));
   if (!vae.ok()) return vae.status();
   const at::Tensor latents = at::randn({1, 4, edge, edge}).to(where);
-  const auto decode = [&] { (*vae)->Decode(latents, 0); };
-  device.ResetPeak();
-  const uint64_t before = device.MemoryNow().allocated_bytes;
-  decode();
-  device.Synchronize();
-  report["vae"] = {{"ms", Time(device, options.calls, decode).done_ms},
-                   {"peak_bytes", device.MemoryNow().peak_bytes - before}};
-  if (options.profile) report["vae"]["kernels"] = Kernels([&] { device.Synchronize(); }, decode);
+  const auto measure = [&](int64_t tile) {
+    const auto decode = [&] { (*vae)->Decode(latents, tile); };
+    decode();
+    device.Synchronize();
+    device.EmptyCache();
+    device.ResetPeak();
+    const uint64_t before = device.MemoryNow().allocated_bytes;
+    decode();
+    device.Synchronize();
+    json measured = {{"peak_bytes", device.MemoryNow().peak_bytes - before}};
+    measured["ms"] = Time(device, options.calls, decode).done_ms;
+    if (tile > 0) measured["tile"] = tile;
+    if (options.profile && tile == 0) measured["kernels"] = Kernels([&] { device.Synchronize(); }, decode);
+    return measured;
+  };
+  report["vae"] = measure(0);
+  for (const int64_t tile : {64, 32, 16}) {
+    if (options.tiles && tile < edge) report["vae_tiles"].push_back(measure(tile));
+  }
   return absl::OkStatus();
 }
 

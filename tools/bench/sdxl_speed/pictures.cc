@@ -17,7 +17,7 @@ namespace storyfarm::bench {
 namespace {
 
 constexpr int kTogether = 4;
-constexpr int kOffline = 8;
+constexpr int kOffline = 16;
 constexpr int kOfflineSteps = 20;
 
 class Listener final : public render::Observer {
@@ -123,53 +123,71 @@ class Pictures {
   const std::string folder_;
 };
 
+// Pictures that are drawn after a run of their kind that records calls and chooses kernels.
+struct Measurement {
+  std::string what;
+  int count = 0;  // 0: identity frames
+  int batch = 1;
+  int steps = 0;
+  int characters = 0;  // whose banks are read
+};
+
 absl::Status MeasureAll(Pictures& pictures, const Options& options, json& report) {
-  const auto add = [&](const std::string& what, int count, const absl::StatusOr<double>& seconds) {
-    if (seconds.ok()) report["pictures"].push_back({{"what", what}, {"count", count}, {"seconds", *seconds}});
-    return seconds.status();
+  const auto wanted = [&](const std::string& what) {
+    return options.only.empty() || what.find(options.only) != std::string::npos;
   };
-  const int steps = options.steps;
-  // The first one chooses kernels: its time is a start's.
-  if (auto s = add("first", 1, pictures.Draw(1, 1, steps)); !s.ok()) return s;
-  if (auto s = add("one at a time", 3, pictures.Draw(3, 1, steps)); !s.ok()) return s;
-  if (auto s = pictures.Draw(kTogether, kTogether, 2).status(); !s.ok()) return s;
-  if (auto s = add("together", kTogether, pictures.Draw(kTogether, kTogether, steps)); !s.ok()) return s;
-  if (auto s = add("offline, 20 steps", kOffline, pictures.Draw(kOffline, kOffline, kOfflineSteps)); !s.ok()) return s;
-  if (auto s = pictures.DrawIdentity(0, false).status(); !s.ok()) return s;
-  const auto unkept = pictures.DrawIdentity(0, false);
-  if (!unkept.ok()) return unkept.status();
-  const auto first = pictures.DrawIdentity(0, true);
-  if (!first.ok()) return first.status();
-  const auto second = pictures.DrawIdentity(1, true);
-  if (!second.ok()) return second.status();
-  add("identity frames, no bank kept", kTogether, unkept->first).IgnoreError();
-  add("identity frames", kTogether, first->first).IgnoreError();
-  if (auto s = pictures.Draw(1, 1, steps, {first->second}).status(); !s.ok()) return s;
-  if (auto s = add("reading one character", 2, pictures.Draw(2, 1, steps, {first->second})); !s.ok()) return s;
-  if (auto s = add("reading two characters", 2, pictures.Draw(2, 1, steps, {first->second, second->second})); !s.ok()) {
-    return s;
-  }
-  if (auto s = add("reading one character, together", kTogether,
-                   pictures.Draw(kTogether, kTogether, steps, {first->second}));
-      !s.ok()) {
-    return s;
-  }
-  if (!options.profile) return absl::OkStatus();
+  const auto add = [&](const std::string& what, int count, double seconds) {
+    report["pictures"].push_back({{"what", what}, {"count", count}, {"seconds", seconds}});
+  };
   const auto profile = [&](const std::string& what, const std::function<absl::Status()>& draw) {
+    if (!options.profile) return absl::OkStatus();
     absl::Status status;
     report["kernels"].push_back({{"what", what}, {"kernels", Kernels([] {}, [&] { status = draw(); })}});
     return status;
   };
-  if (auto s = profile("reading one character", [&] { return pictures.Draw(1, 1, steps, {first->second}).status(); });
-      !s.ok()) {
-    return s;
+  // The first one chooses kernels: its time is a start's.
+  if (const auto first = pictures.Draw(1, 1, options.steps); first.ok()) {
+    add("first", 1, *first);
+  } else {
+    return first.status();
   }
-  if (auto s = profile("reading one character, together",
-                       [&] { return pictures.Draw(kTogether, kTogether, steps, {first->second}).status(); });
-      !s.ok()) {
-    return s;
+  std::vector<std::vector<std::string>> banks;
+  const auto identity = [&](int character, bool keep) -> absl::StatusOr<double> {
+    auto drawn = pictures.DrawIdentity(character, keep);
+    if (!drawn.ok()) return drawn.status();
+    if (keep) banks.push_back(std::move(drawn->second));
+    return drawn->first;
+  };
+  for (const Measurement& m : {Measurement{"one at a time", 3, 1, options.steps},
+                               Measurement{"together", kTogether, kTogether, options.steps},
+                               Measurement{"offline, 20 steps", kOffline, kTogether, kOfflineSteps},
+                               Measurement{"identity frames, no bank kept"},
+                               Measurement{"identity frames"},
+                               Measurement{"reading one character, together", kTogether, kTogether, options.steps, 1},
+                               Measurement{"reading one character", 2, 1, options.steps, 1},
+                               Measurement{"reading two characters", 2, 1, options.steps, 2}}) {
+    if (m.count == 0) {
+      const bool keep = m.what == "identity frames";
+      if (!keep && !wanted(m.what)) continue;
+      if (const auto warm = identity(0, keep); !warm.ok()) return warm.status();
+      const auto seconds = identity(1, keep);
+      if (!seconds.ok()) return seconds.status();
+      add(m.what, kTogether, *seconds);
+      if (!keep) continue;
+      if (auto s = profile(m.what, [&] { return pictures.DrawIdentity(2, true).status(); }); !s.ok()) return s;
+      continue;
+    }
+    if (!wanted(m.what)) continue;
+    const std::vector<std::vector<std::string>> read(banks.begin(), banks.begin() + m.characters);
+    const auto draw = [&](int count, int steps) { return pictures.Draw(count, m.batch, steps, read); };
+    // Banks are of all steps.
+    if (auto s = draw(m.batch, read.empty() ? 2 : m.steps).status(); !s.ok()) return s;
+    const auto seconds = draw(m.count, m.steps);
+    if (!seconds.ok()) return seconds.status();
+    add(m.what, m.count, *seconds);
+    if (auto s = profile(m.what, [&] { return draw(m.batch, m.steps).status(); }); !s.ok()) return s;
   }
-  return profile("identity frames", [&] { return pictures.DrawIdentity(0, true).status(); });
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -179,8 +197,8 @@ absl::Status MeasurePictures(const Options& options, json& report) {
   auto renderer = render::Renderer::Create(options.device, options.threads);
   if (!renderer.ok()) return renderer.status();
   report["device"] = (*renderer)->Report(false).name;
-  std::string folder = std::filesystem::temp_directory_path() / "sdxl-speed-XXXXXX";
-  if (mkdtemp(folder.data()) == nullptr) return absl::InternalError("no temporary folder can be made");
+  std::string folder = absl::StrCat(options.scratch, "/sdxl-speed-XXXXXX");
+  if (mkdtemp(folder.data()) == nullptr) return absl::InternalError(absl::StrCat("no folder can be made in ", options.scratch));
   Pictures pictures(options, **renderer, folder);
   const absl::Status status = MeasureAll(pictures, options, report);
   std::filesystem::remove_all(folder);

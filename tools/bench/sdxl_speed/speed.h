@@ -29,8 +29,11 @@ struct Options {
   bool fidelity = false;
   bool int8 = false;
   bool vae = false;
+  bool tiles = false;
   bool gates = false;
+  std::string scratch = "/tmp";
   bool pictures = false;
+  std::string only;  // of the pictures: those whose name has it
 };
 
 // The kernels that `work` and `await`, which ends when they have run, take a CUDA device's time with: name, count and

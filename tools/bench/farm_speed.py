@@ -12,7 +12,8 @@ are its identity frames. Before each measured one the same story with few steps,
 idea of the devices' speed are warm. Seeds and texts are new each time.
 
     wall       from the first grant to the last picture that the coordinator accepted
-    engines    what devices say they took: prompts, identities, denoising and decoding
+    engines    what devices say they took: prompts, identities, denoising and decoding; on a processor or a Mac, where pages
+               take turns with pictures, also the pages before the last picture
     overhead   1 - engines / (devices x wall)
 
 All files lie in a folder of their own under --work (three times the model's size), which is removed at the end.
@@ -186,10 +187,10 @@ def draw(farm, name, panels, character, settings, draws):
     status = farm.wait(f"story {name}", ended, farm.args.story_within_s)
     if status["state"] != "done":
         raise Trouble(f"story {name} ended as {status['state']}: {json.dumps(farm.storyctl('status', job, '--tasks'))}")
-    return times(farm.events(job), status, began)
+    return times(farm.events(job), status, began, farm.args.devices[0].split(":")[0] != "cuda")
 
 
-def times(events, status, began):
+def times(events, status, began, pages_take_turns):
     granted = [event for event in events if event["event"] == "granted"]
     frames = [event for event in events if event["event"] == "frame finished"]
     identities = [event for event in events if event["event"] == "identity finished"]
@@ -206,6 +207,8 @@ def times(events, status, began):
         device["render_s"] += int(event["render_ms"]) / 1000
         device["last_s"] = seconds(event) - first
 
+    pages_between = [event for event in pages if pages_take_turns and seconds(event) < last]
+
     def total(some, field="render_ms"):
         return sum(int(event[field]) for event in some) / 1000
 
@@ -214,7 +217,7 @@ def times(events, status, began):
         "to_done_s": status["finished_unix_ms"] / 1000 - began, "wall_s": last - first,
         "first_frame_after_s": min(map(seconds, frame_grants)) - first, "pages_after_s": status["finished_unix_ms"] / 1000 - last,
         "text_s": total(texts), "identity_s": total(identities), "frame_s": total(frames),
-        "page_s": total(pages, "compose_ms"), "engine_s": total(texts + identities + frames),
+        "page_s": total(pages, "compose_ms"), "engine_s": total(texts + identities + frames) + total(pages_between, "compose_ms"),
         "groups": [len(str(event["tasks"]).split(",")) for event in granted if "/frame/" in event["task"]],
         "devices": per_device}
 

@@ -17,6 +17,9 @@ constexpr size_t kSignatureBytes = 8;
 // Deflate's best (a match of 258 bytes in 2 bits): a file of n bytes can't hold more than this times n.
 constexpr uint64_t kMaxDeflateRatio = 1032;
 
+// Of 1 to 9, 6 is usual: a picture of 1024x1024 then takes seconds, with 2 a tenth of that and some 15 % more bytes.
+constexpr int kCompressionLevel = 2;
+
 // libpng reports errors by longjmp. Everything that lives across the jump is in one of these structs, outside of the
 // functions that jump.
 struct Failure {
@@ -51,6 +54,7 @@ bool WriteFile(Writing& writing, const Picture& picture) {
   png_set_write_fn(writing.png, &writing.bytes, AppendBytes, FlushNothing);
   png_set_IHDR(writing.png, writing.info, picture.width, picture.height, kBitDepth, PNG_COLOR_TYPE_RGB,
                PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_compression_level(writing.png, kCompressionLevel);
   png_set_text(writing.png, writing.info, writing.texts.data(), static_cast<int>(writing.texts.size()));
   png_write_info(writing.png, writing.info);
   const size_t stride = size_t{3} * picture.width;

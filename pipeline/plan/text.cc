@@ -51,9 +51,11 @@ void AddTextTasks(JobSpec* job) {
   if (of_identities.identities_size() > 0) *job->add_texts() = std::move(of_identities);
   std::set<uint32_t> panels;
   for (const farm::v1::FrameSet& set : job->frame_sets()) panels.insert(set.panels().begin(), set.panels().end());
+  const int most = std::clamp((static_cast<int>(panels.size()) + kTextTasksAStory - 1) / kTextTasksAStory,
+                              kFewestFramesATextTask, kFramesATextTask);
   TextTask* task = nullptr;
   for (const uint32_t panel : panels) {
-    if (task == nullptr || task->panels_size() == kFramesATextTask) task = job->add_texts();
+    if (task == nullptr || task->panels_size() == most) task = job->add_texts();
     task->add_panels(panel);
   }
   for (TextTask& each : *job->mutable_texts()) each.set_key(TextKey(*job, each));

@@ -30,9 +30,13 @@
 
 namespace storyfarm::plan {
 
-// Frames whose prompts one task encodes: its file is at most 42 MB in fp32, SDXL takes a second or a minute to compute
-// it, and the frames of a long story begin while the prompts of its later ones are encoded.
+// Frames whose prompts one task encodes at most: its file is at most 42 MB in fp32, SDXL takes a second or a minute to
+// compute it, and the frames of a long story begin while the prompts of its later ones are encoded.
 inline constexpr int kFramesATextTask = 64;
+// A short story has as many tasks as this, so that its devices encode side by side and none waits for another's; but
+// none of fewer frames than a pass may hold.
+inline constexpr int kTextTasksAStory = 8;
+inline constexpr int kFewestFramesATextTask = 8;
 
 // Gives an expanded job its text tasks: the identity frames' prompts in the first one, then the others' in the story's
 // order. For farms; without tasks whoever renders a frame encodes its prompts.

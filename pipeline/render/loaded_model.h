@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -57,7 +58,8 @@ class LoadedModel {
     unet_.reset();
     vae_.reset();
   }
-  void ReleaseTextEncoders() { text_encoders_.reset(); }
+  // Whether there were any.
+  bool ReleaseTextEncoders() { return std::exchange(text_encoders_, nullptr) != nullptr; }
   // Loaded where they are not yet.
   absl::StatusOr<sdxl::UNet*> UNet();
   absl::StatusOr<sdxl::Vae*> Vae();

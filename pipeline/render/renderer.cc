@@ -111,6 +111,7 @@ class TorchRenderer final : public Renderer {
     const device::Memory now = device_->MemoryNow();
     Drain();
     model_.reset();  // the next run starts from an empty device
+    last_plan_.reset();
     device_->EmptyCache();
     return OutOfMemory(*error, device_->torch_device().str(), now);
   }
@@ -123,11 +124,13 @@ class TorchRenderer final : public Renderer {
     }
   }
 
-  absl::Status OpenModel(const std::string& folder, const Plan& plan) {
+  // `encodes`: the run may need text encoders; else none stay.
+  absl::Status OpenModel(const std::string& folder, const Plan& plan, bool encodes) {
     at::set_num_threads(plan.threads > 0 ? plan.threads : threads_);
     // A run that ended early left work behind, whose memory may go now.
     device_->Synchronize();
     if (model_ == nullptr || !model_->Is(folder, plan.dtype, plan.vae_dtype)) {
+      last_plan_.reset();
       model_.reset();
       device_->EmptyCache();
       auto model = LoadedModel::Open(env_, folder, plan.dtype, plan.vae_dtype, device_->torch_device());
@@ -135,8 +138,10 @@ class TorchRenderer final : public Renderer {
       model_ = *std::move(model);
     }
     model_->KeepWeights(plan.int8_weights, plan.stream);
-    // What earlier runs left between live blocks would count as this one's.
-    device_->EmptyCache();
+    // What earlier runs left between live blocks would count as this one's, where it is not what this one takes anyhow.
+    const bool released = !encodes && model_->ReleaseTextEncoders();
+    if (released || last_plan_ != plan) device_->EmptyCache();
+    last_plan_ = plan;
     device_->ResetPeak();
     const absl::Status capped = device_->Cap(plan.cap_bytes > 0 ? plan.cap_bytes : device_->MemoryNow().total_bytes);
     return absl::IsUnimplemented(capped) ? absl::OkStatus() : capped;
@@ -144,7 +149,7 @@ class TorchRenderer final : public Renderer {
 
   absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
                               const std::vector<Frame>& frames, const TextFiles& text, const Draws& draws) {
-    if (absl::Status opened = OpenModel(folder, plan); !opened.ok()) return opened;
+    if (absl::Status opened = OpenModel(folder, plan, /*encodes=*/text.files.empty()); !opened.ok()) return opened;
     Run run{settings, plan};
     if (const absl::Status status = CheckFrames(frames, model_->pixels_per_latent()); !status.ok()) return status;
     std::optional<TextReader> reader;
@@ -253,7 +258,7 @@ class TorchRenderer final : public Renderer {
 
   absl::StatusOr<RunStats> Texts(const TextRequest& request, Observer& observer) {
     const auto start = std::chrono::steady_clock::now();
-    if (absl::Status opened = OpenModel(request.model_folder, request.plan); !opened.ok()) return opened;
+    if (absl::Status opened = OpenModel(request.model_folder, request.plan, /*encodes=*/true); !opened.ok()) return opened;
     if (request.plan.text_encoders_in_phases) {
       model_->ReleaseForText();
       device_->EmptyCache();
@@ -273,8 +278,11 @@ class TorchRenderer final : public Renderer {
       if (const auto status = observer.OnStep({}, static_cast<int>(i) + 1, steps); !status.ok()) return status;
     }
     const device::Memory memory = device_->MemoryNow();
-    model_->ReleaseTextEncoders();
-    device_->EmptyCache();
+    // Else they stay for the next prompts; a run that needs none lets them go.
+    if (request.plan.text_encoders_in_phases) {
+      model_->ReleaseTextEncoders();
+      device_->EmptyCache();
+    }
     if (const auto status = WriteTextFile(env_, request.output_path, request.encoders, embeddings); !status.ok()) {
       return absl::IsResourceExhausted(status) ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
     }
@@ -438,6 +446,7 @@ class TorchRenderer final : public Renderer {
   std::unique_ptr<device::Landings> landings_;
   int threads_;
   std::unique_ptr<LoadedModel> model_;
+  std::optional<Plan> last_plan_;  // of the last run, on this model
 };
 
 }  // namespace

@@ -85,6 +85,7 @@ struct Plan {
   uint64_t cap_bytes = 0;                // most that the device may give to this process; 0: no cap
   bool int8_weights = false;             // the UNet's blocks that stay on the device are rounded
   std::optional<WeightStream> stream;    // absent: all of the UNet's weights stay on the device
+  bool operator==(const Plan&) const = default;
 };
 
 // One picture to render.

@@ -61,7 +61,8 @@ void Node::Boot() {
   self.process = dice_.Bits() | 1;
   for (SimDevice& device : devices_) {
     self.devices.push_back(device.report);
-    device.running = device.warm = false;
+    device.running = device.composing = device.warm = false;
+    device.waiting.reset();
     device.engine_up = true;
     ++device.engine_life;
     device.groups = 0;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <memory>
 #include <set>
 #include <string>
@@ -73,7 +74,9 @@ class Node : public Process {
     uint64_t others_bytes = 0;
     bool engine_up = false;
     uint64_t engine_life = 0;
-    bool running = false;
+    bool running = false;                     // draws, or encodes prompts
+    bool composing = false;                   // pages, beside that
+    std::optional<worker::StartRun> waiting;  // for what is drawn
     bool warm = false;
     RunFate fate = RunFate::kEnds;
     uint64_t measured_bytes = 0;  // truly free when it was last measured
@@ -113,6 +116,10 @@ class Node : public Process {
   farm::v1::DeviceMemory MeasureMemory(uint32_t device);
   void NoticeMemory(uint32_t device);
   void NoteBegun(const worker::StartRun& run);
+  void Begin(worker::StartRun run);
+  // The engine goes on with what waits for it.
+  void GoOn(uint32_t index, bool page);
+  void ForgetRuns(uint32_t index);
   void FinishRun(const worker::StartRun& run);
   void EngineEnds(uint32_t device, farm::v1::FailureKind kind, const std::string& why);
   // Calls `what` unless the engine that it is about has ended.

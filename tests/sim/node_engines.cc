@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kLoadMs = 300;     // a cold model
 constexpr int64_t kComposeMs = 200;  // a page
 constexpr uint32_t kBankSteps = 2;
+constexpr int64_t kDecodeMs = 3;  // between a run's last step and its end
 
 const farm::v1::MemoryPlan* PlanOf(const farm::v1::Work& work) {
   if (work.has_identity()) return &work.identity().plan();
@@ -107,16 +108,39 @@ void Node::Take(StartRun& run) {
   const farm::v1::MemoryPlan* plan = PlanOf(run.work);
   // Memory is measured before a group's first run.
   const bool first = !std::exchange(groups_.at(KeyOf(run.token)).ran, true);
-  world_.judge.WorkerRuns(disk_.node_id, device.running, plan == nullptr || !first ? 0 : plan->predicted_peak_bytes(),
-                          device.measured_bytes);
+  const bool page = plan == nullptr;
+  world_.judge.WorkerRuns(disk_.node_id, page ? device.composing : device.waiting.has_value(),
+                          page || !first ? 0 : plan->predicted_peak_bytes(), device.measured_bytes);
   NoteBegun(run);
-  device.running = true;
+  if (!page && device.running) {
+    device.waiting = std::move(run);
+  } else {
+    Begin(std::move(run));
+  }
+}
+
+void Node::GoOn(uint32_t index, bool page) {
+  SimDevice& device = devices_[index];
+  (page ? device.composing : device.running) = false;
+  if (!page && device.waiting.has_value()) Begin(*std::exchange(device.waiting, std::nullopt));
+}
+
+void Node::ForgetRuns(uint32_t index) {
+  devices_[index].running = devices_[index].composing = false;
+  devices_[index].waiting.reset();
+}
+
+void Node::Begin(StartRun run) {
+  const uint32_t index = run.device;
+  SimDevice& device = devices_[index];
+  const farm::v1::MemoryPlan* plan = PlanOf(run.work);
+  (plan == nullptr ? device.composing : device.running) = true;
   const RunFate fate = std::exchange(device.fate, RunFate::kEnds);
   if (fate == RunFate::kHangs) return;
   int64_t ms = device.warm || plan == nullptr ? 5 : kLoadMs;
   device.warm |= plan != nullptr;
-  const auto fail = [this, index, number = run.run](farm::v1::FailureKind kind, uint64_t needed_bytes) {
-    devices_[index].running = false;
+  const auto fail = [this, index, number = run.run, page = plan == nullptr](farm::v1::FailureKind kind, uint64_t needed_bytes) {
+    GoOn(index, page);
     worker::RunFailed failed;
     failed.run = number;
     failed.failure.set_kind(kind);
@@ -139,6 +163,11 @@ void Node::Take(StartRun& run) {
     AfterInEngine(index, ms / 2, [this, number = run.run, work = run.work] {
       worker::StepReached step{number, {}, 1, kSteps};
       if (work.has_frames()) step.panels.push_back(work.frames().frames(0).panel());
+      Do(std::move(step));
+    });
+    AfterInEngine(index, ms - kDecodeMs, [this, number = run.run, work = run.work] {
+      worker::StepReached step{number, {}, kSteps, kSteps};
+      for (const auto& frame : work.frames().frames()) step.panels.push_back(frame.panel());
       Do(std::move(step));
     });
   }
@@ -190,7 +219,7 @@ void Node::FinishRun(const StartRun& run) {
     Do(worker::BankStepStored{run.run, step, NewBlob(run.token)});
   for (const auto& frame : run.work.identity().frames()) store(frame);
   for (const auto& frame : run.work.frames().frames()) store(frame);
-  devices_[run.device].running = false;
+  GoOn(run.device, run.work.has_page());
   Do(worker::RunEnded{run.run, static_cast<uint64_t>(each_ms * FramesOf(run.work)), 0});
 }
 
@@ -199,7 +228,8 @@ void Node::FinishRun(const StartRun& run) {
 void Node::EngineEnds(uint32_t index, farm::v1::FailureKind kind, const std::string& why) {
   SimDevice& device = devices_[index];
   if (!device.engine_up) return;
-  device.engine_up = device.running = device.warm = false;
+  device.engine_up = device.warm = false;
+  ForgetRuns(index);
   ++device.engine_life;
   worker::EngineEnded ended;
   ended.device = index;
@@ -211,7 +241,7 @@ void Node::EngineEnds(uint32_t index, farm::v1::FailureKind kind, const std::str
 void Node::Take(worker::StopEngine& action) {
   // Its last words no longer count; its end is told in a moment.
   ++devices_[action.device].engine_life;
-  devices_[action.device].running = false;
+  ForgetRuns(action.device);
   AfterInEngine(action.device, dice_.Between(5, 50),
                 [this, index = action.device] { EngineEnds(index, farm::v1::ENGINE_ABORTED, "killed"); });
 }

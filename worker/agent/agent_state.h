@@ -24,7 +24,7 @@
 #include "worker/agent/outbox_files.h"
 #include "worker/agent/pins.h"
 #include "worker/agent/speed_file.h"
-#include "worker/agent/task_threads.h"
+#include "pipeline/base/task_threads.h"
 #include "worker/core/keys.h"
 #include "worker/core/session.h"
 
@@ -72,11 +72,11 @@ struct Agent::State {
   };
   std::map<TokenKey, Following> following;
 
-  TaskThreads disk{1};
-  TaskThreads killer{1, base::ThreadRole::kLease};  // an owner who is back does not wait for transfers
-  TaskThreads downloads{kDownloads};
-  TaskThreads uploads{kUploads};
-  TaskThreads follows{kFollows};
+  base::TaskThreads disk{1};
+  base::TaskThreads killer{1, base::ThreadRole::kLease};  // an owner who is back does not wait for transfers
+  base::TaskThreads downloads{kDownloads};
+  base::TaskThreads uploads{kUploads};
+  base::TaskThreads follows{kFollows};
   std::vector<std::unique_ptr<DeviceEngine>> engines;  // by device number
   std::unique_ptr<Session> session;
   std::unique_ptr<ControlLink> link;

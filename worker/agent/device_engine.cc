@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -61,8 +62,11 @@ struct DeviceEngine::State {
   bool memory_asked = false;
   int64_t started_ms = 0;
   int64_t memory_asked_ms = 0;
-  std::optional<RunPlace> run;
-  std::vector<std::string> run_files;  // digests of its inputs but for the model's
+  struct Run {
+    RunPlace place;
+    std::vector<std::string> files;  // digests of its inputs but for the model's
+  };
+  std::map<uint64_t, Run> runs;  // that the engine has, by number
 
   int64_t NowMs() const { return parts.cache->env().MonotonicMs(); }
   void Say(Event event) { parts.events->Push(std::move(event)); }
@@ -132,19 +136,20 @@ struct DeviceEngine::State {
     SetProcess(nullptr);
     ready = false;
     memory_asked = false;
-    CloseRun();
+    while (!runs.empty()) CloseRun(runs.begin()->first);
     Say(EngineEnded{device, std::move(failure)});
   }
   void EndByItself() { End(process->Ending()); }
 
-  void CloseRun() {
-    if (!run.has_value()) return;
-    const absl::Status removed = parts.cache->env().RemoveTree(run->folder);
+  void CloseRun(uint64_t number) {
+    const auto run = runs.find(number);
+    if (run == runs.end()) return;
+    const std::string& folder = run->second.place.folder;
+    const absl::Status removed = parts.cache->env().RemoveTree(folder);
     if (!removed.ok()) {
-      parts.log->Warning("a run's folder could not be removed",
-                         {{"folder", run->folder}, {"why", std::string(removed.message())}});
+      parts.log->Warning("a run's folder could not be removed", {{"folder", folder}, {"why", std::string(removed.message())}});
     }
-    run.reset();
+    runs.erase(run);
   }
 
   bool SendTo(const farm::v1::EngineRequest& request) {
@@ -165,25 +170,25 @@ struct DeviceEngine::State {
 
   void StartRun(const worker::StartRun& start, farm::v1::RunRequest body) {
     if (process == nullptr) return;  // its end is already told
-    RunPlace place;
+    Run run;
+    RunPlace& place = run.place;
     place.run = start.run;
     place.folder = base::JoinPath(options.runs_folder, absl::StrCat(device, "-", start.run));
     place.owner = plan::TokenName(start.token);
     if (const absl::Status made = parts.cache->env().CreateFolders(place.folder); !made.ok()) {
       return Say(RunFailed{start.run, FailureOf(made, farm::v1::INTERNAL)});
     }
-    run = place;
-    run_files.clear();
-    for (const farm::v1::LocalFile& file : body.files()) run_files.push_back(file.digest());
+    for (const farm::v1::LocalFile& file : body.files()) run.files.push_back(file.digest());
     farm::v1::EngineRequest request;
     request.set_request_id(start.run);
     body.set_output_folder(place.folder);
     *request.mutable_run() = std::move(body);
+    runs.emplace(start.run, std::move(run));
     SendTo(request);
   }
 
   void TellBankStep(uint64_t of_run, farm::v1::BankStepHere step) {
-    if (!run.has_value() || run->run != of_run) return;
+    if (runs.count(of_run) == 0) return;
     farm::v1::EngineRequest request;
     request.set_request_id(of_run);
     *request.mutable_bank_step() = std::move(step);
@@ -210,24 +215,26 @@ struct DeviceEngine::State {
       if (!std::exchange(ready, true)) Say(EngineReady{device});
       return Say(MemoryMeasured{device, event.memory().memory()});
     }
-    if (!run.has_value() || event.request_id() != run->run) return;
+    const auto run = runs.find(event.request_id());
+    if (run == runs.end()) return;
     const bool over = event.has_run() || event.has_failed();
-    absl::StatusOr<std::optional<Event>> out = TakeOutputs(std::move(event), *run, *parts.cache, *parts.pins);
+    const std::vector<std::string> files = run->second.files;
+    absl::StatusOr<std::optional<Event>> out = TakeOutputs(std::move(event), run->second.place, *parts.cache, *parts.pins);
     if (!out.ok()) {
       // Its outputs can't be kept, so the run is worth nothing: end it with the engine, the only way to stop one.
       process->Kill();
       return End(FailureOf(out.status(), farm::v1::INTERNAL));
     }
-    if (over) CloseRun();
-    if (out->has_value()) DropWhatItFoundDamaged(**out);
+    if (over) CloseRun(run->first);
+    if (out->has_value()) DropWhatItFoundDamaged(**out, files);
     if (out->has_value()) Say(*std::move(*out));
   }
 
   // An input that is not whole any more must not be met again: it is fetched anew for the next try.
-  void DropWhatItFoundDamaged(const Event& event) {
+  void DropWhatItFoundDamaged(const Event& event, const std::vector<std::string>& files) {
     const auto* failed = std::get_if<RunFailed>(&event);
     if (failed == nullptr || failed->failure.kind() != farm::v1::BLOB_UNAVAILABLE) return;
-    const int dropped = parts.drop_damaged(run_files);
+    const int dropped = parts.drop_damaged(files);
     parts.log->Warning("a run could not read its inputs", {{"device", device},
                                                            {"why", failed->failure.message()},
                                                            {"damaged_files_dropped", dropped}});
@@ -261,7 +268,7 @@ DeviceEngine::~DeviceEngine() {
     state_->wake.Wake();
     state_->thread.join();
   }
-  state_->CloseRun();
+  while (!state_->runs.empty()) state_->CloseRun(state_->runs.begin()->first);
 }
 
 absl::StatusOr<farm::v1::DeviceReport> DeviceEngine::Probe(bool measure_speed) {

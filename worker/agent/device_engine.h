@@ -17,7 +17,7 @@
 #include "pipeline/base/log.h"
 #include "worker/agent/event_queue.h"
 #include "worker/agent/pins.h"
-#include "worker/agent/task_threads.h"
+#include "pipeline/base/task_threads.h"
 #include "worker/engine/client.h"
 
 namespace storyfarm::worker {
@@ -37,7 +37,7 @@ struct DeviceEngineParts {
   EventQueue* events = nullptr;
   base::FileStore* cache = nullptr;
   Pins* pins = nullptr;
-  TaskThreads* killer = nullptr;  // kills engines, which may take a moment
+  base::TaskThreads* killer = nullptr;  // kills engines, which may take a moment
   // Drops those of these files of the cache that are damaged, and says how many were: after a run that found one.
   std::function<int(const std::vector<std::string>& digests)> drop_damaged;
 };

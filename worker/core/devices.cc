@@ -45,7 +45,8 @@ std::vector<size_t> Session::Parts::Unsettled(const Group& group, const std::vec
 
 bool Session::Parts::Runs(const Group& group) const {
   const Device& device = devices.at(group.device());
-  return device.running.has_value() && device.running->token == KeyOf(group.token());
+  return std::any_of(device.runs.begin(), device.runs.end(),
+                     [&](const Running& running) { return running.token == KeyOf(group.token()); });
 }
 
 // ---- Time ---------------------------------------------------------------------------------------------------------
@@ -57,20 +58,31 @@ void Session::Parts::On(Tick) {
       device.engine = EngineState::kStarting;
       actions.push_back(StartEngine{index});
     }
-    if (!device.running.has_value()) continue;
-    const Running& running = *device.running;
-    const int64_t silent_ms = now_ms - running.last_sign_ms;
-    const int64_t limit_ms = silence.LimitMs(running.kind, running.phase);
-    if (silent_ms <= limit_ms) continue;
-    Group* group = FindGroup(running.token);
-    // It waits for another machine. Whether that one goes on, the coordinator watches.
-    if (group->FollowsWriter()) continue;
-    Fault(group, Unsettled(*group, running.slice),
-          MakeFailure(farm::v1::HUNG, absl::StrCat("The engine of ", DeviceName(device), " was silent for ",
-                                                   silent_ms / 1000, " s, longer than the ", limit_ms / 1000,
-                                                   " s that this model ever needed there; it was stopped.")));
-    StopRunning(&device);
+    const Running* drawn_first = nullptr;
+    for (const Running& running : device.runs) {
+      // One that waits behind another is silent by right.
+      const bool waits = !running.page && drawn_first != nullptr && running.phase == Phase::kLoading;
+      if (!running.page && drawn_first == nullptr) drawn_first = &running;
+      if (waits || !IsHung(running)) continue;
+      StopRunning(&device);
+      break;
+    }
   }
+}
+
+bool Session::Parts::IsHung(const Running& running) {
+  const int64_t silent_ms = now_ms - running.last_sign_ms;
+  const int64_t limit_ms = silence.LimitMs(running.kind, running.phase);
+  if (silent_ms <= limit_ms) return false;
+  Group* group = FindGroup(running.token);
+  // It waits for another machine. Whether that one goes on, the coordinator watches.
+  if (group->FollowsWriter()) return false;
+  Fault(group, Unsettled(*group, running.slice),
+        MakeFailure(farm::v1::HUNG,
+                    absl::StrCat("The engine of ", DeviceName(devices.at(group->device())), " was silent for ",
+                                 silent_ms / 1000, " s, longer than the ", limit_ms / 1000,
+                                 " s that this model ever needed there; it was stopped.")));
+  return true;
 }
 
 // ---- Before a run -------------------------------------------------------------------------------------------------
@@ -103,7 +115,7 @@ void Session::Parts::On(MemoryMeasured event) {
   device.memory.set_index(event.device);
   if (!device.measuring.has_value()) return;
   Group* group = FindGroup(*std::exchange(device.measuring, std::nullopt));
-  if (group == nullptr || draining || device.running.has_value() || device.engine != EngineState::kReady ||
+  if (group == nullptr || draining || !HasRoom(device, /*page=*/false) || device.engine != EngineState::kReady ||
       heard_limit != last_limit) {
     return;
   }
@@ -129,16 +141,34 @@ bool Session::Parts::CheckMemory(const Device& device, Group* group) {
   return false;
 }
 
+bool Session::Parts::HasRoom(const Device& device, bool page) const {
+  const auto pages = std::count_if(device.runs.begin(), device.runs.end(), [](const Running& run) { return run.page; });
+  const size_t drawn = device.runs.size() - static_cast<size_t>(pages);
+  // Where pages take of the device's own memory, no plan counts them: they take turns.
+  if (device.report.unified() && (page ? drawn : static_cast<size_t>(pages)) > 0) return false;
+  if (page) return pages == 0;
+  if (drawn == 0) return true;
+  const auto first = std::find_if(device.runs.begin(), device.runs.end(), [](const Running& run) { return !run.page; });
+  return drawn < limits.runs_an_engine && first->phase == Phase::kFinishing && first->last_pass;
+}
+
 void Session::Parts::RunNext(Device* device) {
-  if (device->engine != EngineState::kReady || device->running.has_value() || device->measuring.has_value()) return;
-  if (heard_limit != last_limit) return;
+  if (device->engine != EngineState::kReady || heard_limit != last_limit) return;
   for (const TokenKey& key : device->queue) {
     Group* group = FindGroup(key);
     if (!group->prepared || !group->HasWaiting()) continue;
-    if (group->plan() == nullptr || group->fits) return StartSlice(device, group);
-    device->measuring = key;
-    actions.push_back(Measure{device->report.index()});
-    return;
+    const bool page = group->plan() == nullptr;
+    if (!HasRoom(*device, page)) {
+      if (device->report.unified()) return;
+      continue;
+    }
+    if (page || group->fits) {
+      if (!page && device->measuring.has_value()) continue;
+      StartSlice(device, group);
+    } else if (!device->measuring.has_value()) {
+      device->measuring = key;
+      actions.push_back(Measure{device->report.index()});
+    }
   }
 }
 
@@ -149,43 +179,58 @@ void Session::Parts::StartSlice(Device* device, Group* group) {
   running.run = next_run++;
   running.token = KeyOf(group->token());
   running.kind = group->KindOf(running.slice);
+  running.page = group->plan() == nullptr;
   running.last_sign_ms = now_ms;
   for (const size_t index : running.slice) group->set_stage(index, TaskStage::kRunning);
   actions.push_back(StartRun{running.run, device->report.index(), group->token(), group->task(running.slice.front()),
                              group->WorkOf(running.slice)});
-  device->running = std::move(running);
+  device->runs.push_back(std::move(running));
+}
+
+void Session::Parts::EndRun(Device* device, uint64_t run) {
+  const auto ended =
+      std::find_if(device->runs.begin(), device->runs.end(), [run](const Running& item) { return item.run == run; });
+  if (ended == device->runs.end()) return;
+  device->runs.erase(ended);
+  for (Running& running : device->runs) {
+    if (running.phase == Phase::kLoading) running.last_sign_ms = now_ms;
+  }
 }
 
 // ---- While a slice runs -------------------------------------------------------------------------------------------
 
-Device* Session::Parts::Alive(uint64_t run, std::optional<Phase> next) {
+Running* Session::Parts::Alive(uint64_t run, std::optional<Phase> next) {
   for (auto& [index, device] : devices) {
-    if (!device.running.has_value() || device.running->run != run) continue;
-    Running& running = *device.running;
-    const Group* group = FindGroup(running.token);
-    if (group == nullptr || !group->FollowsWriter()) {
-      silence.Observe(running.kind, running.phase, now_ms - running.last_sign_ms);
+    for (Running& running : device.runs) {
+      if (running.run != run) continue;
+      const Group* group = FindGroup(running.token);
+      if (group == nullptr || !group->FollowsWriter()) {
+        silence.Observe(running.kind, running.phase, now_ms - running.last_sign_ms);
+      }
+      running.phase = next.value_or(running.phase);
+      running.last_sign_ms = now_ms;
+      return &running;
     }
-    running.phase = next.value_or(running.phase);
-    running.last_sign_ms = now_ms;
-    return &device;
   }
   return nullptr;
 }
 
 void Session::Parts::On(StepReached event) {
   const bool last = event.step >= event.steps;
-  Device* device = Alive(event.run, last ? Phase::kFinishing : Phase::kStepping);
-  if (device == nullptr || !welcomed) return;
-  Running& running = *device->running;
-  if (now_ms - running.last_progress_ms < limits.progress_ms && !last) return;
+  Running* alive = Alive(event.run, last ? Phase::kFinishing : Phase::kStepping);
+  if (alive == nullptr) return;
+  Running& running = *alive;
   Group* group = FindGroup(running.token);
   size_t index = running.slice.front();
+  running.last_pass = last;
   if (group->work().has_frames() && !event.panels.empty()) {
     const auto found = group->FindPanel(event.panels.front());
-    if (!found.has_value()) return;
+    const auto newest = group->FindPanel(event.panels.back());
+    if (!found.has_value() || !newest.has_value()) return;
     index = *found;
+    running.last_pass = last && *newest == running.slice.back();
   }
+  if (!welcomed || (now_ms - running.last_progress_ms < limits.progress_ms && !last)) return;
   if (group->stage(index) != TaskStage::kRunning) return;
   running.last_progress_ms = now_ms;
   farm::v1::WorkerMessage message;
@@ -194,14 +239,14 @@ void Session::Parts::On(StepReached event) {
   *progress->mutable_task() = group->task(index);
   progress->set_step(event.step);
   progress->set_steps(event.steps);
-  progress->set_device(device->report.index());
+  progress->set_device(group->device());
   Post(std::move(message));
 }
 
 void Session::Parts::On(FrameStored event) {
-  Device* device = Alive(event.run, Phase::kFinishing);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
+  const Running* running = Alive(event.run, Phase::kFinishing);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
   if (group->work().has_identity()) {
     if (event.hidden) return;
     for (const farm::v1::BlobRef& blob : {event.result.image(), event.result.latents()}) {
@@ -215,16 +260,16 @@ void Session::Parts::On(FrameStored event) {
   if (!group->work().has_frames()) return;
   const auto index = group->FindPanel(event.result.panel());
   if (!index.has_value() || group->stage(*index) != TaskStage::kRunning) return;
-  LearnSpeed(device, *group, event.result.render_ms());
+  LearnSpeed(&devices.at(group->device()), *group, event.result.render_ms());
   farm::v1::Result result;
   *result.mutable_frame() = std::move(event.result);
   Finish(group, *index, std::move(result));
 }
 
 void Session::Parts::On(const BankStepStored& event) {
-  Device* device = Alive(event.run, std::nullopt);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
+  const Running* running = Alive(event.run, std::nullopt);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
   if (!group->work().has_identity()) return;
   farm::v1::Bank* bank = group->identity.mutable_bank();
   while (static_cast<uint32_t>(bank->steps_size()) <= event.step) bank->add_steps();
@@ -236,16 +281,16 @@ void Session::Parts::On(const BankStepStored& event) {
 }
 
 void Session::Parts::On(TextStored event) {
-  Device* device = Alive(event.run, Phase::kFinishing);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
+  const Running* running = Alive(event.run, Phase::kFinishing);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
   if (group->work().has_text()) *group->text.mutable_embeddings() = std::move(event.embeddings);
 }
 
 void Session::Parts::On(PagesStored event) {
-  Device* device = Alive(event.run, Phase::kFinishing);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
+  const Running* running = Alive(event.run, Phase::kFinishing);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
   if (!group->work().has_page() || group->stage(0) != TaskStage::kRunning) return;
   farm::v1::Result result;
   *result.mutable_page() = std::move(event.result);
@@ -253,9 +298,10 @@ void Session::Parts::On(PagesStored event) {
 }
 
 void Session::Parts::On(RunEnded event) {
-  Device* device = Alive(event.run, Phase::kFinishing);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
+  const Running* running = Alive(event.run, Phase::kFinishing);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
+  Device* device = &devices.at(group->device());
   device->ends_in_a_row = 0;
   if (group->work().has_identity()) LearnSpeed(device, *group, event.render_ms);
   if (group->work().has_identity() && group->stage(0) == TaskStage::kRunning) {
@@ -274,29 +320,34 @@ void Session::Parts::On(RunEnded event) {
     result.mutable_text()->set_peak_bytes(event.peak_bytes);
     Finish(group, 0, std::move(result));
   }
-  Fault(group, Unsettled(*group, device->running->slice),
+  Fault(group, Unsettled(*group, running->slice),
         MakeFailure(farm::v1::INTERNAL,
                     absl::StrCat("The engine of ", DeviceName(*device), " ended its run without this task's result.")));
-  device->running.reset();
+  EndRun(device, event.run);
 }
 
 void Session::Parts::On(const RunFailed& event) {
-  Device* device = Alive(event.run, Phase::kFinishing);
-  if (device == nullptr) return;
-  Group* group = FindGroup(device->running->token);
-  std::vector<size_t> tasks = device->running->slice;
+  const Running* running = Alive(event.run, Phase::kFinishing);
+  if (running == nullptr) return;
+  Group* group = FindGroup(running->token);
+  std::vector<size_t> tasks = running->slice;
   if (ConcernsGroup(event.failure.kind())) {
     tasks.resize(group->task_count());
     for (size_t i = 0; i < tasks.size(); ++i) tasks[i] = i;
   }
   Fault(group, Unsettled(*group, tasks), event.failure);
-  device->running.reset();
+  EndRun(&devices.at(group->device()), event.run);
 }
 
 // ---- An engine's life ---------------------------------------------------------------------------------------------
 
+void Session::Parts::RestartRuns(Device* device) {
+  for (const Running& running : device->runs) FindGroup(running.token)->Restart(running.slice);
+  device->runs.clear();
+}
+
 void Session::Parts::StopRunning(Device* device) {
-  device->running.reset();
+  RestartRuns(device);
   device->measuring.reset();
   device->engine = EngineState::kStopping;
   actions.push_back(StopEngine{device->report.index()});
@@ -330,18 +381,24 @@ void Session::Parts::On(const EngineEnded& event) {
   device.memory.set_tensor_bytes(0);
   device.start_at_ms = now_ms;
   if (wished) return;
-  if (device.running.has_value()) {
-    Group* group = FindGroup(device.running->token);
-    std::vector<size_t> tasks = device.running->slice;
+  if (device.runs.empty()) {
+    Say(true, absl::StrCat("the engine of ", DeviceName(device), " ended: ", event.failure.message()));
+  }
+  // What it drew, or composed, may have been why; what waited behind that, or was only written to files, was not.
+  const auto drawn =
+      std::find_if(device.runs.rbegin(), device.runs.rend(), [](const Running& run) { return !run.page && run.begun(); });
+  const uint64_t drawn_run = drawn != device.runs.rend() ? drawn->run : device.runs.empty() ? 0 : device.runs.front().run;
+  for (const Running& running : device.runs) {
+    if (!running.page && running.run != drawn_run) continue;
+    Group* group = FindGroup(running.token);
+    std::vector<size_t> tasks = running.slice;
     if (ConcernsGroup(event.failure.kind())) {
       tasks.resize(group->task_count());
       for (size_t i = 0; i < tasks.size(); ++i) tasks[i] = i;
     }
     Fault(group, Unsettled(*group, tasks), event.failure);
-    device.running.reset();
-  } else {
-    Say(true, absl::StrCat("the engine of ", DeviceName(device), " ended: ", event.failure.message()));
   }
+  RestartRuns(&device);
   ++device.ends_in_a_row;
   const uint32_t doublings = std::min<uint32_t>(device.ends_in_a_row - 1, 20);
   device.start_at_ms = now_ms + std::min(limits.engine_first_ms << doublings, limits.engine_most_ms);
@@ -361,11 +418,11 @@ void Session::Parts::On(const EngineEnded& event) {
 
 void Session::Parts::Sweep() {
   for (auto& [index, device] : devices) {
-    if (!device.running.has_value()) continue;
-    Group* group = FindGroup(device.running->token);
-    // Revoked while it ran. A slice whose tasks all finished ends by itself in a moment.
-    if (Unsettled(*group, device.running->slice).empty() && device.running->phase != Phase::kFinishing)
-      StopRunning(&device);
+    const auto first =
+        std::find_if(device.runs.begin(), device.runs.end(), [](const Running& run) { return !run.page; });
+    if (first == device.runs.end() || first->phase == Phase::kFinishing) continue;
+    // Revoked while it was drawn. A slice whose tasks all finished ends by itself in a moment, and so does a page.
+    if (Unsettled(*FindGroup(first->token), first->slice).empty()) StopRunning(&device);
   }
   for (auto group = groups.begin(); group != groups.end();) {
     if (!group->second.Over() || Runs(group->second)) {
@@ -386,7 +443,7 @@ void Session::Parts::Advance() {
   for (auto& [index, device] : devices) {
     if (!owner.resting.empty() || !Lent(device) || device.too_large) {
       // An engine that is kept warm holds memory, which its owner wants back.
-      if (device.engine == EngineState::kReady && !device.running.has_value()) StopRunning(&device);
+      if (device.engine == EngineState::kReady && device.runs.empty()) StopRunning(&device);
     } else if (!draining) {
       RunNext(&device);
     }
@@ -395,7 +452,7 @@ void Session::Parts::Advance() {
   if (welcomed) outbox.Pump(now_ms, &actions);
   if (!draining || drained) return;
   const bool runs =
-      std::any_of(devices.begin(), devices.end(), [](const auto& item) { return item.second.running.has_value(); });
+      std::any_of(devices.begin(), devices.end(), [](const auto& item) { return !item.second.runs.empty(); });
   if (runs || (welcomed && outbox.size() > 0)) return;
   drained = true;
   actions.push_back(Drained{});

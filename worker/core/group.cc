@@ -81,6 +81,14 @@ const farm::v1::MemoryPlan* Group::plan() const {
   return nullptr;
 }
 
+void Group::Restart(const std::vector<size_t>& slice) {
+  for (const size_t index : slice) {
+    if (stages_[index] == TaskStage::kRunning) stages_[index] = TaskStage::kWaiting;
+  }
+  identity.clear_frames();
+  text.Clear();
+}
+
 std::vector<size_t> Group::NextSlice() const {
   size_t most = stages_.size();
   if (work().has_frames() && !work().frames().plan().text_encoders_in_phases()) {

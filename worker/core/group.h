@@ -33,6 +33,8 @@ class Group {
   const farm::v1::TaskId& task(size_t index) const { return grant_.tasks(static_cast<int>(index)); }
   size_t task_count() const { return stages_.size(); }
   TaskStage stage(size_t index) const { return stages_[index]; }
+  // Its run was cut short: what it had not settled waits again.
+  void Restart(const std::vector<size_t>& slice);
   void set_stage(size_t index, TaskStage stage) { stages_[index] = stage; }
 
   bool HasWaiting() const;

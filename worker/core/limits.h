@@ -20,6 +20,10 @@ struct Limits {
   // One group runs and one waits with its inputs on the way, so that the device never idles for a round trip.
   size_t groups_a_device = 2;
 
+  // One run is drawn, or only its pictures are still encoded, and the next one waits in the engine from its last step on:
+  // no message must come first. A third would only be out of reach of those who would steal it.
+  size_t runs_an_engine = 2;
+
   // Steps are shown to people at four a second; more would only load the stream.
   int64_t progress_ms = 250;
 

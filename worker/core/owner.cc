@@ -1,5 +1,6 @@
 // Session, the side of the machine's owner: what they allow where the worker runs, and what the farm's admin takes of
 // it at most.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -32,7 +33,7 @@ void Session::Parts::On(OwnerSays event) {
   }
   if (owner.finish) return;
   for (auto& [index, device] : devices) {
-    if (device.running.has_value()) StopRunning(&device);
+    if (!device.runs.empty()) StopRunning(&device);
   }
 }
 
@@ -52,7 +53,9 @@ void Session::Parts::TakeLimits(const farm::v1::WorkerLimits& limits_of_farm) {
   Say(false, words.empty() ? "the farm limits this machine no more" : absl::StrCat("the farm limits this machine: ", words));
   for (auto& [index, device] : devices) {
     device.too_large = lent.memory_bytes() > 0 && device.memory.farm_bytes() > lent.memory_bytes();
-    if (device.running.has_value() && IsOver(*FindGroup(device.running->token))) StopRunning(&device);
+    const bool over = std::any_of(device.runs.begin(), device.runs.end(),
+                                  [this](const Running& running) { return IsOver(*FindGroup(running.token)); });
+    if (over) StopRunning(&device);
   }
   for (auto& [key, group] : groups) {
     if (!IsOver(group)) continue;

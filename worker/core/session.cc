@@ -30,7 +30,7 @@ Actions Session::Step(int64_t now_ms, Event event) {
   const int64_t pause_ms = now_ms - parts.now_ms;
   if (pause_ms > kWasAsleepMs) {
     for (auto& [index, device] : parts.devices) {
-      if (device.running.has_value()) device.running->last_sign_ms += pause_ms;
+      for (Running& running : device.runs) running.last_sign_ms += pause_ms;
     }
   }
   parts.now_ms = now_ms;

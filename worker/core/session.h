@@ -15,8 +15,9 @@
 //   a finished task:  Persist ─> Persisted ─> Upload its blobs ─> Result ─> Accepted or Stale ─> Clear
 //
 // A slice is what one engine request renders: plan.batch frames where weights stay resident, the whole group where each
-// request would load them again. Frames of slices that have not begun can be trimmed or revoked without disturbing the
-// engine.
+// request would load them again. An engine gets its next slice at the last step of the one before, so that it decodes,
+// encodes and goes on without waiting for anybody; pages are composed beside that, but where they would take of the
+// device's own memory. Frames of slices that no engine has can be trimmed or revoked without disturbing it.
 //
 // What it promises:
 //  1. A result is on disk before it is sent, and leaves the disk only for ACCEPTED or STALE. Every Hello names it. The

@@ -25,9 +25,13 @@ struct Running {
   TokenKey token;
   std::vector<size_t> slice;  // positions of its group's tasks
   RunKind kind;
+  bool page = false;  // composed beside what is drawn
   Phase phase = Phase::kLoading;
+  bool last_pass = false;  // with kFinishing: nothing of it is left to draw
   int64_t last_sign_ms = 0;
   int64_t last_progress_ms = 0;
+
+  bool begun() const { return phase != Phase::kLoading; }
 };
 
 enum class EngineState {
@@ -44,7 +48,7 @@ struct Device {
   int64_t start_at_ms = 0;
   uint32_t ends_in_a_row = 0;
   std::deque<TokenKey> queue;  // groups in the order they came
-  std::optional<Running> running;
+  std::deque<Running> runs;    // that the engine has, in the order in which it began or will begin them
   std::optional<TokenKey> measuring;  // waits for memory before its first slice
   bool too_large = false;  // its engine holds more than limits that came since let it: it ends with what it runs
   Speeds speeds;
@@ -128,13 +132,20 @@ struct Session::Parts {
   // Whether memory suffices for the group; reports it where not.
   bool CheckMemory(const Device& device, Group* group);
   void RunNext(Device* device);
+  // Whether the engine may be given one more run: of pages, or of what draws.
+  bool HasRoom(const Device& device, bool page) const;
   void StartSlice(Device* device, Group* group);
+  // Whether the engine was silent for too long; reports the run's tasks then.
+  bool IsHung(const Running& running);
+  // The run's end: those behind it count from now.
+  void EndRun(Device* device, uint64_t run);
+  // Stops the engine. What it had and nobody reported is started again.
   void StopRunning(Device* device);
+  void RestartRuns(Device* device);
   // What a task of the group took tells of the device.
   void LearnSpeed(Device* device, const Group& group, uint64_t render_ms);
-  // The device that runs `run`, or null; notes that its engine lives, and the phase that begins (none: the same goes
-  // on).
-  Device* Alive(uint64_t run, std::optional<Phase> next);
+  // The run of that number, or null; notes that its engine lives, and the phase that begins (none: the same goes on).
+  Running* Alive(uint64_t run, std::optional<Phase> next);
   // Forgets groups that have nothing left, and stops engines that run for nobody.
   void Sweep();
   void Advance();  // after every event: sweep, run what can run, send what can be sent

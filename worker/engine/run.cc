@@ -1,5 +1,6 @@
 #include "worker/engine/run.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,11 +16,17 @@ namespace {
 // Turns the renderer's callbacks into files and events.
 class Reporter : public render::Observer {
  public:
-  Reporter(const farm::v1::RunRequest& run, const farm::v1::MemoryPlan& plan, const RecipeBase& recipe, base::Env& env,
-           const Tell& tell)
-      : run_(run), plan_(plan), recipe_(recipe), env_(env), tell_(tell) {}
+  Reporter(const farm::v1::RunRequest& run, const farm::v1::MemoryPlan& plan, RecipeBase recipe, base::Env& env,
+           const Tell& tell, OutputLane::Run& outputs)
+      : folder_(run.output_folder()),
+        predicted_peak_bytes_(plan.predicted_peak_bytes()),
+        recipe_(std::make_shared<const RecipeBase>(std::move(recipe))),
+        env_(env),
+        tell_(tell),
+        outputs_(outputs) {}
 
   absl::Status OnStep(const std::vector<const render::Frame*>& frames, int step, int steps) override {
+    if (absl::Status written = outputs_.status(); !written.ok()) return written;
     farm::v1::EngineEvent event;
     for (const render::Frame* frame : frames) {
       if (!frame->hidden) event.mutable_step()->add_panels(static_cast<uint32_t>(frame->panel));
@@ -30,19 +37,30 @@ class Reporter : public render::Observer {
   }
 
   absl::Status OnFrame(render::FinishedFrame finished) override {
-    auto files = WriteFrame(env_, run_.output_folder(), recipe_, finished);
-    if (!files.ok()) return files.status();
-    farm::v1::EngineEvent event;
-    farm::v1::FrameDone& done = *event.mutable_frame();
-    done.set_panel(static_cast<uint32_t>(finished.frame->panel));
-    done.set_hidden(finished.frame->hidden);
-    done.set_image_path(files->image_path);
-    done.set_latents_path(files->latents_path);
-    done.set_render_ms(static_cast<uint64_t>(finished.render_ms));
-    done.set_peak_bytes(finished.peak_bytes);
-    done.set_predicted_peak_bytes(plan_.predicted_peak_bytes());
-    for (const std::string& warning : finished.warnings) done.add_warnings(warning);
-    return tell_(std::move(event));
+    struct Output {
+      render::Frame frame;  // the request's may be gone by then
+      render::FinishedFrame finished;
+    };
+    auto output = std::make_shared<Output>(Output{*finished.frame, std::move(finished)});
+    output->finished.frame = &output->frame;
+    outputs_.Add([output = std::move(output), folder = folder_, recipe = recipe_, predicted = predicted_peak_bytes_,
+                  &env = env_]() -> absl::StatusOr<farm::v1::EngineEvent> {
+      const render::FinishedFrame& finished = output->finished;
+      auto files = WriteFrame(env, folder, *recipe, finished);
+      if (!files.ok()) return files.status();
+      farm::v1::EngineEvent event;
+      farm::v1::FrameDone& done = *event.mutable_frame();
+      done.set_panel(static_cast<uint32_t>(finished.frame->panel));
+      done.set_hidden(finished.frame->hidden);
+      done.set_image_path(files->image_path);
+      done.set_latents_path(files->latents_path);
+      done.set_render_ms(static_cast<uint64_t>(finished.render_ms));
+      done.set_peak_bytes(finished.peak_bytes);
+      done.set_predicted_peak_bytes(predicted);
+      for (const std::string& warning : finished.warnings) done.add_warnings(warning);
+      return event;
+    });
+    return outputs_.status();
   }
 
   absl::Status OnBankStep(int step, const std::string& path) override {
@@ -53,11 +71,12 @@ class Reporter : public render::Observer {
   }
 
  private:
-  const farm::v1::RunRequest& run_;
-  const farm::v1::MemoryPlan& plan_;
-  const RecipeBase& recipe_;
+  const std::string folder_;
+  const uint64_t predicted_peak_bytes_;
+  const std::shared_ptr<const RecipeBase> recipe_;
   base::Env& env_;
   const Tell& tell_;
+  OutputLane::Run& outputs_;
 };
 
 farm::v1::RunDone ToMessage(const render::RunStats& stats, const farm::v1::MemoryPlan& plan) {
@@ -71,41 +90,39 @@ farm::v1::RunDone ToMessage(const render::RunStats& stats, const farm::v1::Memor
 }
 
 absl::StatusOr<farm::v1::RunDone> RunIdentity(const farm::v1::RunRequest& run, base::Env& env,
-                                              render::Renderer& renderer, const Tell& tell) {
+                                              render::Renderer& renderer, const Tell& tell,
+                                              OutputLane::Run& outputs) {
   auto files = IndexFiles(run);
   if (!files.ok()) return files.status();
   auto request = ToIdentityRequest(run, *files);
   if (!request.ok()) return request.status();
   const farm::v1::IdentityWork& work = run.work().identity();
-  const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
-  Reporter reporter(run, work.plan(), recipe, env, tell);
+  Reporter reporter(run, work.plan(), MakeRecipe(work.model(), work.settings(), work.plan()), env, tell, outputs);
   auto stats = renderer.RenderIdentity(*request, reporter);
   if (!stats.ok()) return stats.status();
   return ToMessage(*stats, work.plan());
 }
 
 absl::StatusOr<farm::v1::RunDone> RunFrames(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
-                                            const Tell& tell, const Growing& growing) {
+                                            const Tell& tell, OutputLane::Run& outputs, const Growing& growing) {
   auto files = IndexFiles(run);
   if (!files.ok()) return files.status();
   auto request = ToFramesRequest(run, *files, growing.step);
   if (!request.ok()) return request.status();
   request->let_go = growing.let_go;
   const farm::v1::FramesWork& work = run.work().frames();
-  const RecipeBase recipe = MakeRecipe(work.model(), work.settings(), work.plan());
-  Reporter reporter(run, work.plan(), recipe, env, tell);
+  Reporter reporter(run, work.plan(), MakeRecipe(work.model(), work.settings(), work.plan()), env, tell, outputs);
   auto stats = renderer.RenderFrames(*request, reporter);
   if (!stats.ok()) return stats.status();
   return ToMessage(*stats, work.plan());
 }
 
 absl::StatusOr<farm::v1::RunDone> RunText(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
-                                          const Tell& tell) {
+                                          const Tell& tell, OutputLane::Run& outputs) {
   auto request = ToTextRequest(run);
   if (!request.ok()) return request.status();
   const farm::v1::MemoryPlan& plan = run.work().text().plan();
-  const RecipeBase no_recipe;
-  Reporter reporter(run, plan, no_recipe, env, tell);
+  Reporter reporter(run, plan, RecipeBase(), env, tell, outputs);
   auto stats = renderer.EncodeTexts(*request, reporter);
   if (!stats.ok()) return stats.status();
   farm::v1::EngineEvent event;
@@ -133,16 +150,16 @@ absl::StatusOr<farm::v1::RunDone> RunPages(const farm::v1::RunRequest& run, base
 }  // namespace
 
 absl::StatusOr<farm::v1::RunDone> RunWork(const farm::v1::RunRequest& run, base::Env& env, render::Renderer& renderer,
-                                          const Tell& tell, const Growing& growing) {
+                                          const Tell& tell, OutputLane::Run& outputs, const Growing& growing) {
   switch (run.work().kind_case()) {
     case farm::v1::Work::kIdentity:
-      return RunIdentity(run, env, renderer, tell);
+      return RunIdentity(run, env, renderer, tell, outputs);
     case farm::v1::Work::kFrames:
-      return RunFrames(run, env, renderer, tell, growing);
+      return RunFrames(run, env, renderer, tell, outputs, growing);
     case farm::v1::Work::kPage:
       return RunPages(run, env, tell);
     case farm::v1::Work::kText:
-      return RunText(run, env, renderer, tell);
+      return RunText(run, env, renderer, tell, outputs);
     default:
       return absl::InvalidArgumentError(
           "the work names neither identity, frames, text nor page: sender and engine are of different versions");

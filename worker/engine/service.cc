@@ -16,8 +16,10 @@
 #include "absl/strings/str_cat.h"
 #include "farm/v1/engine.pb.h"
 #include "pipeline/base/framing.h"
+#include "pipeline/base/task_threads.h"
 #include "worker/engine/bank_feed.h"
 #include "worker/engine/convert.h"
+#include "worker/engine/output_lane.h"
 #include "worker/engine/run.h"
 
 namespace storyfarm::engine {
@@ -32,6 +34,7 @@ class Service {
     std::thread reader([this] { Read(); });
     while (std::optional<farm::v1::EngineRequest> request = NextRequest()) Handle(*request);
     reader.join();
+    composer_.Stop(/*finish=*/false);
     return ending_;
   }
 
@@ -63,6 +66,17 @@ class Service {
 
   bool Enqueue(farm::v1::EngineRequest& request) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    // Pages need no device, which may draw meanwhile.
+    if (request.run().work().has_page()) {
+      if (pages_ >= kMaxQueuedRequests) return false;
+      ++pages_;
+      composer_.Post([this, page = std::move(request)] {
+        Run(page.request_id(), page.run());
+        const std::lock_guard<std::mutex> over(mutex_);
+        --pages_;
+      });
+      return true;
+    }
     if (queue_.size() >= kMaxQueuedRequests) return false;
     queue_.push_back(std::move(request));
     changed_.notify_all();
@@ -124,11 +138,14 @@ class Service {
     };
     const Growing growing{[this, id](uint32_t character, uint32_t step) { return feed_.Wait(id, character, step); },
                           [this, id] { feed_.End(id); }};
-    absl::StatusOr<farm::v1::RunDone> done = RunWork(run, env_, renderer_, tell, growing);
-    if (!done.ok()) return SendFailure(id, done.status());
-    farm::v1::EngineEvent event;
-    *event.mutable_run() = *std::move(done);
-    SendEvent(id, std::move(event)).IgnoreError();
+    OutputLane::Run outputs(outputs_, tell);
+    absl::StatusOr<farm::v1::RunDone> done = RunWork(run, env_, renderer_, tell, outputs, growing);
+    outputs.End([this, id, done = std::move(done)](absl::Status written) {
+      if (!done.ok() || !written.ok()) return SendFailure(id, done.ok() ? written : done.status());
+      farm::v1::EngineEvent event;
+      *event.mutable_run() = *done;
+      SendEvent(id, std::move(event)).IgnoreError();
+    });
   }
 
   void SendMemory(uint64_t id) {
@@ -160,9 +177,13 @@ class Service {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<farm::v1::EngineRequest> queue_;
+  size_t pages_ = 0;  // composed or waiting
   bool idle_ = true;
   std::atomic<bool> leaving_ = false;  // also read by a run between its steps
   absl::Status ending_;
+  // Last: their threads use the above.
+  OutputLane outputs_;
+  base::TaskThreads composer_{1};
 };
 
 }  // namespace

@@ -1,11 +1,13 @@
-// The engine's side of its socket: takes EngineRequests, runs them one after the other, tells events as they happen.
+// The engine's side of its socket: takes EngineRequests, runs them one after the other, tells events as they happen. While
+// a run's pictures are encoded the next one draws, and pages are composed beside both.
 // For the program storyfarm-engine, which does nothing else. No torch here: the renderer is behind
 // pipeline/render/request.h.
 //
 //   parent ──EngineRequest──> reader thread ──┬─ MemoryRequest: answered at once, also during a run
 //                                             ├─ BankStepHere ──> BankFeed, where a run waits for it
-//                                             └─ Probe, Run ──> queue ──> Serve's thread ──> render, page
-//   parent <──EngineEvent───────────────────────────────────────────────────┘
+//                                             ├─ Run of pages ──> composer's thread ──> page
+//                                             └─ Probe, Run ──> queue ──> Serve's thread ──> render ──> OutputLane
+//   parent <──EngineEvent─────────────────────────────────────────────────────────────────────┘
 //
 // Read run.h next (one Work), then convert.h (messages to the renderer's structs) and outputs.h (files).
 #ifndef STORYFARM_WORKER_ENGINE_SERVICE_H_
@@ -20,8 +22,8 @@
 
 namespace storyfarm::engine {
 
-// Requests waiting behind the running one. A parent sends the next when it has heard the end of the last; more means
-// that it has lost count, and they are answered with BAD_INPUT.
+// Requests waiting behind the running one. A parent sends the next when it has heard the last step of the one before; more
+// means that it has lost count, and they are answered with BAD_INPUT.
 inline constexpr size_t kMaxQueuedRequests = 4;
 
 // After the parent has gone a run ends at its next step. An engine stuck in the middle of a step leaves after this.

@@ -43,16 +43,21 @@ JobSpec Job(int panels, const farm::v1::ModelManifest& model = Model()) {
 }
 
 TEST(TextTasks, IdentityFramesComeFirstAndTheOthersInTasksOfAFew) {
-  const JobSpec job = Job(kFramesATextTask + 1);
+  const JobSpec job = Job(kFewestFramesATextTask + 1);
   ASSERT_THAT(job.texts(), SizeIs(3));
   EXPECT_THAT(job.texts(0).identities(), ElementsAre(0));
   EXPECT_THAT(job.texts(0).panels(), SizeIs(0));
-  EXPECT_THAT(job.texts(1).panels(), SizeIs(kFramesATextTask));
-  EXPECT_THAT(job.texts(2).panels(), ElementsAre(kFramesATextTask + 1));
+  EXPECT_THAT(job.texts(1).panels(), SizeIs(kFewestFramesATextTask));
+  EXPECT_THAT(job.texts(2).panels(), ElementsAre(kFewestFramesATextTask + 1));
   EXPECT_THAT(TextsOf(job, job.texts(0)), ElementsAre("prompt 0", "blurry"));
-  EXPECT_THAT(TextsOf(job, job.texts(2)), ElementsAre("prompt 65", "blurry")) << "each task has all that its frames read";
-  EXPECT_THAT(TextTasksFor(job, farm::v1::TASK_FRAME, {64, 65}), ElementsAre(1, 2));
+  EXPECT_THAT(TextsOf(job, job.texts(2)), ElementsAre("prompt 9", "blurry")) << "each task has all that its frames read";
+  EXPECT_THAT(TextTasksFor(job, farm::v1::TASK_FRAME, {8, 9}), ElementsAre(1, 2));
   EXPECT_THAT(TextTasksFor(job, farm::v1::TASK_IDENTITY, {0}), ElementsAre(0));
+}
+
+TEST(TextTasks, GrowWithTheStoryUpToALimit) {
+  EXPECT_THAT(Job(kTextTasksAStory * 20).texts(1).panels(), SizeIs(20));
+  EXPECT_THAT(Job(kTextTasksAStory * kFramesATextTask + 100).texts(1).panels(), SizeIs(kFramesATextTask));
 }
 
 TEST(TextTasks, WithoutGuidanceNoNegativePromptIsEncoded) {
@@ -80,7 +85,7 @@ TEST(TextTasks, TheKeyIsOfEncodersTextsAndFormatsAndNothingElse) {
 }
 
 TEST(TextTasks, WorkNamesTheFilesOfItsPromptsAndIsRefusedWithoutThem) {
-  const JobSpec job = Job(kFramesATextTask + 1);
+  const JobSpec job = Job(kFewestFramesATextTask + 1);
   WorkInputs inputs;
   inputs.banks.emplace_back();
   EXPECT_EQ(WorkFor(job, farm::v1::TASK_IDENTITY, {0}, {}, inputs).status().code(),
@@ -91,12 +96,12 @@ TEST(TextTasks, WorkNamesTheFilesOfItsPromptsAndIsRefusedWithoutThem) {
   ASSERT_THAT(identity->identity().text().files(), SizeIs(1));
   EXPECT_EQ(identity->identity().text().files(0).digest(), std::string(32, 'a'));
   EXPECT_EQ(identity->identity().text().encoders(), EncodersDigest(job.model()));
-  const auto frames = WorkFor(job, farm::v1::TASK_FRAME, {64, 65}, {}, inputs);
+  const auto frames = WorkFor(job, farm::v1::TASK_FRAME, {8, 9}, {}, inputs);
   ASSERT_TRUE(frames.ok()) << frames.status();
   EXPECT_THAT(frames->frames().text().files(), SizeIs(2));
   const auto text = WorkFor(job, farm::v1::TASK_TEXT, {2}, {}, inputs);
   ASSERT_TRUE(text.ok()) << text.status();
-  EXPECT_THAT(text->text().texts(), ElementsAre("prompt 65", "blurry"));
+  EXPECT_THAT(text->text().texts(), ElementsAre("prompt 9", "blurry"));
   EXPECT_FALSE(WorkFor(job, farm::v1::TASK_TEXT, {3}, {}, inputs).ok());
 }
 

@@ -17,7 +17,7 @@
 #include "worker/agent/inputs.h"
 #include "worker/agent/outbox_files.h"
 #include "worker/agent/speed_file.h"
-#include "worker/agent/task_threads.h"
+#include "pipeline/base/task_threads.h"
 
 namespace storyfarm::worker {
 namespace {
@@ -141,7 +141,7 @@ TEST(Backoff, DoublesWithinBoundsAndSpreads) {
 }
 
 TEST(TaskThreads, OneThreadKeepsTheOrderAndFinishesWhatWaits) {
-  TaskThreads threads(1);
+  base::TaskThreads threads(1);
   std::vector<int> done;
   for (int i = 0; i < 100; ++i) threads.Post([&done, i] { done.push_back(i); });
   threads.Stop(/*finish=*/true);

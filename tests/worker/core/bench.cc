@@ -10,7 +10,7 @@ namespace {
 constexpr char kJob[] = "j-0123456789";
 constexpr uint64_t kPlannedBytes = 1'000'000'000;
 
-Self MakeSelf(uint32_t devices) {
+Self MakeSelf(uint32_t devices, bool unified) {
   Self self;
   self.software_version = "test";
   self.node_id = "00112233445566778899aabbccddeeff";
@@ -18,6 +18,7 @@ Self MakeSelf(uint32_t devices) {
   for (uint32_t i = 0; i < devices; ++i) {
     farm::v1::DeviceReport report;
     report.set_index(i);
+    report.set_unified(unified);
     report.set_name("cpu");
     report.set_free_bytes(8'000'000'000);
     self.devices.push_back(report);
@@ -151,8 +152,8 @@ FrameStored Stored(uint64_t run, uint32_t panel) {
   return stored;
 }
 
-Bench::Bench(uint32_t devices, std::vector<farm::v1::Result> outbox, const Limits& limits)
-    : session(MakeSelf(devices), std::move(outbox), limits) {
+Bench::Bench(uint32_t devices, std::vector<farm::v1::Result> outbox, const Limits& limits, bool unified)
+    : session(MakeSelf(devices, unified), std::move(outbox), limits) {
   for (uint32_t i = 0; i < devices; ++i) Do(EngineReady{i});
 }
 

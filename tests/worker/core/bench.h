@@ -30,7 +30,8 @@ FrameStored Stored(uint64_t run, uint32_t panel);
 
 class Bench {
  public:
-  explicit Bench(uint32_t devices = 1, std::vector<farm::v1::Result> outbox = {}, const Limits& limits = Limits());
+  explicit Bench(uint32_t devices = 1, std::vector<farm::v1::Result> outbox = {}, const Limits& limits = Limits(),
+                 bool unified = false);
 
   Actions Do(Event event);
   Actions Hear(farm::v1::CoordinatorMessage message) { return Do(CoordinatorSaid{std::move(message)}); }

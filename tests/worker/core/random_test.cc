@@ -34,7 +34,9 @@ class World {
     StartRun run;
     uint32_t step = 0;
     int stored = 0;
+    bool page() const { return run.work.has_page(); }
   };
+  static constexpr uint32_t kSteps = 3;
 
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>(random_() % n); }
 
@@ -73,10 +75,18 @@ class World {
   void Take(const Measure& measure) { measuring_.push_back(measure.device); }
   void Take(const StartRun& run) {
     ASSERT_TRUE(engine_up_[run.device]);
-    ASSERT_EQ(runs_.count(run.device), 0U) << "one run a device";
+    std::deque<EngineRun>& engine = runs_[run.device];
+    const auto drawn = std::count_if(engine.begin(), engine.end(), [](const auto& it) { return !it.page(); });
+    if (run.work.has_page()) {
+      ASSERT_EQ(drawn, static_cast<long>(engine.size())) << "one page at a time";
+    } else if (drawn > 0) {
+      const auto first = std::find_if(engine.begin(), engine.end(), [](const auto& it) { return !it.page(); });
+      ASSERT_EQ(drawn, 1) << "one run waits at most";
+      ASSERT_EQ(first->step, kSteps) << "no sooner than at the last step of the one before";
+    }
     ASSERT_EQ(heard_limit_, limit_.number) << "the owner's word counts with the newest limits";
     ASSERT_TRUE(limit_.limits.devices().empty() || limit_.limits.devices(0) == "cpu") << "the device is lent";
-    runs_[run.device] = {run};
+    engine.push_back({run});
   }
   void Take(const StopEngine& stop) {
     runs_.erase(stop.device);
@@ -204,14 +214,25 @@ class World {
     if (runs_.empty()) return;
     auto found = runs_.begin();
     std::advance(found, Below(static_cast<uint32_t>(runs_.size())));
-    EngineRun& run = found->second;
+    std::deque<EngineRun>& engine = found->second;
+    if (engine.empty()) return;
+    const size_t at = Below(static_cast<uint32_t>(engine.size()));
+    EngineRun& run = engine[at];
+    // The engine draws them in turn; pictures are encoded, and pages composed, beside that.
+    if (!run.page() && run.step < kSteps) {
+      for (size_t i = 0; i < at; ++i) {
+        if (!engine[i].page() && engine[i].step < kSteps) return;
+      }
+    }
     const uint64_t id = run.run.run;
     const farm::v1::Work& work = run.run.work;
-    if (run.step < 3) {
+    if (!run.page() && run.step < kSteps) {
       const uint32_t step = ++run.step;
       if (work.has_identity())
         Do(BankStepStored{id, step - 1, Blob("bank" + std::to_string(id) + "/" + std::to_string(step))});
-      Do(StepReached{id, {work.has_frames() ? work.frames().frames(0).panel() : 0}, step, 3});
+      StepReached reached{id, {}, step, kSteps};
+      for (const auto& frame : work.frames().frames()) reached.panels.push_back(frame.panel());
+      Do(std::move(reached));
       return;
     }
     const int wanted = work.has_frames() ? work.frames().frames_size() : 1;
@@ -229,17 +250,17 @@ class World {
       }
       return;
     }
-    runs_.erase(found);
+    engine.erase(engine.begin() + static_cast<long>(at));
     Do(RunEnded{id, 1, 1});
   }
   void FailSomething() {
     farm::v1::Failure failure;
     const uint32_t device = Below(kDevices);
-    const auto run = runs_.find(device);
-    if (Below(2) == 0 && run != runs_.end()) {
+    std::deque<EngineRun>& engine = runs_[device];
+    if (Below(2) == 0 && !engine.empty()) {
       failure.set_kind(Below(2) == 0 ? farm::v1::OUT_OF_MEMORY : farm::v1::INVALID_OUTPUT);
-      const uint64_t id = run->second.run.run;
-      runs_.erase(run);
+      const uint64_t id = engine.front().run.run;
+      engine.pop_front();
       Do(RunFailed{id, failure});
     } else if (engine_up_[device]) {
       failure.set_kind(farm::v1::ENGINE_ABORTED);
@@ -391,7 +412,7 @@ class World {
   uint64_t heard_limit_ = 0;  // that the owner counts with
   uint64_t tokens_ = 0;
   std::map<uint32_t, bool> engine_up_ = {{0, true}, {1, true}};
-  std::map<uint32_t, EngineRun> runs_;
+  std::map<uint32_t, std::deque<EngineRun>> runs_;
   std::vector<farm::v1::FencingToken> preparing_;
   std::vector<uint32_t> measuring_, stopped_, starting_;
   std::vector<farm::v1::Result> to_answer_;

@@ -109,7 +109,8 @@ class ServiceTest : public testing::Test {
     farm::v1::EngineRequest request;
     request.set_request_id(id);
     farm::v1::RunRequest& run = *request.mutable_run();
-    run.set_output_folder(folder_.path());
+    run.set_output_folder(folder_.path() + "/" + std::to_string(id));
+    std::filesystem::create_directories(run.output_folder());
     farm::v1::FramesWork& work = *run.mutable_work()->mutable_frames();
     work.mutable_model()->set_name("grey-model");
     work.mutable_model()->set_digest(std::string(32, '\x5a'));
@@ -204,7 +205,7 @@ TEST_F(ServiceTest, ARunStopsAtItsNextStepWhenTheParentHangsUp) {
   renderer_.OpenGate();
   server_.join();
   EXPECT_TRUE(served_.ok()) << served_;
-  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path() + "/1"));
 }
 
 TEST_F(ServiceTest, AFailureKeepsItsKindAndItsBytes) {
@@ -236,6 +237,31 @@ TEST_F(ServiceTest, AMissingBankStepIsABlobThatIsUnavailable) {
   const auto event = Next();
   EXPECT_EQ(event.failed().failure().kind(), farm::v1::BLOB_UNAVAILABLE);
   EXPECT_NE(event.failed().failure().message().find("step 1"), std::string::npos) << event.failed().failure().message();
+}
+
+TEST_F(ServiceTest, TheNextRunDrawsWhileThePicturesOfTheLastOneAreWritten) {
+  auto first = FramesRun(1);
+  farm::v1::FramesWork& work = *first.mutable_run()->mutable_work()->mutable_frames();
+  work.mutable_frames(0)->set_width(2048);
+  work.mutable_frames(0)->set_height(2048);
+  Send(first);
+  Send(FramesRun(2));
+  std::vector<uint64_t> order;
+  while (order.size() < 8) order.push_back(Next().request_id());
+  // Two steps each; the small picture of the second run overtakes the large one of the first.
+  EXPECT_EQ(order, (std::vector<uint64_t>{1, 1, 2, 2, 2, 2, 1, 1}));
+}
+
+TEST_F(ServiceTest, PagesAreComposedWhileARunDraws) {
+  renderer_.CloseGate();
+  Send(FramesRun(1));
+  EXPECT_TRUE(Next().has_step());
+  auto page = FramesRun(2);
+  page.mutable_run()->mutable_work()->mutable_page();
+  Send(page);
+  const auto event = Next();
+  EXPECT_EQ(event.request_id(), 2u);
+  EXPECT_TRUE(event.has_failed()) << "a page of nothing";
 }
 
 TEST_F(ServiceTest, RequestsBeyondTheQueueAreRefusedAndTheOthersRun) {

@@ -1,10 +1,10 @@
-#include "worker/agent/task_threads.h"
+#include "pipeline/base/task_threads.h"
 
 #include <utility>
 
-namespace storyfarm::worker {
+namespace storyfarm::base {
 
-TaskThreads::TaskThreads(size_t threads, base::ThreadRole role) {
+TaskThreads::TaskThreads(size_t threads, ThreadRole role) {
   for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this, role] { Main(role); });
 }
 
@@ -30,8 +30,8 @@ void TaskThreads::Stop(bool finish) {
   threads_.clear();
 }
 
-void TaskThreads::Main(base::ThreadRole role) {
-  base::TakeRole(role);
+void TaskThreads::Main(ThreadRole role) {
+  TakeRole(role);
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
@@ -44,4 +44,4 @@ void TaskThreads::Main(base::ThreadRole role) {
   }
 }
 
-}  // namespace storyfarm::worker
+}  // namespace storyfarm::base

@@ -1,6 +1,6 @@
-// A few threads that carry out what would block the session's: disk, uploads, downloads, killing engines.
-#ifndef STORYFARM_WORKER_AGENT_TASK_THREADS_H_
-#define STORYFARM_WORKER_AGENT_TASK_THREADS_H_
+// A few threads that carry out what would block another: disk, uploads, downloads, encoding pictures.
+#ifndef STORYFARM_PIPELINE_BASE_TASK_THREADS_H_
+#define STORYFARM_PIPELINE_BASE_TASK_THREADS_H_
 
 #include <condition_variable>
 #include <cstddef>
@@ -12,13 +12,13 @@
 
 #include "pipeline/base/thread_role.h"
 
-namespace storyfarm::worker {
+namespace storyfarm::base {
 
 class TaskThreads {
  public:
   // One thread carries tasks out in the order in which they came; several start them in that order.
   // `role`: what the threads are for.
-  explicit TaskThreads(size_t threads, base::ThreadRole role = base::ThreadRole::kTransfer);
+  explicit TaskThreads(size_t threads, ThreadRole role = ThreadRole::kTransfer);
   // Stops without carrying out what still waits.
   ~TaskThreads();
 
@@ -28,7 +28,7 @@ class TaskThreads {
   void Stop(bool finish);
 
  private:
-  void Main(base::ThreadRole role);
+  void Main(ThreadRole role);
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -37,6 +37,6 @@ class TaskThreads {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace storyfarm::worker
+}  // namespace storyfarm::base
 
-#endif  // STORYFARM_WORKER_AGENT_TASK_THREADS_H_
+#endif  // STORYFARM_PIPELINE_BASE_TASK_THREADS_H_

@@ -197,6 +197,15 @@ void Fleet::OffersChanged(Node& node) {
   for (auto& [index, device] : node.devices) device.version = ++last_version;
 }
 
+void Fleet::Serves(const Node& node) {
+  ServesNoMore(node.id);
+  if (!node.blob_address.empty()) serving[node.elsewhere ? 1 : 0].insert(node.id);
+}
+
+void Fleet::ServesNoMore(const std::string& node_id) {
+  for (std::set<std::string>& side : serving) side.erase(node_id);
+}
+
 void Fleet::HasBanks(uint64_t job_ordinal, const std::string& node_id) {
   std::set<std::string>& nodes_with = bank_nodes[job_ordinal];
   if (nodes_with.size() < kMostBankNodes) nodes_with.insert(node_id);

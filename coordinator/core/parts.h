@@ -144,6 +144,8 @@ struct Farm::Parts {
   void On(const RenewMember& input);
   void On(const RemoveMember& input);
   absl::Status NeedFreeName(farm::v1::MemberKind kind, const std::string& name) const;
+  // Tells those who serve other machines which certificates of a worker count in place of which.
+  void TellReaders(const std::set<std::string>& before, const std::set<std::string>& after);
   // Ends the node's stream, gives what it holds to others, and forgets it.
   void CutOff(const std::string& node_id, const absl::Status& why);
 

@@ -22,6 +22,7 @@
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "farm/v1/work.pb.h"
+#include "pipeline/plan/model_use.h"
 
 namespace storyfarm::coordinator {
 
@@ -102,10 +103,10 @@ struct Node {
   bool elsewhere = false;
   std::string certificate_host;  // where it is elsewhere
 
-  uint64_t MissingBytes(const farm::v1::ModelManifest& model) const;
+  uint64_t MissingBytes(const farm::v1::ModelManifest& model, plan::ModelUse use) const;
   uint64_t MissingBytes(const farm::v1::Bank& bank) const;
   // True where some of it was not known to be there.
-  bool NowCached(const farm::v1::ModelManifest& model, const Limits& limits);
+  bool NowCached(const farm::v1::ModelManifest& model, plan::ModelUse use, const Limits& limits);
   void NowCached(const farm::v1::Bank& bank, const Limits& limits);
   void NowCached(const farm::v1::BlobRef& blob, const Limits& limits);
 };

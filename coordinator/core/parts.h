@@ -215,8 +215,9 @@ struct Farm::Parts {
   void Schedule();
   // Puts the group where stealing looks for it, or takes it away from there.
   void NoteStealable(const Holding& holding);
-  // Tells the worker which others have blobs of the work that it lacks: these banks and embeddings, the job's model.
-  void AddPeers(const Job& job, const Node& to, const std::vector<const farm::v1::Bank*>& banks,
+  // Tells the worker which others have blobs of the work that it lacks: these banks and embeddings, what it uses of
+  // the job's model.
+  void AddPeers(const Job& job, const Node& to, plan::ModelUse use, const std::vector<const farm::v1::Bank*>& banks,
                 const std::vector<const farm::v1::BlobRef*>& texts, farm::v1::Grant* grant) const;
   // Asks the worker to give back tasks that it has not begun.
   void AskBack(const Token& token, const std::vector<uint32_t>& numbers);

@@ -15,7 +15,8 @@ constexpr int kMostLookedAt = 64;
 
 }  // namespace
 
-void Farm::Parts::AddPeers(const Job& job, const Node& to, const std::vector<const farm::v1::Bank*>& banks,
+void Farm::Parts::AddPeers(const Job& job, const Node& to, plan::ModelUse use,
+                           const std::vector<const farm::v1::Bank*>& banks,
                            const std::vector<const farm::v1::BlobRef*>& texts, farm::v1::Grant* grant) const {
   const std::set<std::string>& serving = fleet.ServingBeside(to);
   if (serving.empty() || (serving.size() == 1 && serving.count(to.id) > 0)) return;
@@ -27,7 +28,9 @@ void Farm::Parts::AddPeers(const Job& job, const Node& to, const std::vector<con
     for (const farm::v1::BlobRef& step : bank->steps()) want(step);
   }
   for (const farm::v1::BlobRef* text : texts) want(*text);
-  for (const farm::v1::ModelFile& file : job.head().model().files()) want(file.blob());
+  for (const farm::v1::ModelFile& file : job.head().model().files()) {
+    if (plan::Needs(use, file)) want(file.blob());
+  }
   if (wanted.empty()) return;
   std::set<std::string> named;
   const auto add = [&](const std::string& id) {

@@ -297,7 +297,8 @@ class Session {
 // Digests of all blobs that a result names.
 std::vector<farm::v1::BlobRef> BlobsOf(const farm::v1::Result& result);
 
-// Blobs that a work reads, each once: the model's files, banks, embeddings, images, fonts.
+// Blobs that a work reads, each once: those of the model's files that it needs (pipeline/plan/model_use.h), banks,
+// embeddings, images, fonts.
 std::vector<farm::v1::BlobRef> InputsOf(const farm::v1::Work& work);
 
 }  // namespace storyfarm::worker

@@ -71,10 +71,10 @@ bool Device::UpdatePlanKey() {
   return true;
 }
 
-uint64_t Node::MissingBytes(const farm::v1::ModelManifest& model) const {
+uint64_t Node::MissingBytes(const farm::v1::ModelManifest& model, plan::ModelUse use) const {
   uint64_t bytes = 0;
   for (const auto& file : model.files()) {
-    if (cached.count(file.blob().digest()) == 0) bytes += file.blob().size_bytes();
+    if (plan::Needs(use, file) && cached.count(file.blob().digest()) == 0) bytes += file.blob().size_bytes();
   }
   return bytes;
 }
@@ -91,10 +91,10 @@ uint64_t Node::MissingBytes(const farm::v1::Bank& bank) const {
   return bytes;
 }
 
-bool Node::NowCached(const farm::v1::ModelManifest& model, const Limits& limits) {
+bool Node::NowCached(const farm::v1::ModelManifest& model, plan::ModelUse use, const Limits& limits) {
   bool added = false;
   for (const auto& file : model.files()) {
-    if (cached.size() < limits.cached_digests) added |= cached.insert(file.blob().digest()).second;
+    if (plan::Needs(use, file) && cached.size() < limits.cached_digests) added |= cached.insert(file.blob().digest()).second;
   }
   return added;
 }
@@ -195,6 +195,15 @@ std::vector<Token> Fleet::TakeExpired(int64_t now_ms) {
 
 void Fleet::OffersChanged(Node& node) {
   for (auto& [index, device] : node.devices) device.version = ++last_version;
+}
+
+void Fleet::Serves(const Node& node) {
+  ServesNoMore(node.id);
+  if (!node.blob_address.empty()) serving[node.elsewhere ? 1 : 0].insert(node.id);
+}
+
+void Fleet::ServesNoMore(const std::string& node_id) {
+  for (std::set<std::string>& side : serving) side.erase(node_id);
 }
 
 void Fleet::HasBanks(uint64_t job_ordinal, const std::string& node_id) {

@@ -22,6 +22,7 @@
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
 #include "farm/v1/work.pb.h"
+#include "pipeline/plan/model_use.h"
 
 namespace storyfarm::coordinator {
 
@@ -97,14 +98,15 @@ struct Node {
   uint64_t process = 0;                // Hello.process
   std::map<uint32_t, Device> devices;  // by DeviceReport.index
   std::set<std::string> cached;        // digests of blobs in its cache, as far as known
-  std::string blob_address;            // Hello.blob_address; empty where it is elsewhere
-  // Joined by code: sockets of the farm's machine mean nothing there, and its own nothing elsewhere.
+  std::string blob_address;            // where others read its cache, as Peer.address; empty: nowhere
+  // Joined by code: sockets of the farm's machine mean nothing there, and without a certificate nobody reads there.
   bool elsewhere = false;
+  std::string certificate_host;  // where it is elsewhere
 
-  uint64_t MissingBytes(const farm::v1::ModelManifest& model) const;
+  uint64_t MissingBytes(const farm::v1::ModelManifest& model, plan::ModelUse use) const;
   uint64_t MissingBytes(const farm::v1::Bank& bank) const;
   // True where some of it was not known to be there.
-  bool NowCached(const farm::v1::ModelManifest& model, const Limits& limits);
+  bool NowCached(const farm::v1::ModelManifest& model, plan::ModelUse use, const Limits& limits);
   void NowCached(const farm::v1::Bank& bank, const Limits& limits);
   void NowCached(const farm::v1::BlobRef& blob, const Limits& limits);
 };
@@ -191,7 +193,8 @@ struct Fleet {
   std::map<Token, Placement> placements;                  // of the last grants
   std::map<std::pair<uint64_t, Unit>, UnitMemory> units;  // by job ordinal
   std::map<uint64_t, double> held_since_s;  // by job ordinal: since when it is held back though a device has room
-  std::set<std::string> serving;            // ids of connected nodes with a blob address
+  // Ids of connected nodes with a blob address: those of the farm's machine, and those elsewhere.
+  std::array<std::set<std::string>, 2> serving;
   std::map<uint64_t, std::set<std::string>> bank_nodes;  // by job ordinal: nodes that have banks of it
   uint64_t last_version = 0;                             // the last Device::version drawn
   std::map<std::string, Pace> paces;                     // by job
@@ -206,6 +209,12 @@ struct Fleet {
   std::vector<Token> TakeExpired(int64_t now_ms);
   // What the node's devices offer may differ from now on.
   void OffersChanged(Node& node);
+  // Those among which this node may find peers.
+  const std::set<std::string>& ServingBeside(const Node& node) const { return serving[node.elsewhere ? 1 : 0]; }
+  const std::set<std::string>& ServingElsewhere() const { return serving[1]; }
+  // As the node is now, or that nobody reads there any more.
+  void Serves(const Node& node);
+  void ServesNoMore(const std::string& node_id);
   void HasBanks(uint64_t job_ordinal, const std::string& node_id);
   // Nothing is remembered of a job that ended.
   void Forget(uint64_t job_ordinal, const std::string& job_id);

@@ -104,13 +104,14 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
     const farm::v1::BlobRef* text = job.EmbeddingsOf(job.TextOf({unit.kind, number}));
     if (text != nullptr && (texts.empty() || texts.back() != text)) texts.push_back(text);
   }
+  const plan::ModelUse use = plan::UseOf(work);
   farm::v1::CoordinatorMessage message;
   farm::v1::Grant& grant = *message.mutable_grant();
   *grant.mutable_token() = ToMessage(token);
   grant.set_device(seated.index);
   for (uint32_t number : numbers) *grant.add_tasks() = MakeTask(job.head().job_id(), unit.kind, number);
   *grant.mutable_work() = std::move(work);
-  if (unit.kind != TASK_PAGE) farm_.AddPeers(job, node, question.banks, texts, &grant);
+  if (unit.kind != TASK_PAGE) farm_.AddPeers(job, node, use, question.banks, texts, &grant);
   farm_.Send(node.session, std::move(message));
 
   if (question.ahead) {
@@ -119,7 +120,7 @@ void SchedulingRound::SendGrant(const Question& question, const Candidate& candi
   if (unit.kind == TASK_PAGE) return;
   bool offers_more = device.warm_model != job.head().model().digest();
   device.warm_model = job.head().model().digest();
-  offers_more |= node.NowCached(job.head().model(), farm_.limits);
+  offers_more |= node.NowCached(job.head().model(), use, farm_.limits);
   if (offers_more) farm_.fleet.OffersChanged(node);
   for (const farm::v1::BlobRef* text : texts) node.NowCached(*text, farm_.limits);
   for (const farm::v1::Bank* bank : question.banks) {

@@ -15,6 +15,12 @@ absl::Status NoSuch(farm::v1::MemberKind kind, const std::string& name) {
       absl::StrCat("no ", called, " ", name, " has joined the farm: storyctl ", called, " list says who has"));
 }
 
+// Of certificates with which it may read from workers; empty where it is none.
+std::set<std::string> ReaderSerials(const farm::v1::Member* member) {
+  if (member == nullptr || member->kind() != farm::v1::MEMBER_WORKER) return {};
+  return {member->serials().begin(), member->serials().end()};
+}
+
 }  // namespace
 
 absl::Status CheckMemberName(const std::string& name) {
@@ -66,9 +72,11 @@ void Farm::Parts::On(AddMember& input) {
   }
   const std::string id = member.member_id();
   const std::string node_id = before != nullptr ? member.node_id() : "";
+  const std::set<std::string> serials_before = ReaderSerials(before), serials = ReaderSerials(&member);
   farm::v1::Record record;
   *record.mutable_member_added()->mutable_member() = std::move(member);
   Commit(std::move(record));
+  TellReaders(serials_before, serials);
   if (!node_id.empty()) {
     CutOff(node_id, absl::AbortedError("this machine joined again: what runs under its earlier certificate ends"));
   }
@@ -91,9 +99,11 @@ void Farm::Parts::On(const RenameMember& input) {
 }
 
 void Farm::Parts::On(const RenewMember& input) {
-  if (state.roster().members().count(input.member_id) == 0) {
+  const auto member = state.roster().members().find(input.member_id);
+  if (member == state.roster().members().end()) {
     return Answer(input.request, absl::NotFoundError("the member was removed from the farm meanwhile"));
   }
+  const std::set<std::string> serials_before = ReaderSerials(&member->second);
   farm::v1::Record record;
   farm::v1::MemberRenewed& fact = *record.mutable_member_renewed();
   fact.set_member_id(input.member_id);
@@ -101,6 +111,7 @@ void Farm::Parts::On(const RenewMember& input) {
   fact.set_serial(input.serial);
   fact.set_expires_unix_ms(input.expires_unix_ms);
   Commit(std::move(record));
+  TellReaders(serials_before, ReaderSerials(&member->second));
   Answer(input.request, absl::OkStatus(), input.member_id);
 }
 
@@ -109,11 +120,26 @@ void Farm::Parts::On(const RemoveMember& input) {
   if (member == nullptr) return Answer(input.request, NoSuch(input.kind, input.member));
   const std::string id = member->member_id();
   const std::string node_id = member->kind() == farm::v1::MEMBER_WORKER ? member->node_id() : "";
+  const std::set<std::string> serials_before = ReaderSerials(member);
   farm::v1::Record record;
   record.mutable_member_removed()->set_member_id(id);
   Commit(std::move(record));
+  TellReaders(serials_before, {});
   if (!node_id.empty()) CutOff(node_id, absl::UnauthenticatedError(kRemovedFromFarm));
   Answer(input.request, absl::OkStatus(), id);
+}
+
+void Farm::Parts::TellReaders(const std::set<std::string>& before, const std::set<std::string>& after) {
+  farm::v1::CoordinatorMessage message;
+  farm::v1::ReadersChanged& change = *message.mutable_readers();
+  for (const std::string& serial : after) {
+    if (before.count(serial) == 0) change.add_added(serial);
+  }
+  for (const std::string& serial : before) {
+    if (after.count(serial) == 0) change.add_removed(serial);
+  }
+  if (change.added().empty() && change.removed().empty()) return;
+  for (const std::string& id : fleet.ServingElsewhere()) Send(fleet.nodes.at(id).session, message);
 }
 
 void Farm::Parts::CutOff(const std::string& node_id, const absl::Status& why) {
@@ -135,7 +161,7 @@ void Farm::Parts::CutOff(const std::string& node_id, const absl::Status& why) {
   if (found == fleet.nodes.end()) return;
   Node& node = found->second;
   pool.Leave(node);
-  fleet.serving.erase(node_id);
+  fleet.ServesNoMore(node_id);
   if (node.session != 0) {
     fleet.node_of_session.erase(node.session);
     CloseWith(node.session, why);

@@ -32,7 +32,7 @@ Offer OfferSource::Make(const farm::v1::ModelManifest& model, const farm::v1::Gr
   offer.task_s = std::max(kLeastSeconds, plan->predicted_seconds() / tasks *
                                              (slowness == device.slowness.end() ? 1.0 : slowness->second.told));
   offer.batch = std::max(1u, plan->batch());
-  offer.setup_s = plan::FetchSeconds(device.report, node.MissingBytes(model));
+  offer.setup_s = plan::FetchSeconds(device.report, node.MissingBytes(model, plan::UseOf(shape)));
   if (device.warm_model != model.digest()) {
     offer.setup_s += static_cast<double>(model.profile().stored_bytes()) /
                      OrAssumed(device.report.disk_read_bytes_per_s(), kDiskBytesPerSecond);

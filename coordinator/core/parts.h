@@ -144,6 +144,8 @@ struct Farm::Parts {
   void On(const RenewMember& input);
   void On(const RemoveMember& input);
   absl::Status NeedFreeName(farm::v1::MemberKind kind, const std::string& name) const;
+  // Tells those who serve other machines which certificates of a worker count in place of which.
+  void TellReaders(const std::set<std::string>& before, const std::set<std::string>& after);
   // Ends the node's stream, gives what it holds to others, and forgets it.
   void CutOff(const std::string& node_id, const absl::Status& why);
 
@@ -213,8 +215,9 @@ struct Farm::Parts {
   void Schedule();
   // Puts the group where stealing looks for it, or takes it away from there.
   void NoteStealable(const Holding& holding);
-  // Tells the worker which others have blobs of the work that it lacks: these banks and embeddings, the job's model.
-  void AddPeers(const Job& job, const Node& to, const std::vector<const farm::v1::Bank*>& banks,
+  // Tells the worker which others have blobs of the work that it lacks: these banks and embeddings, what it uses of
+  // the job's model.
+  void AddPeers(const Job& job, const Node& to, plan::ModelUse use, const std::vector<const farm::v1::Bank*>& banks,
                 const std::vector<const farm::v1::BlobRef*>& texts, farm::v1::Grant* grant) const;
   // Asks the worker to give back tasks that it has not begun.
   void AskBack(const Token& token, const std::vector<uint32_t>& numbers);

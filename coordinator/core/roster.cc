@@ -23,6 +23,15 @@ const Member* Roster::FindWorker(const std::string& node_id) const {
   return nullptr;
 }
 
+std::vector<std::string> Roster::WorkerSerials() const {
+  std::vector<std::string> serials;
+  for (const auto& [id, known] : members_) {
+    if (known.kind() != farm::v1::MEMBER_WORKER) continue;
+    serials.insert(serials.end(), known.serials().begin(), known.serials().end());
+  }
+  return serials;
+}
+
 absl::Status Roster::Add(const Member& member) {
   if (authority_digest_.empty()) return absl::DataLossError("a member of a farm that has no authority");
   if (member.member_id().empty() || member.name().empty() || member.serials_size() != 1) {

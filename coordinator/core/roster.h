@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "coordinator/core/bytes.h"
@@ -21,6 +22,8 @@ class Roster {
   // Null where there is none. `member`: a name or an id.
   const farm::v1::Member* Find(farm::v1::MemberKind kind, const std::string& member) const;
   const farm::v1::Member* FindWorker(const std::string& node_id) const;
+  // Of all certificates of workers that count.
+  std::vector<std::string> WorkerSerials() const;
 
   // Facts of this kind only. DATA_LOSS where one can't follow those before it; then nothing changed.
   absl::Status Apply(const farm::v1::Record& record);

@@ -61,10 +61,11 @@ void Farm::Parts::TellStep(const Job& job, uint32_t panel, uint32_t identity, ui
   grown.set_character(job.head().identities(static_cast<int>(identity)).character());
   grown.set_step(step);
   *grown.mutable_blob() = blob;
-  const bool reachable = writer != nullptr && !writer->blob_address.empty() && !reader->second.elsewhere;
+  const bool reachable = writer != nullptr && !writer->blob_address.empty() && writer->elsewhere == reader->second.elsewhere;
   if (reachable && writer->id != reader->first) {
     grown.mutable_writer()->set_node_id(writer->id);
     grown.mutable_writer()->set_address(writer->blob_address);
+    grown.mutable_writer()->set_certificate_host(writer->certificate_host);
     grown.mutable_writer()->add_digests(blob.digest());
   }
   Send(reader->second.session, std::move(message));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/parts.h"
+#include "pipeline/plan/peering.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -100,7 +101,8 @@ absl::Status CheckHello(const farm::v1::Hello& hello, const Limits& limits) {
                      ": install the same version of storyfarm on both"));
   }
   if (hello.node_id().empty() || hello.node_id().size() > kNameBytes || hello.node_name().size() > kNameBytes ||
-      hello.software_version().size() > kNameBytes || hello.blob_address().size() > kNameBytes) {
+      hello.software_version().size() > kNameBytes || hello.blob_address().size() > kNameBytes ||
+      hello.peer_host().size() > kNameBytes) {
     return absl::InvalidArgumentError(absl::StrCat("a node's id, name, version and address must have at most ",
                                                    kNameBytes, " bytes, and the id at least one"));
   }
@@ -184,9 +186,11 @@ void Farm::Parts::On(const WorkerConnected& input) {
   node.cached.clear();
   for (const std::string& digest : hello.cached_digests()) node.cached.insert(digest);
   node.elsewhere = member != nullptr;
-  node.blob_address = node.elsewhere ? "" : hello.blob_address();
-  fleet.serving.erase(node.id);
-  if (!node.blob_address.empty()) fleet.serving.insert(node.id);
+  node.certificate_host = node.elsewhere ? plan::MemberHost(*member) : "";
+  // A host that is none costs the node its readers, not its place in the farm.
+  node.blob_address = node.elsewhere ? plan::PeerAddress(hello.peer_host(), hello.peer_port()).value_or("")
+                                     : hello.blob_address();
+  fleet.Serves(node);
   std::map<uint32_t, Device> before = std::move(node.devices);
   node.devices.clear();
   for (const auto& report : hello.devices()) {
@@ -215,6 +219,9 @@ void Farm::Parts::Welcome(Node& node, const farm::v1::Hello& hello) {
   welcome.set_heartbeat_ms(static_cast<uint32_t>(limits.heartbeat_ms));
   welcome.set_lease_ms(static_cast<uint32_t>(limits.lease_ms));
   if (const farm::v1::WorkerLimits* limited = state.LimitsOf(node.id)) *welcome.mutable_limits() = *limited;
+  if (node.elsewhere && !node.blob_address.empty()) {
+    for (std::string& serial : state.roster().WorkerSerials()) welcome.add_readers(std::move(serial));
+  }
   std::map<Token, std::set<uint32_t>> listed;
   for (const auto& held : hello.held()) {
     farm::v1::HeldVerdict& verdict = *welcome.add_held();
@@ -263,7 +270,7 @@ void Farm::Parts::On(const WorkerGone& input) {
   // Its leases go on: a stream that broke is opened again within a second or two, and the node tells what it holds.
   pool.Leave(*node);
   node->session = 0;
-  fleet.serving.erase(node->id);
+  fleet.ServesNoMore(node->id);
   fleet.node_of_session.erase(input.session);
   schedule = true;
 }
@@ -299,7 +306,7 @@ void Farm::Parts::On(WorkerSaid& input) {
                                                          "Hello: install the same version of storyfarm on both"));
   pool.Leave(*node);
   node->session = 0;
-  fleet.serving.erase(node->id);
+  fleet.ServesNoMore(node->id);
   fleet.node_of_session.erase(input.session);
 }
 

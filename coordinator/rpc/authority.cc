@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/membership.h"
-#include "pipeline/plan/names.h"
+#include "pipeline/plan/peering.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -80,8 +80,7 @@ absl::StatusOr<bool> FarmAuthority::RenewOwn(base::Env& env) const {
 absl::StatusOr<base::Certificate> FarmAuthority::Sign(const std::string& signing_request_pem,
                                                       const farm::v1::Member& member, int64_t now_unix_ms) const {
   base::CertificateTerms terms;
-  // Its own name, never the coordinators': a member can't pose as one.
-  terms.host = absl::StrCat(member.member_id(), ".", plan::MemberKindName(member.kind()), ".storyfarm.internal");
+  terms.host = plan::MemberHost(member);
   terms.subject = member.name();
   terms.now_unix_ms = now_unix_ms;
   return base::IssueCertificate(authority_, signing_request_pem, terms);

@@ -18,6 +18,7 @@
 #include "coordinator/rpc/disk_watch.h"
 #include "coordinator/rpc/listen.h"
 #include "pipeline/base/log.h"
+#include "pipeline/base/places.h"
 
 namespace storyfarm::coordinator {
 namespace {
@@ -179,7 +180,7 @@ absl::Status ReadNetwork(Config& config) {
         "--join-port and --advertise need --network: without it no other machine is served.");
   }
   if (config.network.empty()) return absl::OkStatus();
-  const absl::StatusOr<std::string> address = NetworkAddress(config.network);
+  const absl::StatusOr<std::string> address = base::NetworkAddress(config.network);
   if (!address.ok()) return address.status();
   config.network = *address;
   int network_port = 0;

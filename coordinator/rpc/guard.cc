@@ -2,8 +2,6 @@
 
 #include <grpc/grpc.h>
 #include <grpcpp/security/auth_metadata_processor.h>
-#include <grpcpp/security/tls_certificate_provider.h>
-#include <grpcpp/security/tls_credentials_options.h>
 #include <grpcpp/server_context.h>
 
 #include <utility>
@@ -12,25 +10,13 @@
 #include "coordinator/rpc/access.h"
 #include "coordinator/rpc/status.h"
 #include "pipeline/base/certificates.h"
-#include "pipeline/base/membership.h"
+#include "pipeline/base/farm_channel.h"
 
 namespace storyfarm::coordinator {
 namespace {
 
-// How soon new connections are shown a renewed certificate; it is renewed months before it ends.
-constexpr unsigned kLookAgainSeconds = 60;
-
 void CutOff(grpc_call* call) {
   grpc_call_cancel_with_status(call, GRPC_STATUS_UNAUTHENTICATED, kRemovedFromFarm, nullptr);
-}
-
-grpc::experimental::TlsServerCredentialsOptions OwnCertificate(const std::string& trust_folder) {
-  grpc::experimental::TlsServerCredentialsOptions options(
-      std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
-          base::OwnKeyFile(trust_folder), base::OwnCertificateFile(trust_folder), base::AuthorityFile(trust_folder),
-          kLookAgainSeconds));
-  options.watch_identity_key_cert_pairs();
-  return options;
 }
 
 // Empty: it has none.
@@ -144,18 +130,10 @@ absl::Status Guard::Check(const grpc::AuthContext& context, absl::string_view me
 
 std::shared_ptr<grpc::ServerCredentials> Guard::Credentials(const std::string& trust_folder,
                                                             std::shared_ptr<Guard> guard) {
-  grpc::experimental::TlsServerCredentialsOptions options = OwnCertificate(trust_folder);
-  options.watch_root_certs();
-  options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::experimental::TlsServerCredentials(options);
+  std::shared_ptr<grpc::ServerCredentials> credentials =
+      base::FarmServerCredentials(trust_folder, base::Callers::kMembers);
   if (guard != nullptr) credentials->SetAuthMetadataProcessor(std::make_shared<Processor>(std::move(guard)));
   return credentials;
-}
-
-std::shared_ptr<grpc::ServerCredentials> Guard::CredentialsForAnybody(const std::string& trust_folder) {
-  grpc::experimental::TlsServerCredentialsOptions options = OwnCertificate(trust_folder);
-  options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
-  return grpc::experimental::TlsServerCredentials(options);
 }
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> Guard::WatchCalls() {

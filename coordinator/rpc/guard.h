@@ -51,8 +51,6 @@ class Guard : public std::enable_shared_from_this<Guard> {
   // refuses everybody by itself.
   static std::shared_ptr<grpc::ServerCredentials> Credentials(const std::string& trust_folder,
                                                               std::shared_ptr<Guard> guard);
-  // Credentials that show the coordinator's certificate and ask for none.
-  static std::shared_ptr<grpc::ServerCredentials> CredentialsForAnybody(const std::string& trust_folder);
   // For the server builder: notes each call while it lasts.
   std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> WatchCalls();
 

@@ -58,19 +58,6 @@ absl::StatusOr<std::string> LoopbackAddress(const std::string& listen) {
   return v6 ? absl::StrCat("[", parts->host, "]:", parts->port) : absl::StrCat(parts->host, ":", parts->port);
 }
 
-absl::StatusOr<std::string> NetworkAddress(const std::string& listen) {
-  const absl::StatusOr<HostAndPort> parts = Split(listen);
-  if (!parts.ok()) return parts.status();
-  in_addr v4{};
-  in6_addr v6{};
-  if (inet_pton(AF_INET, parts->host.c_str(), &v4) == 1) return absl::StrCat(parts->host, ":", parts->port);
-  if (inet_pton(AF_INET6, parts->host.c_str(), &v6) == 1) return absl::StrCat("[", parts->host, "]:", parts->port);
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", listen,
-                   "\" is no address to listen on: write an IP address of this machine and a port, such as 0.0.0.0:7850 "
-                   "for all of them."));
-}
-
 std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
 }

@@ -15,16 +15,13 @@ namespace storyfarm::coordinator {
 // one that other machines can reach.
 absl::StatusOr<std::string> LoopbackAddress(const std::string& listen);
 
-// An IP address of this machine and a port, as an address for gRPC: "0.0.0.0:7850", "[::]:7850", "192.168.1.5:0".
-// INVALID_ARGUMENT: it is none.
-absl::StatusOr<std::string> NetworkAddress(const std::string& listen);
-// The same address with another port.
+// An address from base::NetworkAddress with another port.
 std::string WithPort(const std::string& address, int port);
-// Hosts under which other machines may reach an address from NetworkAddress: its own, or, for 0.0.0.0 and [::], those
+// Hosts under which other machines may reach an address from base::NetworkAddress: its own, or, for 0.0.0.0 and [::], those
 // of all of this machine's network interfaces but loopback, and loopback where there is nothing else.
 std::vector<std::string> ReachableHosts(const std::string& address);
 
-// OK where the address from LoopbackAddress or NetworkAddress is free just now (port 0 always is). ALREADY_EXISTS: it is
+// OK where the address from LoopbackAddress or base::NetworkAddress is free just now (port 0 always is). ALREADY_EXISTS: it is
 // taken.
 absl::Status CheckPortIsFree(const std::string& address);
 

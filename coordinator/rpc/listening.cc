@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/rpc/listen.h"
+#include "pipeline/base/farm_channel.h"
 #include "pipeline/base/places.h"
 
 namespace storyfarm::coordinator {
@@ -85,7 +86,7 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
   }
   std::string network;
   if (!options.network.empty()) {
-    absl::StatusOr<std::string> checked = NetworkAddress(options.network);
+    absl::StatusOr<std::string> checked = base::NetworkAddress(options.network);
     if (!checked.ok()) return checked.status();
     network = *std::move(checked);
     if (absl::Status status = CheckPortIsFree(network); !status.ok()) return status;
@@ -133,7 +134,7 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::Open(const ListenOptions& 
 absl::StatusOr<std::unique_ptr<Listening>> Listening::ServeAnybody(const std::string& address,
                                                                    const std::string& trust_folder,
                                                                    grpc::Service* service) {
-  const absl::StatusOr<std::string> checked = NetworkAddress(address);
+  const absl::StatusOr<std::string> checked = base::NetworkAddress(address);
   if (!checked.ok()) return checked.status();
   if (absl::Status status = CheckPortIsFree(*checked); !status.ok()) return status;
   std::unique_ptr<Listening> listening(new Listening);
@@ -144,7 +145,7 @@ absl::StatusOr<std::unique_ptr<Listening>> Listening::ServeAnybody(const std::st
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kStrangersMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kStrangersMs);
   builder.SetResourceQuota(grpc::ResourceQuota("strangers").Resize(kStrangersMemoryBytes));
-  builder.AddListeningPort(*checked, Guard::CredentialsForAnybody(trust_folder), &listening->network_port_);
+  builder.AddListeningPort(*checked, base::FarmServerCredentials(trust_folder, base::Callers::kAnybody), &listening->network_port_);
   builder.RegisterService(service);
   listening->server_ = builder.BuildAndStart();
   if (listening->server_ == nullptr) {

@@ -9,7 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "coordinator/rpc/status.h"
 
 namespace storyfarm::coordinator {
@@ -39,6 +41,14 @@ std::set<std::string> BlobsOf(const farm::v1::Result& result) {
   if (result.has_text()) digests.insert(result.text().embeddings().digest());
   digests.erase("");
   return digests;
+}
+
+// The address of "ipv4:192.168.1.7:40112" or "ipv6:%5B::1%5D:40112", as gRPC names who calls; empty: a socket of this
+// machine.
+std::string HostOf(const std::string& caller) {
+  const size_t begin = caller.find(':'), end = caller.rfind(':');
+  if (!absl::StartsWith(caller, "ipv") || end <= begin) return "";
+  return absl::StrReplaceAll(caller.substr(begin + 1, end - begin - 1), {{"%5B", "["}, {"%5D", "]"}});
 }
 
 }  // namespace
@@ -152,6 +162,7 @@ absl::StatusOr<Input> WorkerSession::Understand() {
     connected.session = number_;
     connected.member_id = member_id_;
     connected.hello = std::move(*received_.mutable_hello());
+    if (connected.hello.peer_host().empty()) connected.hello.set_peer_host(HostOf(context_->peer()));
     service_->log_->Info("worker connected", {{"session", number_},
                                               {"node", connected.hello.node_name()},
                                               {"member", member_id_},

@@ -24,10 +24,15 @@ constexpr int kKeepaliveTimeoutMs = 5'000;
 // How soon a renewed certificate is seen by new connections; it is renewed months before it ends.
 constexpr unsigned kLookAgainSeconds = 60;
 
+std::shared_ptr<grpc::experimental::CertificateProviderInterface> Watch(const std::string& trust_folder) {
+  return std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+      OwnKeyFile(trust_folder), OwnCertificateFile(trust_folder), AuthorityFile(trust_folder), kLookAgainSeconds);
+}
+
+// The farm's authority is the only one that counts.
 std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::string& trust_folder) {
   grpc::experimental::TlsChannelCredentialsOptions options;
-  options.set_certificate_provider(std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
-      OwnKeyFile(trust_folder), OwnCertificateFile(trust_folder), AuthorityFile(trust_folder), kLookAgainSeconds));
+  options.set_certificate_provider(Watch(trust_folder));
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();
   return grpc::experimental::TlsCredentials(options);
@@ -59,6 +64,22 @@ std::shared_ptr<grpc::Channel> FarmChannel(const std::string& farm, const std::s
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   return grpc::CreateCustomChannel(TargetOf(addresses), credentials, arguments);
+}
+
+std::shared_ptr<grpc::Channel> PeerChannel(const std::string& address, const std::string& certificate_host,
+                                           const std::string& trust_folder, grpc::ChannelArguments arguments) {
+  arguments.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, certificate_host);
+  return grpc::CreateCustomChannel(AddressesOf(address), Credentials(trust_folder), arguments);
+}
+
+std::shared_ptr<grpc::ServerCredentials> FarmServerCredentials(const std::string& trust_folder, Callers callers) {
+  grpc::experimental::TlsServerCredentialsOptions options(Watch(trust_folder));
+  options.watch_identity_key_cert_pairs();
+  if (callers == Callers::kMembers) options.watch_root_certs();
+  options.set_cert_request_type(callers == Callers::kMembers
+                                    ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                    : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  return grpc::experimental::TlsServerCredentials(options);
 }
 
 bool IsForeignFarm(const std::string& error_message) {

@@ -93,6 +93,21 @@ AddressKind KindOf(const std::string& address) {
 
 }  // namespace
 
+absl::StatusOr<std::string> NetworkAddress(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  uint32_t port = 0;
+  if (colon != std::string::npos && absl::SimpleAtoi(listen.substr(colon + 1), &port) && port <= 65535) {
+    const std::string host = HostOf(listen);
+    unsigned char bytes[sizeof(in6_addr)];
+    if (inet_pton(AF_INET, host.c_str(), bytes) == 1) return absl::StrCat(host, ":", port);
+    if (inet_pton(AF_INET6, host.c_str(), bytes) == 1) return absl::StrCat("[", host, "]:", port);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", listen,
+                   "\" is no address to listen on: write an IP address of this machine and a port, such as 0.0.0.0:7850 "
+                   "for all of them."));
+}
+
 bool IsLoopbackHost(const std::string& host) {
   if (host == "localhost") return true;
   in_addr v4{};

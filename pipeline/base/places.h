@@ -45,6 +45,10 @@ absl::StatusOr<std::string> DefaultCoordinatorTarget(const Variables& variables)
 // "tls:" before it says that it is reached over mutual TLS, as every address of another machine is.
 absl::Status CheckCoordinatorTarget(const std::string& target);
 
+// An IP address of this machine and a port to listen on, as gRPC takes it: "0.0.0.0:7850", "[::]:7850", "192.168.1.5:0".
+// INVALID_ARGUMENT: it is none.
+absl::StatusOr<std::string> NetworkAddress(const std::string& listen);
+
 // An IP address (without brackets) or "localhost" that only this machine can reach.
 bool IsLoopbackHost(const std::string& host);
 // Whether a target as above is reached over mutual TLS: it says so, or it is neither a socket nor loopback.

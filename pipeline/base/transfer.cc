@@ -101,17 +101,18 @@ class WatchedCall {
   }
 
   grpc::ClientContext* context() { return &context_; }
-  void Moved() {
+  void Moved(uint64_t bytes) {
     std::lock_guard<std::mutex> lock(mutex_);
-    moved_ = true;
-    changed_.notify_all();
+    moved_bytes_ += bytes;
+    if (moved_bytes_ >= options_.stall_bytes) changed_.notify_all();
   }
   // The call's status, told apart by why it was cancelled.
   absl::Status Result(const grpc::Status& status) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (status.error_code() == grpc::StatusCode::CANCELLED && Cancelled(options_)) return CancelledStatus();
     if (stalled_ && !status.ok()) {
-      return absl::DeadlineExceededError(absl::StrCat("nothing moved for ", absl::FormatDuration(options_.stall)));
+      return absl::DeadlineExceededError(absl::StrCat(moved_bytes_ == 0 ? "nothing" : "next to nothing", " moved for ",
+                                                      absl::FormatDuration(options_.stall)));
     }
     return ToAbsl(status);
   }
@@ -120,8 +121,9 @@ class WatchedCall {
   void Watch() {
     std::unique_lock<std::mutex> lock(mutex_);
     while (!ended_) {
-      moved_ = false;
-      if (changed_.wait_for(lock, absl::ToChronoMicroseconds(options_.stall), [&] { return ended_ || moved_; })) {
+      moved_bytes_ = 0;
+      if (changed_.wait_for(lock, absl::ToChronoMicroseconds(options_.stall),
+                            [&] { return ended_ || moved_bytes_ >= options_.stall_bytes; })) {
         continue;
       }
       stalled_ = true;
@@ -135,7 +137,7 @@ class WatchedCall {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   bool ended_ = false;
-  bool moved_ = false;
+  uint64_t moved_bytes_ = 0;  // since the watcher last began to wait
   bool stalled_ = false;
   std::thread watcher_;
 };
@@ -220,7 +222,7 @@ absl::Status UploadOnce(BlobService::StubInterface& stub, const ReadableFile& fi
     }
     request.set_offset_bytes(offset);
     if (!stream->Write(request)) break;  // Finish tells why
-    call.Moved();
+    call.Moved(request.data().size());
     offset += data->size();
     if (options.progress) options.progress(offset);
     request.Clear();
@@ -249,7 +251,7 @@ absl::Status ReadStream(BlobService::StubInterface& stub, const BlobRef& blob, u
   absl::Status taken;
   bool first = true;
   while (taken.ok() && stream->Read(&response)) {
-    call.Moved();
+    call.Moved(response.data().size());
     if (first && response.size_bytes() != blob.size_bytes()) {
       taken = absl::InvalidArgumentError(
           absl::StrCat("it has ", response.size_bytes(), " bytes there, and ", blob.size_bytes(), " were expected"));

@@ -49,8 +49,9 @@ struct TransferOptions {
   int max_attempts = 10;
   absl::Duration first_pause = absl::Milliseconds(200);
   absl::Duration max_pause = absl::Seconds(5);
-  // An attempt that moves nothing for so long is ended and counted as failed.
+  // An attempt that moves fewer than `stall_bytes` of data in so long is ended and counted as failed.
   absl::Duration stall = absl::Seconds(30);
+  uint64_t stall_bytes = 1;
   // Called after each chunk with the bytes of the blob that are through, resumed ones included. May be empty.
   std::function<void(uint64_t)> progress;
 };

@@ -30,6 +30,10 @@ bool KeepsLittleLess(const WeightStream& kept, const WeightStream& planned) {
          planned.resident_bytes - kept.resident_bytes <= planned.resident_bytes / kLittleShare;
 }
 
+model::WeightVariant VariantFor(Dtype dtype) {
+  return dtype == Dtype::kFp16 ? model::WeightVariant::kFp16 : model::WeightVariant::kDefault;
+}
+
 sdxl::PromptEmbeds ToHost(const sdxl::PromptEmbeds& prompt) {
   return {prompt.embeds.to(at::kCPU), prompt.pooled.to(at::kCPU)};
 }
@@ -68,8 +72,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(base::Env& env, c
   std::unique_ptr<LoadedModel> loaded;
   {
     const Stopwatch stopwatch(&load_ms);
-    auto folder = model::ModelFolder::Open(
-        env, path, dtype == Dtype::kFp16 ? model::WeightVariant::kFp16 : model::WeightVariant::kDefault);
+    auto folder = model::ModelFolder::Open(env, path, VariantFor(dtype));
     if (!folder.ok()) return folder.status();
     auto first = model::ClipTokenizer::Load(*folder, "tokenizer");
     if (!first.ok()) return first.status();
@@ -86,6 +89,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(base::Env& env, c
     loaded->vae_config_ = *std::move(vae);
     loaded->index_ = *std::move(index);
   }
+  loaded->env_ = &env;
   loaded->folder_path_ = path;
   loaded->dtype_ = dtype;
   loaded->vae_dtype_ = vae_dtype;
@@ -106,9 +110,17 @@ void LoadedModel::ParkWeights() {
   if (unet_ != nullptr) unet_->Park();
 }
 
+absl::Status LoadedModel::LookAgain() {
+  auto folder = model::ModelFolder::Open(*env_, folder_path_, VariantFor(dtype_));
+  if (!folder.ok()) return folder.status();
+  folder_ = *std::move(folder);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<sdxl::TextEncoders*> LoadedModel::TextEncoders() {
   if (text_encoders_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
+    if (absl::Status looked = LookAgain(); !looked.ok()) return looked;
     auto encoders = sdxl::LoadTextEncoders(folder_, {.device = device_, .dtype = TorchType(dtype_)});
     if (!encoders.ok()) return encoders.status();
     text_encoders_ = *std::move(encoders);
@@ -121,6 +133,7 @@ bool LoadedModel::ChannelsLast(Dtype dtype) const { return device_.is_cuda() && 
 absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
   if (unet_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
+    if (absl::Status looked = LookAgain(); !looked.ok()) return looked;
     sdxl::Placement placement{.device = device_,
                               .dtype = TorchType(dtype_),
                               .channels_last = ChannelsLast(dtype_),
@@ -137,6 +150,7 @@ absl::StatusOr<sdxl::UNet*> LoadedModel::UNet() {
 absl::StatusOr<sdxl::Vae*> LoadedModel::Vae() {
   if (vae_ == nullptr) {
     const Stopwatch stopwatch(&load_ms_);
+    if (absl::Status looked = LookAgain(); !looked.ok()) return looked;
     auto vae = sdxl::LoadVae(
         folder_, {.device = device_, .dtype = TorchType(vae_dtype_), .channels_last = ChannelsLast(vae_dtype_)});
     if (!vae.ok()) return vae.status();

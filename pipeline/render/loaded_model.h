@@ -76,9 +76,12 @@ class LoadedModel {
   LoadedModel(model::ModelFolder folder, model::ClipTokenizer first, model::ClipTokenizer second)
       : folder_(std::move(folder)), first_tokenizer_(std::move(first)), second_tokenizer_(std::move(second)) {}
   absl::StatusOr<sdxl::TextEncoders*> TextEncoders();
+  // Files of a part may have come since the folder was looked at: a worker brings them when a work needs the part.
+  absl::Status LookAgain();
   // What of a prompt no encoder sees, in a sentence.
   void WarnOfCut(const std::string& prompt, const std::string& which, std::vector<std::string>* warnings) const;
 
+  base::Env* env_ = nullptr;
   model::ModelFolder folder_;
   std::string folder_path_;
   Dtype dtype_ = Dtype::kFp32, vae_dtype_ = Dtype::kFp32;

@@ -98,7 +98,7 @@ class Breaks:
         for flag in flags_of(" ".join(arguments)):
             self.check(flag in known, f"{where}: {program} has no {flag}")
         values = dict(argument.lstrip("-").split("=", 1) for argument in arguments)
-        for flag, port in (("network", "farm"), ("join-port", "join")):
+        for flag, port in (("network", "farm"), ("join-port", "join"), ("peers", "peers")):
             if flag in values:
                 self.check(int(values[flag].rsplit(":")[-1]) == ports.get(port), f"{where}: --{flag} is not port {port}")
         for flag in ("redis-password-file", "join-with", "blobs"):
@@ -130,6 +130,11 @@ class Breaks:
                 self.check(port["targetPort"] in named, f"service {name}: its pods have no port {port['targetPort']}")
 
     def policy(self, name, spec):
+        reached = {port["name"] for template in self.templates().values()
+                   if labels_match(spec["podSelector"]["matchLabels"], template["metadata"]["labels"])
+                   for container in template["spec"]["containers"] for port in container.get("ports", [])}
+        for port in [port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]]:
+            self.check(port in reached, f"policy {name}: its pods have no port {port}")
         selectors = [spec["podSelector"]["matchLabels"]]
         selectors += [source["podSelector"]["matchLabels"] for rule in spec.get("ingress", []) for source in rule["from"]]
         for selector in selectors:

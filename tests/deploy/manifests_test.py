@@ -56,6 +56,7 @@ class Structure(unittest.TestCase):
                 lambda specs: specs["storyfarm/Service"]["selector"].update({"app.kubernetes.io/component": "coordinators"}),
                 lambda specs: specs["storyfarm/Service"]["ports"][0].update(targetPort="frm"),
                 lambda specs: specs["storyfarm-redis/NetworkPolicy"]["podSelector"]["matchLabels"].update(a="b"),
+                lambda specs: specs["storyfarm-worker/NetworkPolicy"]["ingress"][0]["ports"][0].update(port="prs"),
                 lambda specs: specs["storyfarm-gpu/StatefulSet"]["template"]["metadata"]["labels"].update(
                     {"storyfarm/devices": "card"}),
                 lambda specs: container(specs, "storyfarm-gpu")["args"].append("--device=cuda:0"),
@@ -135,6 +136,7 @@ class Pods:
         places = [("$(POD_NAME)", pod), ("/run/storyfarm-redis", f"{self.folder}/secret"),
                   ("/run/storyfarm-join", f"{self.folder}/join"), ("=/blobs", f"={self.folder}/blobs"),
                   ("redis://storyfarm-redis:6379", f"unix://{self.folder}/redis.sock"), ("0.0.0.0:7850", "127.0.0.1:0"),
+                  ("0.0.0.0:7860", "127.0.0.1:0"),
                   ("--join-port=7851", "--join-port=0"), ("--advertise=storyfarm", "--advertise=127.0.0.1"),
                   ("--devices=cuda:0", "--devices=cpu")]
         arguments = list(self.specs[name]["args"])

@@ -120,7 +120,8 @@ void Farm::StartCoordinator(const std::string& name) {
 base::SubprocessOptions Farm::Worker(const std::string& name) const {
   base::SubprocessOptions options;
   options.program = Program("storyfarm-worker");
-  options.arguments = {"--data", File(name), "--name", name, "--devices", "cpu", "--threads", "1"};
+  options.arguments = {"--data", File(name), "--name", name, "--devices", "cpu", "--threads", "1",
+                       "--peers", "127.0.0.1:0"};
   if (options_.null_engine) {
     fs::create_directories(File("marks-" + name));
     options.environment = {{"STORYFARM_ENGINE", Program("fake_engine")},
@@ -140,11 +141,13 @@ void Farm::StartWorker(const std::string& name, const Variables& environment, co
   Begin(name, options);
 }
 
-void Farm::StartJoiningWorker(const std::string& name, const std::string& code) {
+void Farm::StartJoiningWorker(const std::string& name, const std::string& code,
+                              const std::vector<std::string>& arguments) {
   std::ofstream(File(name + ".code")) << code << "\n";
   const base::UniqueFd typed(open(File(name + ".code").c_str(), O_RDONLY | O_CLOEXEC));
   base::SubprocessOptions options = Worker(name);
   options.arguments.push_back("--join");
+  options.arguments.insert(options.arguments.end(), arguments.begin(), arguments.end());
   options.descriptors = {{typed.get(), 0}};
   Begin(name, options);
 }

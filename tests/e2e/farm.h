@@ -47,7 +47,8 @@ class Farm {
   void BeginCoordinator(const std::string& name);           // does not wait
   void StartWorker(const std::string& name, const Variables& environment = {}, const std::string& target = "");
   // A machine of its own, as far as a test can have one: it joins with a code and is told no address.
-  void StartJoiningWorker(const std::string& name, const std::string& code);
+  void StartJoiningWorker(const std::string& name, const std::string& code,
+                          const std::vector<std::string>& arguments = {});
   // One that finds a code in File(NAME + ".code") where it has not joined yet.
   void StartWorkerWithCodeFile(const std::string& name);
   void StartRedis();                   // own_redis; StartCoordinator does it where there is none

@@ -8,6 +8,8 @@
 #include <regex>
 #include <string>
 
+#include "pipeline/base/digest.h"
+#include "pipeline/base/env.h"
 #include "tests/e2e/farm.h"
 
 namespace storyfarm::e2e {
@@ -103,6 +105,34 @@ TEST_F(FarmSharingTest, WhatAHitNeedsGoesFromWorkerToWorkerAndNotThroughTheCoord
   farm->StartCoordinator();
   const Files once = farm->Fetch(first);
   ExpectSame(farm->Fetch(second), once);
+}
+
+TEST_F(FarmSharingTest, WhoDrawsFromEmbeddingsBringsNoTextEncoderUntilItIsToEncodePrompts) {
+  const auto farm = Start();
+  farm->StartWorker("one");
+  const std::string first = Submit(*farm, Story(3, 4));
+  farm->WaitForEnd(first);
+  farm->MustStoryctl({"worker", "pause", "one"});
+  farm->StartWorker("two");
+  const std::string second = Submit(*farm, Story(3, 4));
+  farm->WaitForEnd(second);
+  const auto has = [&farm](const std::string& path) {
+    const std::string digest = base::Digest::Of(*base::Env::Real().ReadFile(kModel + "/" + path)).Hex();
+    return std::filesystem::exists(farm->File("two/cache/" + digest.substr(0, 2) + "/" + digest));
+  };
+  const std::string encoders[] = {"text_encoder/model.safetensors", "text_encoder_2/model.safetensors"};
+  for (const std::string& encoder : encoders) EXPECT_FALSE(has(encoder)) << encoder;
+  for (const char* needed : {"unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+                             "text_encoder/config.json", "tokenizer/vocab.json"}) {
+    EXPECT_TRUE(has(needed)) << needed;
+  }
+  const Files once = farm->Fetch(first);
+  ExpectSame(farm->Fetch(second), once);
+  // Other prompts, with the engine that has drawn already.
+  const std::string third = Submit(*farm, Story(2, 4));
+  farm->WaitForEnd(third);
+  EXPECT_EQ(Task(*farm, third, "text/1")["attempts"], 1);
+  for (const std::string& encoder : encoders) EXPECT_TRUE(has(encoder)) << encoder;
 }
 
 // A disk changes a file of a running worker's cache, which no download and no start will look at again.

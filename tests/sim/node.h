@@ -96,6 +96,7 @@ class Node : public Process {
   void Take(worker::Clear& action);
   void Take(worker::Upload& action);
   void Take(worker::Limit&) {}
+  void Take(worker::Admit&) {}
   void Take(worker::KeepSpeeds&) {}  // one life of a node is long enough to learn them anew
   void Take(worker::Drained& action);
   void Take(worker::Note& action);

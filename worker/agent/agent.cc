@@ -104,6 +104,51 @@ std::vector<std::string> Agent::State::CachedDigests() {
   return digests;
 }
 
+// ---- Blobs --------------------------------------------------------------------------------------------------------
+
+void Agent::State::OpenBlobs(Self* self) {
+  // Connections of their own, so that heartbeats never queue behind weights.
+  const auto arguments = [link = options.link] {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(link.first_pause_ms));
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(link.most_pause_ms));
+    return arguments;
+  };
+  const std::string& trust = options.link.trust_folder;
+  farm = base::FarmChannel(options.link.coordinator, trust, arguments());
+  blobs = farm::v1::BlobService::NewStub(farm);
+  PeerPatience patience;
+  patience.left = [log = parts.log](const farm::v1::Peer& peer, const absl::Status& why) {
+    log->Info("a peer is left alone for a while; others have what it has",
+              {{"node", peer.node_id()}, {"address", peer.address()}, {"why", std::string(why.message())}});
+  };
+  const auto connect_to = [arguments, trust](const farm::v1::Peer& peer) {
+    return farm::v1::BlobService::NewStub(
+        peer.certificate_host().empty()
+            ? base::FarmChannel(peer.address(), "", arguments())
+            : base::PeerChannel(peer.address(), peer.certificate_host(), trust, arguments()));
+  };
+  sources = std::make_unique<BlobSources>(*cache, *blobs, connect_to, std::move(patience));
+  const bool joined = base::NeedsCertificate(options.link.coordinator);
+  if (joined && options.peers.empty()) return;
+  absl::StatusOr<std::unique_ptr<BlobServer>> started =
+      joined ? BlobServer::StartForMembers(*cache, options.peers, trust)
+             : BlobServer::Start(*cache, base::JoinPath(folder.path, "peers"));
+  if (!started.ok()) {
+    return parts.log->Warning("other workers can't read this one's cache; they fetch from the coordinator",
+                              {{"why", std::string(started.status().message())}});
+  }
+  server = *std::move(started);
+  if (!joined) {
+    self->blob_address = server->address();
+    return;
+  }
+  self->peer_port = static_cast<uint32_t>(server->port());
+  self->peer_host = options.advertise;
+  parts.log->Info("workers of other machines may read this one's cache", {{"port", server->port()}});
+}
+
 // ---- The agent ----------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Open(const AgentOptions& options, const AgentParts& parts) {
@@ -143,36 +188,13 @@ absl::Status Agent::Run() {
   }
   if (absl::Status probed = state.ProbeDevices(); !probed.ok()) return probed;
 
-  // Blobs have connections of their own, so that heartbeats never queue behind weights.
-  const auto connect = [options = state.options.link](const std::string& target) {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(options.first_pause_ms));
-    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.most_pause_ms));
-    return base::FarmChannel(target, options.trust_folder, std::move(arguments));
-  };
-  const auto connect_to = [connect](const std::string& target) {
-    return farm::v1::BlobService::NewStub(connect(target));
-  };
-  state.farm = connect(state.options.link.coordinator);
-  state.blobs = farm::v1::BlobService::NewStub(state.farm);
-  state.sources = std::make_unique<BlobSources>(*state.cache, *state.blobs, connect_to);
-  absl::StatusOr<std::unique_ptr<BlobServer>> server =
-      BlobServer::Start(*state.cache, base::JoinPath(state.folder.path, "peers"));
-  if (server.ok()) {
-    state.server = *std::move(server);
-  } else {
-    state.parts.log->Warning("other workers can't read this one's cache; they fetch from the coordinator",
-                             {{"why", std::string(server.status().message())}});
-  }
-
   Self self;
   self.software_version = state.options.software_version;
   self.node_id = state.folder.node_id;
   self.node_name = state.options.node_name;
   self.process = state.parts.random_bits();
   self.devices = state.reports;
-  if (state.server != nullptr) self.blob_address = state.server->address();
+  state.OpenBlobs(&self);
   state.session = std::make_unique<Session>(std::move(self), *std::move(outbox), state.options.limits);
 
   LinkParts link;
@@ -223,7 +245,10 @@ absl::Status Agent::Run() {
   state.uploads_cancel.Cancel();
   state.follows.Stop(/*finish=*/false);  // it speaks with engines
   state.engines.clear();
-  state.server.reset();
+  if (state.server != nullptr) {
+    state.parts.log->Info("served", {{"to_peers_bytes", state.server->given_bytes()}});
+    state.server.reset();
+  }
   state.downloads.Stop(/*finish=*/false);
   state.uploads.Stop(/*finish=*/false);
   state.disk.Stop(/*finish=*/true);  // what was finished is written

@@ -9,7 +9,7 @@
 //   the owner: hours, power, use ── OwnerWatch ────┘                other workers read (BlobServer)
 //
 // The data folder:  lock  version  node-id  speeds  outbox/  cache/  models/ (links into the cache)  runs/ (emptied at
-//                   start)  peers/ (the socket that other workers read from)
+//                   start)  peers/ (the socket that other workers of this machine read from)  trust/ (membership.h)
 //
 // For the program storyfarm-worker and for tests, which run it in their own process with an engine program of their
 // own.
@@ -44,6 +44,10 @@ struct AgentOptions {
   uint64_t memory_limit_bytes = 0;  // what the farm may take of each device; 0: all
   std::string engine_program;
   std::string software_version;
+  // Where workers of other machines read this one's cache, where it has joined by code: as base::NetworkAddress gives it.
+  // Empty: they don't.
+  std::string peers = "0.0.0.0:0";
+  std::string advertise;  // the host that they are told; empty: as the coordinator sees this machine
   OwnerRules owner;
   int64_t owner_every_ms = kOwnerEveryMs;
   bool measure_speed = true;  // takes about a second a device, and one for the disk

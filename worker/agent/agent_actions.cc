@@ -195,6 +195,10 @@ void Agent::State::Take(Limit& action) {
   owner->SetFarmRules(action.number, RulesOf(action.limits));
 }
 
+void Agent::State::Take(Admit& action) {
+  if (server != nullptr) server->Admit(action.whole, action.change);
+}
+
 void Agent::State::Take(KeepSpeeds& action) {
   reports[action.device].mutable_speeds()->Assign(action.speeds.begin(), action.speeds.end());
   disk.Post([this, reports = reports] {

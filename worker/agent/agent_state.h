@@ -108,10 +108,13 @@ struct Agent::State {
   void Take(Clear& action);
   void Take(Upload& action);
   void Take(Limit& action);
+  void Take(Admit& action);
   void Take(KeepSpeeds& action);
   void Take(Drained&) { drained = true; }
   void Take(Note& action);
 
+  // Where blobs come from and go to.
+  void OpenBlobs(Self* self);
   // The certificate, where it is time for the next one.
   void Renew();
 };

@@ -8,17 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "pipeline/base/digest.h"
+#include "pipeline/plan/model_use.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
 namespace {
-
-const farm::v1::ModelManifest* ModelOf(const farm::v1::Work& work) {
-  if (work.has_identity()) return &work.identity().model();
-  if (work.has_frames()) return &work.frames().model();
-  if (work.has_text()) return &work.text().model();
-  return nullptr;
-}
 
 // Carries the digest of a blob that the coordinator has not, or not whole, along with a status.
 constexpr char kMissingBlob[] = "storyfarm.missing-blob";
@@ -42,7 +36,7 @@ farm::v1::Failure FailureOf(const absl::Status& status, farm::v1::FailureKind ot
 }
 
 absl::StatusOr<std::string> AssembleModel(base::FileStore& cache, const std::string& models_folder,
-                                          const farm::v1::ModelManifest& model) {
+                                          const farm::v1::ModelManifest& model, plan::ModelUse use) {
   const absl::StatusOr<base::Digest> name = base::Digest::FromBytes(model.digest());
   if (!name.ok()) return name.status();
   const std::string folder = base::JoinPath(models_folder, name->Hex());
@@ -51,6 +45,7 @@ absl::StatusOr<std::string> AssembleModel(base::FileStore& cache, const std::str
       return absl::InvalidArgumentError(
           absl::StrCat("the model ", model.name(), " has a file whose path is not allowed: ", file.path()));
     }
+    if (!plan::Needs(use, file)) continue;
     const absl::StatusOr<base::Digest> digest = base::Digest::FromBytes(file.blob().digest());
     if (!digest.ok()) return digest.status();
     const absl::StatusOr<std::string> target = cache.Path(*digest);
@@ -75,7 +70,7 @@ absl::StatusOr<GroupInputs> FetchInputs(BlobSources& sources, base::FileStore& c
                                         base::TransferCancel* cancel) {
   GroupInputs inputs;
   std::set<std::string> of_model;
-  const farm::v1::ModelManifest* model = ModelOf(work);
+  const farm::v1::ModelManifest* model = plan::ModelOf(work);
   if (model != nullptr) {
     for (const farm::v1::ModelFile& file : model->files()) of_model.insert(file.blob().digest());
   }
@@ -95,7 +90,7 @@ absl::StatusOr<GroupInputs> FetchInputs(BlobSources& sources, base::FileStore& c
     inputs.pins.push_back(*std::move(pin));
   }
   if (model == nullptr) return inputs;
-  absl::StatusOr<std::string> folder = AssembleModel(cache, models_folder, *model);
+  absl::StatusOr<std::string> folder = AssembleModel(cache, models_folder, *model, plan::UseOf(work));
   if (!folder.ok()) return folder.status();
   inputs.model_folder = *std::move(folder);
   return inputs;

@@ -15,6 +15,7 @@
 #include "pipeline/base/membership.h"
 #include "pipeline/plan/hours.h"
 #include "pipeline/plan/limits.h"
+#include "pipeline/plan/peering.h"
 
 namespace storyfarm::worker {
 namespace {
@@ -32,7 +33,7 @@ struct Setting {
   const char* help;
 };
 
-constexpr std::array<Setting, 12> kSettings{{
+constexpr std::array<Setting, 14> kSettings{{
     {"data", "STORYFARM_WORKER_DATA", "DIR", nullptr, "Folder of this worker: its name, blob cache and outbox"},
     {"coordinator", "STORYFARM_FARM", "ADDRESS", nullptr,
      "Coordinator to work for: unix:PATH or HOST:PORT; several with commas between: whichever leads; the farm that was "
@@ -52,6 +53,11 @@ constexpr std::array<Setting, 12> kSettings{{
      "Work only when nobody has used the machine for so many minutes; 0: also while somebody does"},
     {"heat", "STORYFARM_HEAT", "RULE", "yield",
      "What to do while the machine is too hot: yield: finish what runs and take nothing new; ignore"},
+    {"peers", "STORYFARM_PEERS", "ADDRESS", "0.0.0.0:0",
+     "Where workers of other machines read what this one has cached, where it joined by code: an IP address of this "
+     "machine and a port, 0 for any free one; off: they don't"},
+    {"advertise", "STORYFARM_WORKER_ADVERTISE", "HOST", "",
+     "Name or IP address by which they reach this machine; the one that the coordinator sees otherwise"},
     {"log-format", "STORYFARM_LOG_FORMAT", "FORMAT", "text", "Form of the log on stderr: text or json"},
 }};
 
@@ -136,6 +142,19 @@ absl::Status ConvertOwner(const Values& values, OwnerRules& owner) {
   return absl::OkStatus();
 }
 
+absl::Status ConvertPeers(const Values& values, AgentOptions& agent) {
+  agent.peers.clear();
+  if (const std::string& peers = values.at("peers"); peers != "off") {
+    absl::StatusOr<std::string> address = base::NetworkAddress(peers);
+    if (!address.ok()) return absl::InvalidArgumentError(absl::StrCat("--peers: ", address.status().message()));
+    agent.peers = *std::move(address);
+  }
+  agent.advertise = values.at("advertise");
+  if (agent.advertise.empty()) return absl::OkStatus();
+  const absl::Status host = plan::PeerAddress(agent.advertise, 1).status();
+  return host.ok() ? host : absl::InvalidArgumentError(absl::StrCat("--advertise: ", host.message()));
+}
+
 absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   ProgramOptions options;
   AgentOptions& agent = options.agent;
@@ -165,6 +184,7 @@ absl::StatusOr<ProgramOptions> Convert(const Values& values) {
   const absl::StatusOr<uint64_t> limit = Gigabytes("limit-memory-gb", values.at("limit-memory-gb"));
   if (!limit.ok()) return limit.status();
   agent.memory_limit_bytes = *limit;
+  if (absl::Status peers = ConvertPeers(values, agent); !peers.ok()) return peers;
   if (absl::Status owner = ConvertOwner(values, agent.owner); !owner.ok()) return owner;
   const absl::StatusOr<base::LogFormat> format = base::ParseLogFormat(values.at("log-format"));
   if (!format.ok()) return format.status();

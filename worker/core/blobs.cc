@@ -1,6 +1,7 @@
 #include <set>
 #include <utility>
 
+#include "pipeline/plan/model_use.h"
 #include "worker/core/session.h"
 
 namespace storyfarm::worker {
@@ -17,8 +18,10 @@ class BlobList {
   void Add(const farm::v1::Bank& bank) {
     for (const BlobRef& step : bank.steps()) Add(step);
   }
-  void Add(const farm::v1::ModelManifest& model) {
-    for (const farm::v1::ModelFile& file : model.files()) Add(file.blob());
+  void Add(const farm::v1::ModelManifest& model, plan::ModelUse use) {
+    for (const farm::v1::ModelFile& file : model.files()) {
+      if (plan::Needs(use, file)) Add(file.blob());
+    }
   }
   void Add(const farm::v1::FrameResult& frame) {
     Add(frame.image());
@@ -51,13 +54,11 @@ std::vector<BlobRef> BlobsOf(const farm::v1::Result& result) {
 
 std::vector<BlobRef> InputsOf(const farm::v1::Work& work) {
   BlobList blobs;
-  if (work.has_text()) blobs.Add(work.text().model());
+  if (const farm::v1::ModelManifest* model = plan::ModelOf(work)) blobs.Add(*model, plan::UseOf(work));
   if (work.has_identity()) {
-    blobs.Add(work.identity().model());
     for (const BlobRef& file : work.identity().text().files()) blobs.Add(file);
   }
   if (work.has_frames()) {
-    blobs.Add(work.frames().model());
     for (const BlobRef& file : work.frames().text().files()) blobs.Add(file);
     for (const auto& bank : work.frames().banks()) blobs.Add(bank);
   }

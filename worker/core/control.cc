@@ -31,6 +31,8 @@ void Session::Parts::SendHello(std::vector<std::string> cached) {
   hello->set_node_name(self.node_name);
   hello->set_process(self.process);
   hello->set_blob_address(self.blob_address);
+  hello->set_peer_port(self.peer_port);
+  hello->set_peer_host(self.peer_host);
   hello->set_resting(owner.resting);
   for (const auto& [index, device] : devices) {
     farm::v1::DeviceReport* report = hello->add_devices();
@@ -80,6 +82,7 @@ void Session::Parts::On(CoordinatorSaid event) {
   if (message.has_revoke()) OnRevoke(message.revoke());
   if (message.has_trim()) OnTrim(message.trim());
   if (message.has_limits()) TakeLimits(message.limits());
+  if (message.has_readers()) actions.push_back(Admit{false, std::move(*message.mutable_readers())});
   if (message.has_bank_grown()) OnBankGrown(std::move(*message.mutable_bank_grown()));
   if (message.has_verdict()) outbox.Answered(message.verdict(), &actions);
 }
@@ -121,7 +124,19 @@ void Session::Parts::OnWelcome(const farm::v1::Welcome& welcome) {
     }
   }
   TakeLimits(welcome.limits());
+  if (self.peer_port != 0) {
+    admits = true;
+    Admit admit{true, {}};
+    *admit.change.mutable_added() = welcome.readers();
+    actions.push_back(std::move(admit));
+  }
   if (draining) SendLeaving();
+}
+
+void Session::Parts::CloseCacheWhenLeft() {
+  if (!admits || welcomed || now_ms < leases_end_ms) return;
+  admits = false;
+  actions.push_back(Admit{true, {}});
 }
 
 void Session::Parts::GiveBack(const FencingToken& token, std::vector<TaskId> tasks) {

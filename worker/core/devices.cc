@@ -52,6 +52,7 @@ bool Session::Parts::Runs(const Group& group) const {
 // ---- Time ---------------------------------------------------------------------------------------------------------
 
 void Session::Parts::On(Tick) {
+  CloseCacheWhenLeft();
   for (auto& [index, device] : devices) {
     if (device.engine == EngineState::kDown && now_ms >= device.start_at_ms && owner.resting.empty() &&
         Lent(device)) {

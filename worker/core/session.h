@@ -32,7 +32,9 @@
 //     slices that run go on, and only what has not begun goes elsewhere.
 //  6. What the coordinator's limits forbid (Welcome, CoordinatorMessage.limits) is given back likewise: groups whose plan
 //     takes more memory, groups of devices that are not lent. Engines that hold more, or whose device is not lent, end.
-//  7. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
+//  7. Nobody is admitted to the cache over the network but by the coordinator's word (Admit), and nobody at all once that
+//     is older than a lease: who was removed meanwhile would not be known.
+//  8. At most Limits::groups_a_device groups a device are held; one too many goes back at once.
 //
 // Threads: none; call everything from one. No clock, no randomness, no I/O.
 #ifndef STORYFARM_WORKER_CORE_SESSION_H_
@@ -230,6 +232,11 @@ struct Limit {
   uint64_t number = 0;
   farm::v1::WorkerLimits limits;
 };
+// Whose certificates may read this worker's cache from now on: where `whole`, those that are added and no others.
+struct Admit {
+  bool whole = false;
+  farm::v1::ReadersChanged change;
+};
 // What frames told of a device's speed, all that is known of it (DeviceReport.speeds): keep it for the next start.
 struct KeepSpeeds {
   uint32_t device = 0;
@@ -246,7 +253,7 @@ struct Note {
 };
 
 using Action = std::variant<Send, Prepare, Follow, Release, Measure, StartRun, StopEngine, StartEngine, Persist, Clear, Upload,
-                            Limit, KeepSpeeds, Drained, Note>;
+                            Limit, Admit, KeepSpeeds, Drained, Note>;
 using Actions = std::vector<Action>;
 
 // ---- The machine --------------------------------------------------------------------------------------------------
@@ -258,7 +265,9 @@ struct Self {
   std::string node_id;
   std::string node_name;
   uint64_t process = 0;  // drawn at its start; 0: not told
-  std::string blob_address;  // where other workers read its cache; empty: nowhere
+  std::string blob_address;  // where other workers of this machine read its cache; empty: nowhere
+  uint32_t peer_port = 0;    // where those of others do; 0: nowhere
+  std::string peer_host;     // that they are told; empty: as the coordinator sees this machine
   std::vector<farm::v1::DeviceReport> devices;
 };
 
@@ -289,7 +298,8 @@ class Session {
 // Digests of all blobs that a result names.
 std::vector<farm::v1::BlobRef> BlobsOf(const farm::v1::Result& result);
 
-// Blobs that a work reads, each once: the model's files, banks, embeddings, images, fonts.
+// Blobs that a work reads, each once: those of the model's files that it needs (pipeline/plan/model_use.h), banks,
+// embeddings, images, fonts.
 std::vector<farm::v1::BlobRef> InputsOf(const farm::v1::Work& work);
 
 }  // namespace storyfarm::worker

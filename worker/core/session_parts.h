@@ -68,6 +68,7 @@ struct Session::Parts {
   bool connected = false;
   bool welcomed = false;
   bool draining = false;
+  bool admits = false;  // somebody may read the cache over the network
   farm::v1::WorkerLimits lent;  // by the coordinator, beside what the owner lends where the worker runs
   uint64_t last_limit = 0;      // the last Limit's number
   uint64_t heard_limit = 0;     // that the owner's last word counts with
@@ -91,6 +92,8 @@ struct Session::Parts {
   void On(const UploadFailed& event);
   void On(Drain event);
   void OnWelcome(const farm::v1::Welcome& welcome);
+  // Nobody reads the cache over the network where the coordinator has been away for a lease.
+  void CloseCacheWhenLeft();
   void OnGrant(farm::v1::Grant grant);
   void OnRevoke(const farm::v1::Revoke& revoke);
   void OnTrim(const farm::v1::Trim& trim);

@@ -182,11 +182,11 @@ class Harness {
     for (auto& entry : outbox) *hello.add_outbox() = entry;
     return ConnectWith(hello);
   }
-  uint64_t ConnectWith(const farm::v1::Hello& hello) {
+  uint64_t ConnectWith(const farm::v1::Hello& hello, const std::string& member_id = "") {
     const uint64_t session = ++session_;
     sessions_[session] = hello.node_id();
     session_of[hello.node_id()] = session;
-    Step(WorkerConnected{session, hello});
+    Step(WorkerConnected{session, hello, member_id});
     return session;
   }
   void Say(const std::string& node, farm::v1::WorkerMessage message, std::vector<std::string> missing = {}) {
@@ -317,6 +317,7 @@ class Harness {
   std::map<std::string, std::vector<farm::v1::ResultVerdict>> verdicts;  // by node
   std::map<std::string, std::vector<farm::v1::Revoke>> revokes;          // by node
   std::map<std::string, std::vector<farm::v1::WorkerLimits>> limited;    // by node
+  std::map<std::string, std::vector<farm::v1::ReadersChanged>> readers;  // by node
   std::map<std::string, std::vector<farm::v1::Trim>> trims;              // by node, not answered
   std::map<std::string, std::vector<farm::v1::JobNotice>> notices;       // by job: how often its end was offered
   Decisions last;
@@ -350,6 +351,8 @@ class Harness {
       }
     } else if (message.has_verdict()) {
       verdicts[name].push_back(message.verdict());
+    } else if (message.has_readers()) {
+      readers[name].push_back(message.readers());
     } else if (message.has_limits()) {
       limited[name].push_back(message.limits());
     } else if (message.has_trim()) {

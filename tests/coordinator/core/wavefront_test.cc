@@ -181,28 +181,5 @@ TEST(Wavefront, APausedJobSendsNothingAhead) {
   EXPECT_THAT(h.holds["reader"], SizeIs(0));
 }
 
-TEST(Peers, AGrantNamesWhoElseHasWhatTheDeviceLacks) {
-  Harness h;
-  const auto connect = [&h](const std::string& node, const std::string& address) {
-    farm::v1::Hello hello = h.HelloOf(node);
-    hello.set_blob_address(address);
-    h.ConnectWith(hello);
-  };
-  connect("a", "unix:/a");
-  h.Submit(Story("j-1", 40, 2));
-  h.FinishOne("a");  // the identity: its bank lies at a
-  connect("b", "unix:/b");
-  h.Advance(kTickMs);
-  while (h.holds["b"].empty()) h.FinishOne("a");
-  const farm::v1::Grant grant = h.holds["b"].front().grant;
-  ASSERT_EQ(grant.work().frames().banks_size(), 1);
-  ASSERT_EQ(grant.peers_size(), 1);
-  EXPECT_EQ(grant.peers(0).address(), "unix:/a");
-  EXPECT_EQ(grant.peers(0).digests(0), grant.work().frames().banks(0).steps(0).digest());
-  h.FinishOne("b");
-  while (h.holds["b"].empty()) h.FinishOne("a");
-  EXPECT_EQ(h.holds["b"].back().grant.peers_size(), 0) << "it lacks nothing any more";
-}
-
 }  // namespace
 }  // namespace storyfarm::coordinator

@@ -48,7 +48,8 @@ class Sources : public ::testing::Test {
     auto peer = BlobServer::Start(*theirs_, folder_.File("theirs-peers"));
     EXPECT_TRUE(peer.ok()) << peer.status();
     peer_server_ = *std::move(peer);
-    sources_ = std::make_unique<BlobSources>(*mine_, *stub_, Connect);
+    sources_ = std::make_unique<BlobSources>(*mine_, *stub_,
+                                             [](const farm::v1::Peer& peer) { return Connect(peer.address()); });
   }
   ~Sources() override {
     peer_server_.reset();

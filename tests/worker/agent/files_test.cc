@@ -206,16 +206,16 @@ TEST(Inputs, AModelLiesInAFolderOfLinksThatIsTheSameEachTime) {
   model.set_digest(base::Digest::Of("m").Bytes());
   model.add_files()->set_path("unet/w.safetensors");
   *model.mutable_files(0)->mutable_blob() = base::MakeBlobRef(*stored);
-  const auto first = AssembleModel(**cache, folder.File("models"), model);
+  const auto first = AssembleModel(**cache, folder.File("models"), model, plan::ModelUse::kBoth);
   ASSERT_TRUE(first.ok()) << first.status();
   std::ifstream file(*first + "/unet/w.safetensors");
   std::string text;
   file >> text;
   EXPECT_EQ(text, "weights");
-  EXPECT_EQ(*AssembleModel(**cache, folder.File("models"), model), *first);
+  EXPECT_EQ(*AssembleModel(**cache, folder.File("models"), model, plan::ModelUse::kBoth), *first);
   for (const char* path : {"../x", "/etc/x", "a//b", "./a", "", "a/.."}) {
     model.mutable_files(0)->set_path(path);
-    EXPECT_TRUE(absl::IsInvalidArgument(AssembleModel(**cache, folder.File("models"), model).status())) << path;
+    EXPECT_TRUE(absl::IsInvalidArgument(AssembleModel(**cache, folder.File("models"), model, plan::ModelUse::kBoth).status())) << path;
   }
 }
 

@@ -69,6 +69,22 @@ TEST(Options, TheFarmThatWasJoinedIsTheDefault) {
   EXPECT_TRUE(absl::IsInvalidArgument(Read({"--data", folder.path(), "--join", "--join-with", "/run/code"}).status()));
 }
 
+TEST(Options, SayWhereWorkersOfOtherMachinesReadTheCache) {
+  EXPECT_EQ(Read({})->agent.peers, "0.0.0.0:0");
+  const auto said = Read({"--peers", "[::]:7860", "--advertise", "mini.local"});
+  ASSERT_TRUE(said.ok()) << said.status();
+  EXPECT_EQ(said->agent.peers, "[::]:7860");
+  EXPECT_EQ(said->agent.advertise, "mini.local");
+  EXPECT_EQ(Read({"--peers", "off"})->agent.peers, "");
+  for (const std::string wrong : {"7860", "mini.local:7860", "0.0.0.0:70000", "unix:/tmp/x"}) {
+    const absl::Status status = Read({"--peers", wrong}).status();
+    EXPECT_EQ(status.message().substr(0, 8), "--peers:") << status;
+  }
+  for (const std::string wrong : {"mini.local:7860", "a,b", "unix:/tmp/x", "a b"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Read({"--advertise", wrong}).status())) << wrong;
+  }
+}
+
 TEST(Options, HelpShowsEachDefault) {
   const auto options = Read({"--help"});
   ASSERT_TRUE(options.ok());

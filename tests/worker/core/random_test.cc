@@ -107,6 +107,7 @@ class World {
     ASSERT_EQ(limit.number, limit_.number + 1);
     limit_ = limit;
   }
+  void Take(const Admit&) {}
   void Take(const KeepSpeeds& keep) { EXPECT_LT(keep.device, 2U); }
   void Take(const Drained&) { drained_ = true; }
   void Take(const Note&) {}

@@ -456,6 +456,60 @@ TEST(Session, GoesOnRenderingWithoutACoordinatorAndStopsWhatWelcomeDrops) {
   EXPECT_EQ(bench.session.held_tasks(), 0U);
 }
 
+TEST(Session, AdmitsToItsCacheWhomTheCoordinatorNamesAndNobodyOnceItHasBeenAwayForALease) {
+  Self self;
+  self.node_id = "node";
+  self.peer_port = 7860;
+  self.peer_host = "mini.local";
+  Session session(std::move(self), {});
+  int64_t now_ms = 1000;
+  std::vector<Admit> admits;
+  const auto step = [&](Event event) {
+    const Actions actions = session.Step(now_ms, std::move(event));
+    for (const farm::v1::WorkerMessage& message : Bench::Sent(actions)) {
+      if (!message.has_hello()) continue;
+      EXPECT_EQ(message.hello().peer_port(), 7860u);
+      EXPECT_EQ(message.hello().peer_host(), "mini.local");
+    }
+    admits = Bench::Of<Admit>(actions);
+  };
+  const auto hear = [&](const farm::v1::CoordinatorMessage& message) { step(CoordinatorSaid{message}); };
+  farm::v1::CoordinatorMessage welcome, change;
+  welcome.mutable_welcome()->set_lease_ms(kLeaseMs);
+  welcome.mutable_welcome()->add_readers("one");
+  change.mutable_readers()->add_removed("one");
+  change.mutable_readers()->add_added("two");
+
+  step(Connected{});
+  hear(change);
+  EXPECT_TRUE(admits.empty()) << "before Welcome, which names all";
+  hear(welcome);
+  ASSERT_EQ(admits.size(), 1u);
+  EXPECT_TRUE(admits[0].whole);
+  EXPECT_EQ(admits[0].change.added(0), "one");
+  hear(change);
+  ASSERT_EQ(admits.size(), 1u);
+  EXPECT_FALSE(admits[0].whole);
+  EXPECT_EQ(admits[0].change.removed(0), "one");
+  EXPECT_EQ(admits[0].change.added(0), "two");
+
+  step(Disconnected{});
+  now_ms += kLeaseMs - 1;
+  step(Connected{});  // nobody welcomes it
+  step(Tick{});
+  EXPECT_TRUE(admits.empty());
+  now_ms += 1;
+  step(Tick{});
+  ASSERT_EQ(admits.size(), 1u);
+  EXPECT_TRUE(admits[0].whole);
+  EXPECT_TRUE(admits[0].change.added().empty());
+  step(Tick{});
+  EXPECT_TRUE(admits.empty()) << "once";
+  hear(welcome);
+  ASSERT_EQ(admits.size(), 1u);
+  EXPECT_EQ(admits[0].change.added(0), "one");
+}
+
 TEST(Session, ReportsAFaultThatHappenedWhileNobodyListened) {
   Bench bench;
   bench.Start();

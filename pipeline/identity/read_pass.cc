@@ -128,6 +128,14 @@ at::Tensor ReadPass::Attend(const sdxl::SelfAttentionSite& site, const at::Tenso
     failure_ = tokens.status();
     return x;
   }
+  if (frames == 1 && !groups[0].banks.empty() && site.attention.in_place()) {
+    std::vector<at::Tensor> sets;
+    for (BankReader* bank : groups[0].banks) sets.push_back(tokens->at(bank));
+    sets.push_back(x);
+    const sdxl::SelfAttention::Projections projected = site.attention.ProjectJoined(sets);
+    for (BankReader* bank : groups[0].banks) bank->Done();
+    return site.attention.Attend(projected.queries, projected.own);
+  }
   std::map<BankReader*, sdxl::KeysValues> banks;
   for (const auto& [bank, of_bank] : *tokens) {
     banks[bank] = site.attention.ProjectKeys(of_bank);

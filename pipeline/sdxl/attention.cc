@@ -41,6 +41,19 @@ KeysValues SelfAttention::ProjectKeys(const at::Tensor& tokens) const {
   return {both[0], both[1]};
 }
 
+SelfAttention::Projections SelfAttention::ProjectJoined(const std::vector<at::Tensor>& sets) const {
+  int64_t total = 0;
+  for (const at::Tensor& set : sets) total += set.size(1);
+  const at::Tensor& own = sets.back();
+  const at::Tensor joined = at::empty({own.size(0), total, 2 * channels()}, own.options());
+  int64_t row = 0;
+  for (const at::Tensor& set : sets) {
+    to_qkv_.To(joined.narrow(1, row, set.size(1)), set, 1, 2);
+    row += set.size(1);
+  }
+  return {to_qkv_(own, 0, 1)[0], {joined.narrow(2, 0, channels()), joined.narrow(2, channels(), channels())}};
+}
+
 at::Tensor SelfAttention::Attend(const at::Tensor& queries, const KeysValues& attended) const {
   return heads_(queries, attended.keys, attended.values);
 }

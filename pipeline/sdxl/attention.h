@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "pipeline/sdxl/layers.h"
 #include "pipeline/sdxl/weights.h"
@@ -55,6 +56,10 @@ class SelfAttention {
   // x [..., C].
   Projections Project(const at::Tensor& x) const;
   KeysValues ProjectKeys(const at::Tensor& tokens) const;
+  // `sets` [B, n_i, C], of which the last one's tokens attend to those of all: its queries, and the keys of all one after
+  // the other, made where they are read. Only where in_place().
+  Projections ProjectJoined(const std::vector<at::Tensor>& sets) const;
+  bool in_place() const { return to_qkv_.stacked(); }
   // What the heads make of it, before to_out: [B, N, C] and [B, M, C] -> [B, N, C].
   at::Tensor Attend(const at::Tensor& queries, const KeysValues& attended) const;
   // The same of x [B, N, C] alone: plain self-attention.

@@ -25,6 +25,11 @@ std::vector<at::Tensor> LinearStack::operator()(const at::Tensor& x, int64_t fir
   return results;
 }
 
+void LinearStack::To(at::Tensor y, const at::Tensor& x, int64_t first, int64_t count) const {
+  const at::Tensor weights = stacked_.Get().narrow(0, first * out_, count * out_);
+  at::bmm_out(y, x, weights.t().expand({x.size(0), -1, -1}));
+}
+
 Conv2d::Conv2d(const WeightScope& at, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding)
     : weight_(at.TakeParameter("weight", {out, in, kernel, kernel})),
       bias_(at.Take("bias", {out})),

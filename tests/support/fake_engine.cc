@@ -25,6 +25,7 @@
 
 #include "farm/v1/engine.pb.h"
 #include "pipeline/base/framing.h"
+#include "pipeline/plan/model_use.h"
 
 namespace storyfarm {
 namespace {
@@ -137,11 +138,10 @@ class FakeEngine {
     for (const auto& file : run.files()) {
       if (missing(file.path())) return false;
     }
-    const auto& model = run.work().has_identity() ? run.work().identity().model()
-                        : run.work().has_text()   ? run.work().text().model()
-                                                  : run.work().frames().model();
-    for (const auto& file : model.files()) {
-      if (missing(run.model_folder() + "/" + file.path())) return false;
+    const farm::v1::ModelManifest* model = plan::ModelOf(run.work());
+    if (model == nullptr) return true;
+    for (const auto& file : model->files()) {
+      if (plan::Needs(plan::UseOf(run.work()), file) && missing(run.model_folder() + "/" + file.path())) return false;
     }
     return true;
   }

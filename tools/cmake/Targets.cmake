@@ -1,5 +1,12 @@
 # The three kinds of target. Every path in an #include starts at the repository's root.
 
+# Before all that links gRPC: the thread sanitizer does not see its locks.
+if(STORYFARM_SANITIZER STREQUAL "thread" AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  add_library(storyfarm_tsan_grpc SHARED ${CMAKE_SOURCE_DIR}/tests/support/tsan_grpc.cc)
+  target_link_libraries(storyfarm_tsan_grpc PRIVATE storyfarm_warnings absl::status ${CMAKE_DL_LIBS})
+  link_libraries(storyfarm_tsan_grpc)
+endif()
+
 # storyfarm_library(NAME [TORCH] SOURCES ... [DEPS ...])
 #   TORCH: its sources include libtorch; built only with STORYFARM_TORCH.
 function(storyfarm_library NAME)

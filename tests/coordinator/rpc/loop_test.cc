@@ -43,17 +43,21 @@ class LoopTest : public testing::Test {
 
   // Holds the loop's thread until `meanwhile` has returned.
   void WhileItIsBusy(const std::function<void()>& meanwhile) {
-    std::promise<void> began;
-    std::promise<void> go_on;
+    // Shared: the loop's thread may still be about to wait when this returns.
+    struct Turn {
+      std::promise<void> began;
+      std::promise<void> go_on;
+    };
+    const auto turn = std::make_shared<Turn>();
     loop_->Peek(
-        [&](const Farm&) {
-          began.set_value();
-          go_on.get_future().wait();
+        [turn](const Farm&) {
+          turn->began.set_value();
+          turn->go_on.get_future().wait();
         },
         [](const absl::Status&) {});
-    began.get_future().wait();
+    turn->began.get_future().wait();
     meanwhile();
-    go_on.set_value();
+    turn->go_on.set_value();
   }
   void Ask(const std::function<Input(uint64_t)>& make, std::promise<absl::Status>& answered) {
     loop_->Ask(make, [&answered](const Reply& reply) { answered.set_value(reply.status); });

@@ -3,10 +3,13 @@
 
 #include <httplib.h>
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -25,11 +28,15 @@ class Receiver {
       const std::lock_guard<std::mutex> lock(mutex_);
       bodies_.push_back(request.body);
       types_.push_back(request.get_header_value("Content-Type"));
-      response.status = status;
-      if (status == 302) response.set_header("Location", "/elsewhere");
-      response.set_content(std::string(answer_bytes, 'x'), "text/plain");
+      response.status = status_;
+      if (status_ == 302) response.set_header("Location", "/elsewhere");
+      if (answer_bytes_ == 0) return;
+      response.set_content_provider(answer_bytes_, "text/plain", [](size_t, size_t left, httplib::DataSink& sink) {
+        const std::string piece(std::min<size_t>(left, 1 << 16), 'x');
+        return sink.write(piece.data(), piece.size());
+      });
     });
-    server_.Post("/elsewhere", [this](const httplib::Request&, httplib::Response&) { followed = true; });
+    server_.Post("/elsewhere", [this](const httplib::Request&, httplib::Response&) { followed_ = true; });
     server_.Post("/hangs", [this](const httplib::Request&, httplib::Response&) {
       std::unique_lock<std::mutex> lock(mutex_);
       hangs_ = true;
@@ -56,14 +63,29 @@ class Receiver {
     changed_.notify_all();
   }
 
-  std::vector<std::string> bodies_;
-  std::vector<std::string> types_;
-  int status = 200;
-  size_t answer_bytes = 0;
-  bool followed = false;
+  // What the requests from now on are answered.
+  void Answer(int status, size_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    status_ = status;
+    answer_bytes_ = bytes;
+  }
+  std::vector<std::string> bodies() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return bodies_;
+  }
+  std::vector<std::string> types() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return types_;
+  }
+  bool followed() const { return followed_; }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::vector<std::string> bodies_;
+  std::vector<std::string> types_;
+  int status_ = 200;
+  size_t answer_bytes_ = 0;
+  std::atomic<bool> followed_ = false;
   std::condition_variable changed_;
   bool hangs_ = false;
   bool released_ = false;
@@ -77,24 +99,22 @@ TEST(Webhook, PostsTheBodyAsJsonToItsPath) {
   const auto webhook = Webhook::To(receiver.Url("/hook"));
   ASSERT_TRUE(webhook.ok()) << webhook.status();
   EXPECT_TRUE((*webhook)->Post("{\"a\":1}").ok());
-  EXPECT_THAT(receiver.bodies_, testing::ElementsAre("{\"a\":1}"));
-  EXPECT_THAT(receiver.types_, testing::ElementsAre("application/json"));
+  EXPECT_THAT(receiver.bodies(), testing::ElementsAre("{\"a\":1}"));
+  EXPECT_THAT(receiver.types(), testing::ElementsAre("application/json"));
 }
 
 TEST(Webhook, TakesAnyAnswerOf200To299AndReadsNoneOfItsBody) {
   Receiver receiver;
   const auto webhook = Webhook::To(receiver.Url("/hook"));
-  receiver.status = 202;
-  receiver.answer_bytes = 100'000'000;
+  receiver.Answer(202, 100'000'000);
   EXPECT_TRUE((*webhook)->Post("{}").ok());
-  receiver.answer_bytes = 0;
   for (const int status : {302, 404, 500}) {
-    receiver.status = status;
+    receiver.Answer(status, 0);
     const absl::Status told = (*webhook)->Post("{}");
     EXPECT_TRUE(absl::IsFailedPrecondition(told)) << told;
     EXPECT_THAT(std::string(told.message()), HasSubstr(absl::StrCat("status ", status)));
   }
-  EXPECT_FALSE(receiver.followed);
+  EXPECT_FALSE(receiver.followed());
 }
 
 TEST(Webhook, SaysThatNobodyAnswersWhereNobodyListens) {

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "tests/pipeline/story/problems.h"
 
@@ -213,7 +213,7 @@ TEST(YamlForm, JsonStoriesAreReadWithItsEscapes) {
 }
 
 TEST(YamlForm, HostileInputsEndInTime) {
-  const auto started = std::chrono::steady_clock::now();
+  const std::clock_t started = std::clock();
   std::vector<std::string> inputs;
   std::string one_line = "{panels: [";
   while (one_line.size() < 1'000'000) one_line += "'[x] a', ";
@@ -229,8 +229,8 @@ TEST(YamlForm, HostileInputsEndInTime) {
     EXPECT_FALSE(parsed.ok());
     EXPECT_LE(parsed.problems.size(), kMaxProblems + 1);
   }
-  // Seconds on any machine; a quadratic reader takes minutes.
-  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(30));
+  // Seconds of any processor, however busy it is otherwise; a quadratic reader takes minutes.
+  EXPECT_LT((std::clock() - started) / CLOCKS_PER_SEC, 30);
 }
 
 }  // namespace

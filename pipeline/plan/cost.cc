@@ -268,13 +268,14 @@ BackendTraits TraitsOf(Backend backend) {
   switch (backend) {
     case farm::v1::CUDA:
       // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
-      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed). A
-      // VAE in tiles took 0.6 GB more there than its tensors explain.
+      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed; a VAE in
+      // tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
-              .workspace_bytes = 256'000'000,
+              .workspace_bytes = 288'000'000,
               .convolutions_copy_input = false,
-              .tiled_vae_bytes = 700'000'000,
+              .vae_keeps_less = true,
+              .tiled_vae_bytes = 400'000'000,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = 0,
               .efficiency = 0.57,
@@ -288,6 +289,7 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 0,
               .workspace_bytes = 640'000'000,
               .convolutions_copy_input = false,
+              .vae_keeps_less = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
@@ -304,6 +306,7 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
               .convolutions_copy_input = true,
+              .vae_keeps_less = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 15,
               .largest_tensor_bytes = 0,

@@ -152,7 +152,7 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
   }
   plan->set_batch(1);
   plan->set_bank(farm::v1::BANK_NONE);
-  plan->set_predicted_peak_bytes(traits.framework_bytes + static_cast<uint64_t>(peak));
+  plan->set_predicted_peak_bytes(traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak));
   const double tflops = (device.speed_tflops() > 0 ? device.speed_tflops() : kAssumedTflops) * traits.efficiency;
   const double tflop = 2e-12 * static_cast<double>(model.text_encoder_parameters()) * kTextTokens;
   double seconds = shape.texts() * (traits.call_seconds + tflop / tflops);

@@ -313,6 +313,8 @@ def main():
         if not os.access(args.bin / program, os.X_OK):
             parser.error(f"--bin {args.bin}: there is no program {program}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if args.work:
+        pathlib.Path(args.work).mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="farm.", dir=args.work))
     farm = Farm(args, folder)
     try:

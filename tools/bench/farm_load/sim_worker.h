@@ -43,6 +43,7 @@ class SimWorker : public grpc::ClientBidiReactor<farm::v1::WorkerMessage, farm::
   void Take(worker::Send& action);
   void Take(worker::Prepare& action) { events_.push_back(worker::Prepared{action.token}); }
   void Take(worker::Follow&) {}
+  void Take(worker::Admit&) {}  // nobody reads from it
   void Take(worker::Release&) {}
   void Take(worker::Measure& action);
   void Take(worker::StartRun& action);

@@ -274,7 +274,6 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 0,
               .workspace_bytes = 288'000'000,
               .convolutions_copy_input = false,
-              .vae_keeps_less = true,
               .tiled_vae_bytes = 400'000'000,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = 0,
@@ -289,7 +288,6 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 0,
               .workspace_bytes = 640'000'000,
               .convolutions_copy_input = false,
-              .vae_keeps_less = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 22,
               .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
@@ -306,7 +304,6 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
               .convolutions_copy_input = true,
-              .vae_keeps_less = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 15,
               .largest_tensor_bytes = 0,

@@ -34,7 +34,6 @@ struct BackendTraits {
   uint64_t framework_bytes;            // held by the runtime whatever is rendered: no allocator counts it
   uint64_t workspace_bytes;            // of the libraries that compute: kernels' scratch, compiled graphs, unused blocks
   bool convolutions_copy_input;        // to the order that their kernel reads
-  bool vae_keeps_less;                 // a resnet's norm goes before its sum: two inputs and an output, not three inputs
   uint64_t tiled_vae_bytes;            // that a VAE in tiles takes beside what its maps and tiles add up to
   // Hidden states alive at the widest point of a feed-forward, in multiples of its channels. GEGLU projects to 8, gelu of
   // one half takes 4 and the product is made there; its input, the transformer's and the resnet's output take 1 each: 15.

@@ -111,9 +111,7 @@ double CopiesOf(const BackendTraits& backend) { return backend.convolutions_copy
 double WholeElements(const std::vector<Level>& levels, const BackendTraits& backend) {
   double widest = 0;
   for (const Level& level : levels) {
-    const double maps = backend.convolutions_copy_input ? kResnetMaps * level.in + level.out
-                        : backend.vae_keeps_less        ? 2 * level.in + level.out
-                                                        : kResnetMaps * level.in;
+    const double maps = backend.convolutions_copy_input ? kResnetMaps * level.in + level.out : kResnetMaps * level.in;
     widest = std::max(widest, maps * level.cells());
   }
   return widest;

@@ -10,7 +10,7 @@ import sys
 import speed_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COLOURS = {"matrix products": "#3b6ea5", "convolutions": "#5a9bd4", "attention": "#8e6bb5", "own kernels": "#4f9d69",
+COLOURS = {"matrix products": "#3b6ea5", "own product, gated": "#2a8a82", "convolutions": "#5a9bd4", "attention": "#8e6bb5", "own kernels": "#4f9d69",
            "torch's kernels": "#c98b3a", "the rest": "#999999", "between kernels": "#dddddd"}
 LEFT, WIDTH, ROW = 260, 560, 34
 

@@ -2,7 +2,9 @@
 
 UNET_TFLOP = 6.76  # a pass of 1024 x 1024 (operations walked on meta tensors)
 
-KINDS = (("own kernels", ("Normalise", "SliceMoments", "AddLayerNorm", "Geglu", "AddBias", "Unpack", "Pack<")),
+KINDS = (("own product, gated", ("GatedProduct",)),
+         ("own kernels", ("Normalise", "SliceMoments", "LayerNorm", "Geglu", "AddBias", "Unpack", "Pack<", "Upsample",
+                          "JoinRows", "GatherRows")),
          ("attention", ("sdpa", "fmha", "flash")), ("convolutions", ("fprop", "convolve", "nhwcAddPadding")),
          ("matrix products", ("nvjet", "gemm", "cutlass", "splitK")), ("torch's kernels", ("at::native",)))
 
@@ -54,6 +56,19 @@ def write(report):
     if parts.get("fidelity_db"):
         lines += ["", f"One UNet call against float32 on equal inputs: fp16 {parts['fidelity_db']:.1f} dB, int8 weights "
                   f"{parts['int8_fidelity_db']:.1f} dB."]
+    if parts.get("gates"):
+        lines += ["", "The feed-forward's first half, gate and all, beside the library's product alone:", "",
+                  "| rows, columns in and out | with the gate, ms | TFLOP/s | product alone, ms | TFLOP/s |", "|---|---|---|---|---|"]
+        lines += [f"| {g['rows']}, {g['in']}, {g['out']} | {g['gated_ms']:.3f} | {g['gated_tflops']:.0f} | "
+                  f"{g['product_ms']:.3f} | {g['product_tflops']:.0f} |" for g in parts["gates"]]
+    if parts.get("vae_tiles"):
+        lines += ["", "| VAE, 1024 x 1024 | ms | peak GB |", "|---|---|---|",
+                  f"| whole | {parts['vae']['ms']:.1f} | {parts['vae']['peak_bytes'] / 1e9:.2f} |"]
+        lines += [f"| tiles of {t['tile']} latents | {t['ms']:.0f} | {t['peak_bytes'] / 1e9:.2f} |"
+                  for t in parts["vae_tiles"]]
+    if parts.get("replays_off"):
+        lines += ["", "Recorded calls against the same calls without graphs: "
+                  f"{parts['replays_off']['plain']:g} off, with a hook {parts['replays_off']['hooked']:g}."]
     for unet in parts["unet"]:
         rate = tflops(report, unet)
         share = "" if rate is None else (

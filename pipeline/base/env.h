@@ -37,6 +37,8 @@ class WritableFile {
   virtual ~WritableFile() = default;
   // Writes all of `bytes` or fails; after a failure a part of them may be in the file.
   virtual absl::Status Append(std::string_view bytes) = 0;
+  // The same at an offset, behind the end or before it. Any thread, several at a time; of a file that is not appended to.
+  virtual absl::Status WriteAt(uint64_t offset_bytes, std::string_view bytes) = 0;
   // Returns when everything appended is on the disk itself (fsync, F_FULLFSYNC on macOS).
   virtual absl::Status Sync() = 0;
   // The last write errors of some file systems appear only here. Once.

@@ -60,6 +60,17 @@ class PosixWritableFile final : public WritableFile {
     }
     return absl::OkStatus();
   }
+  absl::Status WriteAt(uint64_t offset_bytes, std::string_view bytes) override {
+    while (!bytes.empty()) {
+      const size_t piece = std::min(bytes.size(), kMaxIoBytes);
+      const ssize_t written =
+          RetryOnInterrupt([&] { return ::pwrite(fd_.get(), bytes.data(), piece, static_cast<off_t>(offset_bytes)); });
+      if (written < 0) return ErrorFromErrno(errno, "write", path_);
+      bytes.remove_prefix(static_cast<size_t>(written));
+      offset_bytes += static_cast<uint64_t>(written);
+    }
+    return absl::OkStatus();
+  }
   absl::Status Sync() override { return SyncDescriptor(fd_.get(), path_); }
   absl::Status Close() override {
     if (!fd_.valid()) return absl::OkStatus();

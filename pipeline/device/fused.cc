@@ -75,11 +75,10 @@ at::Tensor GroupNorm(const Image& image, const at::Tensor& shift, int64_t groups
   call.channels = static_cast<int>(channels);
   call.first_channels = static_cast<int>(first);
   call.groups = static_cast<int>(groups);
-  at::Tensor y = at::empty({x.size(0), channels, x.size(2), x.size(3)},
-                           x.options().memory_format(at::MemoryFormat::ChannelsLast));
-  const at::Tensor moments =
-      at::empty({kernels->group_norm_scratch(call.batch, call.cells, call.channels, call.groups)},
-                x.options().dtype(at::kFloat));
+  at::Tensor y =
+      at::empty({x.size(0), channels, x.size(2), x.size(3)}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const at::Tensor moments = at::empty(
+      {kernels->group_norm_scratch(call.batch, call.cells, call.channels, call.groups)}, x.options().dtype(at::kFloat));
   call.x = x.const_data_ptr();
   call.rest = image.rest.defined() ? image.rest.const_data_ptr() : nullptr;
   call.shift = shift.defined() ? shift.const_data_ptr() : nullptr;
@@ -103,8 +102,8 @@ at::Tensor LayerNorm(const at::Tensor& x, const Norm& norm) {
   at::Tensor y = at::empty_like(x);
   Run("a layer norm", x, [&](int element, void* stream) {
     return kernels->layer_norm(x.const_data_ptr(), norm.weight.const_data_ptr(), norm.bias.const_data_ptr(),
-                               y.mutable_data_ptr(), static_cast<int>(x.numel() / channels),
-                               static_cast<int>(channels), static_cast<float>(norm.eps), element, stream);
+                               y.mutable_data_ptr(), static_cast<int>(x.numel() / channels), static_cast<int>(channels),
+                               static_cast<float>(norm.eps), element, stream);
   });
   return y;
 }
@@ -177,8 +176,8 @@ at::Tensor Upsample(const at::Tensor& x, int64_t height, int64_t width) {
   if (kernels == nullptr || !IsChannelsLast(x) || height != 2 * x.size(2) || width != 2 * x.size(3)) {
     return at::upsample_nearest2d(x, {height, width});
   }
-  at::Tensor y = at::empty({x.size(0), channels, height, width},
-                           x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  at::Tensor y =
+      at::empty({x.size(0), channels, height, width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
   Run("an upsampling", x, [&](int element, void* stream) {
     return kernels->upsample(x.const_data_ptr(), y.mutable_data_ptr(), static_cast<int>(x.size(0)),
                              static_cast<int>(x.size(2)), static_cast<int>(x.size(3)), static_cast<int>(channels),

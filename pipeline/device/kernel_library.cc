@@ -32,9 +32,8 @@ const KernelLibrary* Open(const std::filesystem::path& path) {
       Find(library, "StoryfarmGatedProduct", &found.gated_product) &&
       Find(library, "StoryfarmAddProductRun", &found.add_product) &&
       Find(library, "StoryfarmJoinRows", &found.join_rows) &&
-      Find(library, "StoryfarmGatherRows", &found.gather_rows) &&
-      Find(library, "StoryfarmUpsample", &found.upsample) && Find(library, "StoryfarmAddBias", &found.add_bias) &&
-      Find(library, "StoryfarmUnpack", &found.unpack) &&
+      Find(library, "StoryfarmGatherRows", &found.gather_rows) && Find(library, "StoryfarmUpsample", &found.upsample) &&
+      Find(library, "StoryfarmAddBias", &found.add_bias) && Find(library, "StoryfarmUnpack", &found.unpack) &&
       Find(library, "StoryfarmPack", &found.pack) && Find(library, "StoryfarmGraphBegin", &found.graph_begin) &&
       Find(library, "StoryfarmGraphEnd", &found.graph_end) &&
       Find(library, "StoryfarmGraphReplay", &found.graph_replay) &&

@@ -176,8 +176,8 @@ absl::Status BankStepFile::CheckHeader(const std::string& header, const BankOrig
   } else if (!same(64, 32)) {
     what = absl::StrCat("it was made under other settings than this run's: ", origin.settings);
   } else if (!same(96, 4)) {
-    what = absl::StrCat("it has ", Get<uint32_t>(header, 96), " identity frames, this run reads ",
-                        origin.identity_frames);
+    what =
+        absl::StrCat("it has ", Get<uint32_t>(header, 96), " identity frames, this run reads ", origin.identity_frames);
   } else {
     return absl::OkStatus();
   }
@@ -214,7 +214,8 @@ absl::StatusOr<std::unique_ptr<BankStepWriter>> BankStepWriter::Create(base::Env
   if (!file.ok()) return file.status();
   writer->file_ = *std::move(file);
   writer->header_ = HeaderOf(origin, step, halves, element);
-  if (const absl::Status status = writer->AppendBytes(writer->header_); !status.ok()) return status;
+  if (const absl::Status status = writer->file_->WriteAt(0, writer->header_); !status.ok()) return status;
+  writer->offset_bytes_ = writer->header_.size();
   return writer;
 }
 
@@ -225,33 +226,40 @@ BankStepWriter::~BankStepWriter() {
   env_.Remove(path_ + ".part").IgnoreError();
 }
 
-absl::Status BankStepWriter::AppendBytes(const std::string& bytes) {
-  offset_bytes_ += bytes.size();
-  return file_->Append(bytes);
+BankPart& BankStepWriter::Reserve(int64_t layer, int64_t half, const PartShape& shape) {
+  BankPart& part = parts_.emplace_back();
+  part.layer = layer;
+  part.half = half;
+  part.shape = shape;
+  part.offset_bytes = offset_bytes_;
+  offset_bytes_ += shape.Bytes();
+  return part;
 }
 
-absl::Status BankStepWriter::Append(int64_t layer, int64_t half, const PartShape& shape,
-                                    std::span<const std::byte> bytes) {
-  if (bytes.size() != shape.Bytes()) return absl::InternalError("identity bank: a part of the wrong size");
-  Put(&table_, static_cast<uint32_t>(layer));
-  Put(&table_, static_cast<uint32_t>(half));
-  Put(&table_, static_cast<uint32_t>(shape.tokens));
-  Put(&table_, static_cast<uint32_t>(shape.channels));
-  Put(&table_, offset_bytes_);
-  Put(&table_, uint64_t{bytes.size()});
-  Put(&table_, base::Checksum(View(bytes)));
-  offset_bytes_ += bytes.size();
-  return file_->Append(View(bytes));
+absl::Status BankStepWriter::Write(BankPart& part, std::span<const std::byte> bytes) {
+  if (bytes.size() != part.shape.Bytes()) return absl::InternalError("identity bank: a part of the wrong size");
+  part.checksum = base::Checksum(View(bytes));
+  return file_->WriteAt(part.offset_bytes, View(bytes));
 }
 
 absl::Status BankStepWriter::Finish(bool durable) {
-  std::string end = table_;
+  std::string table;
+  for (const BankPart& part : parts_) {
+    Put(&table, static_cast<uint32_t>(part.layer));
+    Put(&table, static_cast<uint32_t>(part.half));
+    Put(&table, static_cast<uint32_t>(part.shape.tokens));
+    Put(&table, static_cast<uint32_t>(part.shape.channels));
+    Put(&table, part.offset_bytes);
+    Put(&table, uint64_t{part.shape.Bytes()});
+    Put(&table, part.checksum);
+  }
+  std::string end = table;
   Put(&end, offset_bytes_);
-  Put(&end, static_cast<uint32_t>(table_.size() / kBankTableEntryBytes));
+  Put(&end, static_cast<uint32_t>(parts_.size()));
   Put(&end, uint32_t{0});
-  Put(&end, base::Checksum(header_ + table_));
+  Put(&end, base::Checksum(header_ + table));
   end += kEndMagic;
-  if (const absl::Status status = AppendBytes(end); !status.ok()) return status;
+  if (const absl::Status status = file_->WriteAt(offset_bytes_, end); !status.ok()) return status;
   if (durable) {
     if (const absl::Status status = file_->Sync(); !status.ok()) return status;
   }

@@ -24,6 +24,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -102,7 +103,7 @@ class BankStepFile {
 };
 
 // Writing, part by part. Nothing stands at `path` before Finish returned OK; destruction without it leaves no trace.
-// Not thread-safe. RESOURCE_EXHAUSTED: the disk is full.
+// Thread-safe in Write alone. RESOURCE_EXHAUSTED: the disk is full.
 class BankStepWriter {
  public:
   static absl::StatusOr<std::unique_ptr<BankStepWriter>> Create(base::Env& env, const std::string& path,
@@ -110,21 +111,24 @@ class BankStepWriter {
                                                                 BankElement element);
   ~BankStepWriter();
 
-  // `bytes` has shape.Bytes(). Each (layer, half) once.
-  absl::Status Append(int64_t layer, int64_t half, const PartShape& shape, std::span<const std::byte> bytes);
-  // Durable once OK.
-  // `durable`: it outlives a power cut.
+  // A part's place in the file, behind those reserved before. Each (layer, half) once.
+  BankPart& Reserve(int64_t layer, int64_t half, const PartShape& shape);
+  // What belongs there, of part.shape.Bytes(). Each place once; any thread, several at a time.
+  absl::Status Write(BankPart& part, std::span<const std::byte> bytes);
+  absl::Status Append(int64_t layer, int64_t half, const PartShape& shape, std::span<const std::byte> bytes) {
+    return Write(Reserve(layer, half, shape), bytes);
+  }
+  // Once all that was reserved is written. `durable`: it outlives a power cut.
   absl::Status Finish(bool durable = true);
 
  private:
   BankStepWriter(base::Env& env, std::string path) : env_(env), path_(std::move(path)) {}
-  absl::Status AppendBytes(const std::string& bytes);
-
   base::Env& env_;
   const std::string path_;
   std::unique_ptr<base::WritableFile> file_;
-  std::string header_, table_;
-  uint64_t offset_bytes_ = 0;
+  std::string header_;
+  std::deque<BankPart> parts_;  // they stay where they are
+  uint64_t offset_bytes_ = 0;   // where the next part goes
   bool finished_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "pipeline/identity/bank_writer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -14,8 +15,8 @@ BankWriter::BankWriter(base::Env& env, std::string folder, BankOrigin origin, in
       halves_(halves),
       element_(element),
       durable_(durable) {
-  writing_ = std::thread([this] { WriteAll(); });
-  syncing_ = std::thread([this] { SyncAll(); });
+  for (int i = 0; i < kBankWriters; ++i) threads_.emplace_back([this] { WriteAll(); });
+  threads_.emplace_back([this] { SyncAll(); });
 }
 
 BankWriter::~BankWriter() {
@@ -24,8 +25,7 @@ BankWriter::~BankWriter() {
     stopping_ = true;
   }
   changed_.notify_all();
-  writing_.join();
-  syncing_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 bool BankWriter::HasRoomFor(uint64_t bytes) const {
@@ -60,58 +60,84 @@ void BankWriter::Fail(const absl::Status& status) {
   changed_.notify_all();
 }
 
+bool BankWriter::MayTake() const {
+  if (queue_.empty()) return false;
+  const auto ended =
+      static_cast<size_t>(std::count_if(steps_.begin(), steps_.end(), [](const Step& step) { return step.ended; }));
+  return !queue_.front().ends_step || ended < kUnsyncedSteps;
+}
+
+absl::StatusOr<BankWriter::Step*> BankWriter::StepAtHand() {
+  if (steps_.empty() || steps_.back().ended) {
+    steps_.emplace_back();
+    ++next_step_;
+  }
+  Step& step = steps_.back();
+  if (queue_.front().ends_step || step.file != nullptr) return &step;
+  const int number = next_step_ - 1;
+  step.path = base::JoinPath(folder_, absl::StrFormat("bank-%04d.bank", number));
+  auto file = BankStepWriter::Create(env_, step.path, origin_, number, halves_, element_);
+  if (!file.ok()) return file.status();
+  step.file = *std::move(file);
+  return &step;
+}
+
 void BankWriter::WriteAll() {
   while (true) {
     Item item;
+    Step* step = nullptr;
+    BankPart* place = nullptr;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || !queue_.empty(); });
+      changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || MayTake(); });
       if (stopping_ || !failure_.ok()) return;
+      const absl::StatusOr<Step*> at_hand = StepAtHand();
+      if (!at_hand.ok()) {
+        failure_ = at_hand.status();
+        changed_.notify_all();
+        return;
+      }
+      step = *at_hand;
       item = std::move(queue_.front());
       queue_.pop_front();
-      if (!item.ends_step) queued_bytes_ -= item.part.shape.Bytes();
+      if (item.ends_step) {
+        step->ended = true;
+      } else {
+        queued_bytes_ -= item.part.shape.Bytes();
+        place = &step->file->Reserve(item.part.layer, item.part.half, item.part.shape);
+        ++step->unwritten;
+      }
     }
     changed_.notify_all();
-    if (const absl::Status status = Write(item); !status.ok()) return Fail(status);
-  }
-}
-
-absl::Status BankWriter::Write(const Item& item) {
-  if (item.ends_step) {
-    ++writing_step_;
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || unsynced_.size() < kUnsyncedSteps; });
-    unsynced_.push_back({std::move(writer_), std::exchange(path_, "")});
+    if (item.ends_step) continue;
+    const absl::StatusOr<std::span<const std::byte>> bytes = item.part.bytes();
+    const absl::Status written = bytes.ok() ? step->file->Write(*place, *bytes) : bytes.status();
+    if (!written.ok()) return Fail(written);
+    const std::lock_guard lock(mutex_);
+    --step->unwritten;
     changed_.notify_all();
-    return absl::OkStatus();
   }
-  if (writer_ == nullptr) {
-    path_ = base::JoinPath(folder_, absl::StrFormat("bank-%04d.bank", writing_step_));
-    auto writer = BankStepWriter::Create(env_, path_, origin_, writing_step_, halves_, element_);
-    if (!writer.ok()) return writer.status();
-    writer_ = *std::move(writer);
-  }
-  const absl::StatusOr<std::span<const std::byte>> bytes = item.part.bytes();
-  if (!bytes.ok()) return bytes.status();
-  return writer_->Append(item.part.layer, item.part.half, item.part.shape, *bytes);
 }
 
 void BankWriter::SyncAll() {
   while (true) {
-    Written written;
+    Step step;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || !unsynced_.empty(); });
+      changed_.wait(lock, [&] {
+        const bool written = !steps_.empty() && steps_.front().ended && steps_.front().unwritten == 0;
+        return stopping_ || !failure_.ok() || written;
+      });
       if (stopping_ || !failure_.ok()) return;
-      written = std::move(unsynced_.front());
-      unsynced_.pop_front();
+      step = std::move(steps_.front());
+      steps_.pop_front();
     }
     changed_.notify_all();
-    if (written.file != nullptr) {
-      if (const absl::Status status = written.file->Finish(durable_); !status.ok()) return Fail(status);
+    if (step.file != nullptr) {
+      if (const absl::Status status = step.file->Finish(durable_); !status.ok()) return Fail(status);
     }
     const std::lock_guard lock(mutex_);
-    untaken_.push_back({stored_++, std::move(written.path)});
+    untaken_.push_back({stored_++, std::move(step.path)});
     changed_.notify_all();
   }
 }

@@ -20,9 +20,9 @@
 
 namespace storyfarm::identity {
 
-// What may wait to be written, beside the part that is: up blocks compute all of a step's parts in half of its time, which a
-// disk need not keep up with. Two parts in any case, or none could be put while one is packed.
-inline constexpr uint64_t kQueuedBankBytes = 64 << 20;
+// What may wait to be written, beside the part that is: up blocks compute all of a step's parts in half of its time,
+// which a disk need not keep up with. Two parts in any case, or none could be put while one is packed.
+inline constexpr uint64_t kQueuedBankBytes = 16 << 20;
 inline constexpr size_t kQueuedBankParts = 2;
 
 struct ComputedPart {
@@ -32,6 +32,8 @@ struct ComputedPart {
   // written.
   std::function<absl::StatusOr<std::span<const std::byte>>()> bytes;
 };
+// A thread checks and writes 1 to 1.5 GB/s, a fast card makes as much; they write to one file.
+inline constexpr int kBankWriters = 3;
 // Step files whose bytes are written, on their way to the disk itself: a disk that is about as fast as the run does not
 // hold it up.
 inline constexpr size_t kUnsyncedSteps = 4;
@@ -40,8 +42,8 @@ inline constexpr size_t kUnsyncedSteps = 4;
 // call returns the first one.
 class BankWriter {
  public:
-  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. Not `durable`: they may be lost
-  // with the machine's power.
+  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. Not `durable`: they may be
+  // lost with the machine's power.
   BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
              bool durable = true);
   // What TakeStored has not been told is thrown away where it is not stored yet, without a trace.
@@ -63,10 +65,19 @@ class BankWriter {
     bool ends_step = false;
     ComputedPart part;
   };
+  // A step on its way to the disk.
+  struct Step {
+    std::unique_ptr<BankStepWriter> file;  // null: it has no part so far
+    std::string path;
+    int unwritten = 0;  // parts that some thread is writing
+    bool ended = false;
+  };
   absl::Status Push(Item item);
+  // These three under the mutex.
   bool HasRoomFor(uint64_t bytes) const;
+  bool MayTake() const;
+  absl::StatusOr<Step*> StepAtHand();
   void WriteAll();
-  absl::Status Write(const Item& item);
   void SyncAll();
   void Fail(const absl::Status& status);
 
@@ -76,25 +87,17 @@ class BankWriter {
   const int64_t halves_;
   const BankElement element_;
   const bool durable_;
-  std::unique_ptr<BankStepWriter> writer_;  // the writing thread's; null between steps
-  std::string path_;
-  int writing_step_ = 0;
-
-  struct Written {
-    std::unique_ptr<BankStepWriter> file;  // null: the step had no part
-    std::string path;
-  };
-
   std::mutex mutex_;  // guards the rest
   std::condition_variable changed_;
   std::deque<Item> queue_;
   uint64_t queued_bytes_ = 0;
-  std::deque<Written> unsynced_;
+  std::deque<Step> steps_;  // ascending; the last one may get more parts
+  int next_step_ = 0;       // the number of the one after it
   bool stopping_ = false;
   int ended_ = 0, stored_ = 0;  // steps
   std::vector<StoredStep> untaken_;
   absl::Status failure_;
-  std::thread writing_, syncing_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace storyfarm::identity

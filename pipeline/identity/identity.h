@@ -74,8 +74,8 @@ class WritePass final : public Pass {
   struct Options {
     CharacterName character;
     int64_t identity_frames = 1;
-    std::vector<Grid> grids;       // GridsOf
-    BankWriter* writer = nullptr;  // outlives this; null: nobody reads the bank
+    std::vector<Grid> grids;               // GridsOf
+    BankWriter* writer = nullptr;          // outlives this; null: nobody reads the bank
     device::Landings* landings = nullptr;  // likewise; of the device, where there is a writer
     BankElement element = BankElement::kFp32;
   };
@@ -112,8 +112,8 @@ class WritePass final : public Pass {
   // Which tokens of a grid of N are kept in the step, int64 indices.
   struct Chosen {
     std::vector<at::Tensor> of_frames;  // of each identity frame, [k]
-    // Where a half's frames lie one after the other, frame i's tokens from i N on: those kept of all, and what each frame
-    // attends to, those kept of the others and all of its own.
+    // Where a half's frames lie one after the other, frame i's tokens from i N on: those kept of all, and what each
+    // frame attends to, those kept of the others and all of its own.
     at::Tensor kept;
     std::vector<at::Tensor> attended;
     at::Tensor attended_together;  // `attended` one after the other, where all are as long; else undefined

@@ -34,10 +34,11 @@ constexpr double kStagedBytes = 12 * 4'194'304;
 
 // Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
-// What a write pass holds of its bank (identity/bank_writer.h): what waits to be written, two parts at least, the part that
-// is, and the one being packed.
-constexpr double kQueuedBytes = 64 << 20;
-constexpr double kPartsInWriting = 4;
+// What a write pass holds of its bank (identity/bank_writer.h): what waits to be written, two parts at least, the three
+// that are written, and the one being packed.
+constexpr double kQueuedBytes = 16 << 20;
+constexpr double kQueuedParts = 2;
+constexpr double kPartsInHand = 4;
 // A ring of two slots reads one layer while the other is used: time that a hesitating read takes is not made up for.
 constexpr uint32_t kShallowRing = 2;
 constexpr double kShallowRingStall = 0.05;  // of the shorter of reading and computing
@@ -341,8 +342,8 @@ uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const
   const double copies = plan.backend() == farm::v1::CPU ? 1 : 2;
   if (shape.identity_pass()) {
     const double whole = static_cast<double>(BankStepBytes(model, shape, plan)) * shape.steps();
-    const double queued = std::min(whole, std::max(kQueuedBytes, (kPartsInWriting - 2) * layer));
-    return static_cast<uint64_t>((queued + 2 * layer) * copies);
+    const double queued = std::min(whole, std::max(kQueuedBytes, kQueuedParts * layer));
+    return static_cast<uint64_t>((queued + kPartsInHand * layer) * copies);
   }
   const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
   double held = plan.ring_layers() * layer * halves * copies;

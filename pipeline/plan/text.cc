@@ -32,9 +32,9 @@ constexpr double kEncoderOverhead = 1.1;
 
 absl::Status CheckNumbers(const JobSpec& job, absl::Span<const uint32_t> numbers) {
   if (numbers.size() == 1 && numbers[0] < static_cast<uint32_t>(job.texts_size())) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("expected one text task below ", job.texts_size(), ", got ",
-                                                 numbers.size() == 1 ? absl::StrCat("number ", numbers[0])
-                                                                     : absl::StrCat(numbers.size(), " of them")));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "expected one text task below ", job.texts_size(), ", got ",
+      numbers.size() == 1 ? absl::StrCat("number ", numbers[0]) : absl::StrCat(numbers.size(), " of them")));
 }
 
 }  // namespace
@@ -157,7 +157,8 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
   const double tflop = 2e-12 * static_cast<double>(model.text_encoder_parameters()) * kTextTokens;
   double seconds = shape.texts() * (traits.call_seconds + tflop / tflops);
   // Who takes UNet and VAE off the device has them loaded again afterwards.
-  if (plan->text_encoders_in_phases()) seconds += static_cast<double>(model.unet_parameters()) * element / kReloadBytesPerSecond;
+  if (plan->text_encoders_in_phases())
+    seconds += static_cast<double>(model.unet_parameters()) * element / kReloadBytesPerSecond;
   plan->set_predicted_seconds(seconds);
 }
 

@@ -101,8 +101,7 @@ double FinestLevelFlop(const Level& level, double edge) {
 // The middle block, at the latents' grid.
 double MiddleFlop(const Level& coarsest) {
   const double cells = coarsest.cells(), channels = coarsest.in;
-  return 2 * ResnetOf(channels, channels, cells).all() + 4 * cells * cells * channels +
-         8 * channels * channels * cells;
+  return 2 * ResnetOf(channels, channels, cells).all() + 4 * cells * cells * channels + 8 * channels * channels * cells;
 }
 
 // Beside a convolution's own input and output: its input in the order that the kernel reads.
@@ -159,9 +158,8 @@ double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const 
   const bool tiled = VaeIsTiled(model, shape, plan.vae_tile());
   const double tokens = levels.front().cells();
   const double picture = kPictureChannels * shape.width() * shape.height() * 4;
-  const double convolutions =
-      tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
-            : WholeElements(levels, backend) * element;
+  const double convolutions = tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
+                                    : WholeElements(levels, backend) * element;
   double attention = kAttentionMaps * levels.front().in * tokens * element;
   const double scores = tiled ? std::min(kTiledScores, tokens * tokens) : tokens * tokens;
   if (backend.attention_materialises_scores) attention += scores * kScoreBytes;

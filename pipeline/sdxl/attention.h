@@ -56,8 +56,8 @@ class SelfAttention {
   // x [..., C].
   Projections Project(const at::Tensor& x) const;
   KeysValues ProjectKeys(const at::Tensor& tokens) const;
-  // `sets` [B, n_i, C], of which the last one's tokens attend to those of all: its queries, and the keys of all one after
-  // the other, made where they are read. Only where in_place().
+  // `sets` [B, n_i, C], of which the last one's tokens attend to those of all: its queries, and the keys of all one
+  // after the other, made where they are read. Only where in_place().
   Projections ProjectJoined(const std::vector<at::Tensor>& sets) const;
   bool in_place() const { return to_qkv_.stacked(); }
   // What the heads make of it, before to_out: [B, N, C] and [B, M, C] -> [B, N, C].

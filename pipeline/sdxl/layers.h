@@ -46,8 +46,8 @@ class LinearStack {
   LinearStack(const WeightScope& at, const std::vector<std::string>& names, int64_t in, int64_t out);
   // Of layers [first, first + count): each [..., out], views of one tensor where they are stacked.
   std::vector<at::Tensor> operator()(const at::Tensor& x, int64_t first, int64_t count) const;
-  // Whether they are stacked; then also their results side by side, x [B, N, in] -> y [B, N, count x out], whose rows may
-  // be some of a larger tensor's.
+  // Whether they are stacked; then also their results side by side, x [B, N, in] -> y [B, N, count x out], whose rows
+  // may be some of a larger tensor's.
   bool stacked() const { return stacked_.present(); }
   void To(at::Tensor y, const at::Tensor& x, int64_t first, int64_t count) const;
 

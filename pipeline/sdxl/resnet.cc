@@ -7,9 +7,7 @@
 namespace storyfarm::sdxl {
 namespace {
 
-at::Tensor Sum(const at::Tensor& a, const at::Tensor& b) {
-  return !b.defined() ? a : !a.defined() ? b : a + b;
-}
+at::Tensor Sum(const at::Tensor& a, const at::Tensor& b) { return !b.defined() ? a : !a.defined() ? b : a + b; }
 
 }  // namespace
 
@@ -52,8 +50,8 @@ at::Tensor ResnetBlock::operator()(const device::Image& image, const at::Tensor&
 
 at::Tensor ResnetBlock::Fused(const device::Image& image, const at::Tensor& time) const {
   at::Tensor h = conv1_.WithoutBias(norm1_.Silu(image));
-  h = norm2_.Silu(h, time_projection_.present() ? time_projection_.WithBias(time, first_bias_)
-                                                      : first_bias_.unsqueeze(0));
+  h = norm2_.Silu(h,
+                  time_projection_.present() ? time_projection_.WithBias(time, first_bias_) : first_bias_.unsqueeze(0));
   h = conv2_.WithoutBias(h);
   if (!has_shortcut_) {
     device::AddBias(h, last_bias_, image.x);

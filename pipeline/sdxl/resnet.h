@@ -25,7 +25,8 @@ struct ResnetOptions {
 class ResnetBlock {
  public:
   ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options);
-  // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none. x may lie in two tensors.
+  // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none. x may lie in two
+  // tensors.
   at::Tensor operator()(const device::Image& image, const at::Tensor& time) const;
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const { return (*this)({x, {}}, time); }
 

@@ -30,8 +30,8 @@ class TransformerBlock {
  public:
   TransformerBlock(const WeightScope& at, const TransformerOptions& options, int64_t site);
   // The block in two halves around its self-attention: x = Enter(tokens), then Leave(tokens, y, text) with y, what the
-  // heads of attn1 make of x, and the text's keys; it changes tokens in place. All [B, N, C]. The caller holds weights()
-  // from one to the other.
+  // heads of attn1 make of x, and the text's keys; it changes tokens in place. All [B, N, C]. The caller holds
+  // weights() from one to the other.
   at::Tensor Enter(const at::Tensor& tokens) const { return norm1_(tokens); }
   void Leave(at::Tensor& tokens, at::Tensor y, const KeysValues& text) const;
   // Of encoder hidden states [B, T, context channels]. The caller holds weights().

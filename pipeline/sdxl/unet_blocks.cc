@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "pipeline/device/fused.h"
 #include "pipeline/sdxl/freeu.h"
 
 namespace storyfarm::sdxl {
@@ -47,9 +48,8 @@ void AddTransformer(const Transformer2d& transformer, std::vector<ForwardUnit>* 
     };
     units->push_back({run, nullptr, &block});
   }
-  units->push_back({[&transformer](ForwardState& s) {
-    s.h = transformer.ProjectOut(std::exchange(s.tokens, {}), s.h);
-  }});
+  units->push_back(
+      {[&transformer](ForwardState& s) { s.h = transformer.ProjectOut(std::exchange(s.tokens, {}), s.h); }});
 }
 
 void AddSkip(std::vector<ForwardUnit>* units) {
@@ -138,7 +138,11 @@ at::Tensor UpBlock::TakeSkip(ForwardState& s) const {
 void UpBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
     units->push_back({[this, i](ForwardState& s) {
-      const at::Tensor skip = TakeSkip(s);
+      at::Tensor skip = TakeSkip(s);
+      if (!device::HasKernels(s.h)) {
+        // Whoever has to put both together lets go of them first.
+        s.h = at::cat({s.h, std::exchange(skip, {})}, 1);
+      }
       s.h = resnets_[i]({s.h, skip}, s.time);
     }});
     if (!attentions_.empty()) AddTransformer(attentions_[i], units);

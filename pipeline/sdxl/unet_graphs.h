@@ -25,9 +25,9 @@ namespace storyfarm::sdxl {
 //   start --copy--> [graph 0] --x--> hook --y, copied--> [graph 1] --x--> ... --> [graph n] --> prediction
 //
 // One recording is kept, of the last shape; its memory stays on the device as long as it does. A shape is recorded when
-// it comes the second time in a row: libraries choose their kernels in the first. The first recording with and without a
-// hook is replayed once with plain attention and compared with the same call without graphs; where they differ, no graphs
-// are used any more.
+// it comes the second time in a row: libraries choose their kernels in the first. The first recording with and without
+// a hook is replayed once with plain attention and compared with the same call without graphs; where they differ, no
+// graphs are used any more.
 class UNetGraphs {
  public:
   // Null where the device has no graphs, or where weights stream (a graph holds their addresses).

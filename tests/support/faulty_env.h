@@ -74,11 +74,13 @@ class FaultyEnv : public base::Env {
     Writable(FaultyEnv& env, std::unique_ptr<base::WritableFile> file, std::string path)
         : env_(env), file_(std::move(file)), path_(std::move(path)) {}
     absl::Status Append(std::string_view bytes) override {
-      uint64_t left = env_.writable_bytes;
-      if (left == kUnlimited) return file_->Append(bytes);
-      const uint64_t taken = std::min<uint64_t>(left, bytes.size());
-      env_.writable_bytes = left - taken;
+      const uint64_t taken = env_.Take(bytes.size());
       if (absl::Status s = file_->Append(bytes.substr(0, taken)); !s.ok()) return s;
+      return taken == bytes.size() ? absl::OkStatus() : base::ErrorFromErrno(ENOSPC, "write", path_);
+    }
+    absl::Status WriteAt(uint64_t offset_bytes, std::string_view bytes) override {
+      const uint64_t taken = env_.Take(bytes.size());
+      if (absl::Status s = file_->WriteAt(offset_bytes, bytes.substr(0, taken)); !s.ok()) return s;
       return taken == bytes.size() ? absl::OkStatus() : base::ErrorFromErrno(ENOSPC, "write", path_);
     }
     absl::Status Sync() override { return env_.fail_sync ? base::ErrorFromErrno(EIO, "sync", path_) : file_->Sync(); }
@@ -89,6 +91,14 @@ class FaultyEnv : public base::Env {
     std::unique_ptr<base::WritableFile> file_;
     const std::string path_;
   };
+
+  // Of the room that is left, what a write of `size` gets.
+  uint64_t Take(uint64_t size) {
+    uint64_t left = writable_bytes;
+    while (left != kUnlimited && !writable_bytes.compare_exchange_weak(left, left - std::min(left, size))) {
+    }
+    return std::min(left, size);
+  }
 
   base::Env& real_;
 };

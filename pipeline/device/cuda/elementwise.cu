@@ -143,7 +143,8 @@ __global__ void Pack(const T* x, signed char* y, __half* scale, int rows, int wi
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
   }
   nan = __any_sync(0xffffffffu, nan);
-  const __half rounded = nan ? __float2half_rn(nanf("")) : __float2half_rn(fminf(fmaxf(largest / kMost, kLeastScale), kLargest));
+  const __half rounded =
+      nan ? __float2half_rn(nanf("")) : __float2half_rn(fminf(fmaxf(largest / kMost, kLeastScale), kLargest));
   if (threadIdx.x == 0) scale[row] = rounded;
   const float divisor = __half2float(rounded);
   for (int at = threadIdx.x * kVector; at < width; at += kWarp * kVector) {
@@ -177,7 +178,8 @@ int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells
                                  : RunAddBias<__nv_bfloat16>(x, bias, residual, cells, channels, on);
 }
 
-int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element, void* stream) {
+int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element,
+                      void* stream) {
   if (channels <= 0 || channels % kVector != 0) return cudaErrorInvalidValue;
   static_assert(sizeof(__half) == sizeof(__nv_bfloat16));
   static_cast<void>(element);

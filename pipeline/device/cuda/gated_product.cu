@@ -1,8 +1,8 @@
-// The feed-forward's first half, y = a gelu(b) with [a, b] = x weight^T + bias, as one kernel for compute capability 9.0: the
-// product's result, eight times as wide as x, never lies in memory.
+// The feed-forward's first half, y = a gelu(b) with [a, b] = x weight^T + bias, as one kernel for compute
+// capability 9.0: the product's result, eight times as wide as x, never lies in memory.
 //
-// Two blocks work as a cluster on two tiles of x, one above the other, and the same tile of weights, of which each fetches
-// one half for both. Of a block's three groups of four warps one thread copies, two groups multiply:
+// Two blocks work as a cluster on two tiles of x, one above the other, and the same tile of weights, of which each
+// fetches one half for both. Of a block's three groups of four warps one thread copies, two groups multiply:
 //
 //   copying thread: --empty?--> copies 128 rows of x, and 128 weights of a (block 0) or of b (block 1) --full--+
 //   groups:         --full?---> 64 x (128 a + 128 b) products of 64 columns, added in registers  --empty--     +

@@ -6,8 +6,8 @@
 namespace storyfarm::device {
 
 // x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2. erfc as 1 / p^16, in the form of Abramowitz and
-// Stegun's 7.1.28, with a p of one degree less that was fitted to the result's largest error: 2e-6. One slow instruction,
-// and few others: a product's kernel has nothing else to do meanwhile.
+// Stegun's 7.1.28, with a p of one degree less that was fitted to the result's largest error: 2e-6. One slow
+// instruction, and few others: a product's kernel has nothing else to do meanwhile.
 __device__ inline float Gelu(float x) {
   const float z = fabsf(x);
   float p = 9.28528640e-05f;

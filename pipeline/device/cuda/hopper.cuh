@@ -1,6 +1,6 @@
-// What NVIDIA's compute capability 9.0 has and CUDA C++ has no words for, in PTX: barriers that count bytes, copies of tiles
-// that the memory unit makes by itself, and products of tiles by four warps together. PTX ISA 8.0 and later: 9.7.13.15
-// (mbarrier), 9.7.9.25 (cp.async.bulk.tensor), 9.7.15 (wgmma).
+// What NVIDIA's compute capability 9.0 has and CUDA C++ has no words for, in PTX: barriers that count bytes, copies of
+// tiles that the memory unit makes by itself, and products of tiles by four warps together. PTX ISA 8.0 and
+// later: 9.7.13.15 (mbarrier), 9.7.9.25 (cp.async.bulk.tensor), 9.7.15 (wgmma).
 #ifndef STORYFARM_PIPELINE_DEVICE_CUDA_HOPPER_CUH_
 #define STORYFARM_PIPELINE_DEVICE_CUDA_HOPPER_CUH_
 
@@ -47,8 +47,9 @@ __device__ inline void ArriveExpecting(uint64_t* barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(bytes)
                : "memory");
 }
-// At the barrier that lies at the same place in another block of the cluster, or in this one. Tells that tiles were read, and
-// publishes nothing that was written: a release to the whole cluster would wait for all of the device's memory.
+// At the barrier that lies at the same place in another block of the cluster, or in this one. Tells that tiles were
+// read, and publishes nothing that was written: a release to the whole cluster would wait for all of the device's
+// memory.
 __device__ inline void ArriveAt(uint64_t* barrier, uint32_t block) {
   asm volatile(
       "{\n"

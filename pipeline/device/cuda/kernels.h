@@ -24,7 +24,7 @@ typedef struct {
   float* moments;      // scratch: StoryfarmGroupNormScratch floats
   int batch, cells, channels, groups;
   int first_channels;  // a multiple of kVector; `channels` where rest is null
-  int shift_stride;  // elements from one image's shift to the next; 0: one row for all
+  int shift_stride;    // elements from one image's shift to the next; 0: one row for all
   float eps;
   int silu;  // 1: of the result
 } StoryfarmGroupNorm;
@@ -74,7 +74,8 @@ int StoryfarmGatherRows(const StoryfarmRows* x, const long* index, void* y, int 
                         int element, void* stream);
 
 // Each cell of x four times: x [batch, height, width, channels] -> y [batch, 2 height, 2 width, channels].
-int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element, void* stream);
+int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element,
+                      void* stream);
 
 // x += bias + residual, which may be null. [cells, channels]; bias [channels].
 int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells, int channels, int element,

@@ -6,8 +6,8 @@
 
 #include "pipeline/device/cuda/kernels.h"
 
-// What is used of cuBLASLt, as NVIDIA's documentation of cublasLt.h (CUDA 13.0) has it: that header comes only with half a
-// gigabyte of libraries, which every torch for CUDA has loaded already.
+// What is used of cuBLASLt, as NVIDIA's documentation of cublasLt.h (CUDA 13.0) has it: that header comes only with
+// half a gigabyte of libraries, which every torch for CUDA has loaded already.
 extern "C" {
 typedef struct cublasLtContext* cublasLtHandle_t;
 typedef struct cublasLtMatmulDescOpaque_t* cublasLtMatmulDesc_t;
@@ -49,8 +49,8 @@ cublasLtHandle_t getCurrentCUDABlasLtHandle();
 
 namespace {
 
-constexpr int kFloat = 0, kHalf = 2, kBfloat16 = 14;  // cudaDataType
-constexpr int kComputeFloat = 68;                     // CUBLAS_COMPUTE_32F
+constexpr int kFloat = 0, kHalf = 2, kBfloat16 = 14;             // cudaDataType
+constexpr int kComputeFloat = 68;                                // CUBLAS_COMPUTE_32F
 constexpr int kTransposeA = 3, kEpilogue = 7, kBiasPointer = 8;  // cublasLtMatmulDescAttributes_t
 constexpr int kTransposed = 1;                                   // CUBLAS_OP_T
 constexpr int kEpilogueBias = 4;                                 // CUBLASLT_EPILOGUE_BIAS
@@ -94,8 +94,8 @@ int StoryfarmAddProductRun(const StoryfarmAddProduct* call, int element, void* s
                cublasLtMatmulPreferenceCreate(&preference.value);
   if (failed != 0) return cudaErrorInitializationError;
   failed |= cublasLtMatmulDescSetAttribute(desc.value, kTransposeA, &kTransposed, sizeof kTransposed);
-  failed |= cublasLtMatmulPreferenceSetAttribute(preference.value, kMostWorkspace, &workspace_bytes,
-                                                 sizeof workspace_bytes);
+  failed |=
+      cublasLtMatmulPreferenceSetAttribute(preference.value, kMostWorkspace, &workspace_bytes, sizeof workspace_bytes);
   const void* const matrices[] = {call->weight, call->x, call->sum, call->sum};
   for (int i = 0; i < 4; ++i) {
     const uint32_t bytes = AlignmentOf(matrices[i]);

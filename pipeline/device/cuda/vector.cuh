@@ -23,8 +23,8 @@ __device__ inline __half FromFloat<__half>(float x) { return __float2half_rn(x);
 template <>
 __device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 
-// Eight elements as they lie in memory: one access of 16 bytes. Loads come before the stores of the same thread, which the
-// compiler can't reorder: what is stored might be what is loaded.
+// Eight elements as they lie in memory: one access of 16 bytes. Loads come before the stores of the same thread, which
+// the compiler can't reorder: what is stored might be what is loaded.
 using Raw = uint4;
 inline constexpr int kInFlight = 4;  // loads
 template <typename T>

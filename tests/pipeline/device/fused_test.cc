@@ -112,10 +112,11 @@ TEST_P(Fused, AGateIsTheSecondHalfOfWhatALayerGives) {
   struct Shape {
     int64_t batch, rows, in, out;
   };
-  // The kernel of one pass: less than a tile, tiles and a piece, more tiles than a card has multiprocessors, SDXL's. And
-  // what it can't do.
-  for (const Shape& s : {Shape{1, 5, 64, 128}, Shape{1, 300, 128, 256}, Shape{3, 128, 64, 384}, Shape{2, 4096, 320, 1280},
-                         Shape{2, 1024, 1280, 5120}, Shape{1, 4096, 640, 2560}, Shape{2, 65, 40, 24}}) {
+  // The kernel of one pass: less than a tile, tiles and a piece, more tiles than a card has multiprocessors, SDXL's.
+  // And what it can't do.
+  for (const Shape& s :
+       {Shape{1, 5, 64, 128}, Shape{1, 300, 128, 256}, Shape{3, 128, 64, 384}, Shape{2, 4096, 320, 1280},
+        Shape{2, 1024, 1280, 5120}, Shape{1, 4096, 640, 2560}, Shape{2, 65, 40, 24}}) {
     if (GetParam().device == "cpu" && s.rows > 1000) continue;
     SCOPED_TRACE(testing::Message() << s.batch << " x " << s.rows << ", " << s.in << " to " << s.out);
     const double scale = 2 / std::sqrt(static_cast<double>(s.in));
@@ -137,8 +138,8 @@ TEST_P(Fused, AProductIsAddedToWhatIsThere) {
                          Shape{2048, 5120, 1280, 5120}, Shape{7, 20, 12, 20}}) {
     SCOPED_TRACE(testing::Message() << s.rows << ", " << s.in << " to " << s.out);
     const at::Tensor x = Random({1, s.rows, s.in}), before = Random({1, s.rows, s.out}), bias = Random({s.out});
-    const at::Tensor weight = Random({s.out, s.stride}, 2 / std::sqrt(static_cast<double>(s.in)))
-                                  .narrow(1, s.stride - s.in, s.in);
+    const at::Tensor weight =
+        Random({s.out, s.stride}, 2 / std::sqrt(static_cast<double>(s.in))).narrow(1, s.stride - s.in, s.in);
     for (const bool biased : {true, false}) {
       at::Tensor sum = before.clone();
       AddLinear(sum, x, weight, biased ? bias : at::Tensor());

@@ -12,6 +12,11 @@ class MemoryFile : public base::WritableFile {
     bytes += more;
     return absl::OkStatus();
   }
+  absl::Status WriteAt(uint64_t offset_bytes, std::string_view more) override {
+    if (bytes.size() < offset_bytes + more.size()) bytes.resize(offset_bytes + more.size());
+    bytes.replace(offset_bytes, more.size(), more);
+    return absl::OkStatus();
+  }
   absl::Status Sync() override { return absl::OkStatus(); }
   absl::Status Close() override { return absl::OkStatus(); }
 

@@ -90,7 +90,7 @@ TEST(Cost, ARingHoldsItsLayersAndAWritePassAFewParts) {
       << "and one layer as it is attended to";
   GroupShape writes = Group(1024, 4, 4);
   writes.set_identity_pass(true);
-  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 5);
+  EXPECT_LT(BankHeldBytes(SdxlProfile(), writes, plan), BankStepBytes(SdxlProfile(), writes, plan) / 2);
   plan.set_bank(farm::v1::BANK_NONE);
   EXPECT_EQ(BankHeldBytes(SdxlProfile(), Group(1024, 1, 4), plan), 0u);
 }

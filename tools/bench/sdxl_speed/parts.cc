@@ -98,8 +98,8 @@ json ReplaysOff(sdxl::UNet& unet, sdxl::UNetInput input) {
   };
   PlainHook hook;
   json off;
-  for (sdxl::SelfAttentionHook* used : {static_cast<sdxl::SelfAttentionHook*>(nullptr),
-                                        static_cast<sdxl::SelfAttentionHook*>(&hook)}) {
+  for (sdxl::SelfAttentionHook* used :
+       {static_cast<sdxl::SelfAttentionHook*>(nullptr), static_cast<sdxl::SelfAttentionHook*>(&hook)}) {
     unet.UseGraphs(true);
     // Recorded with one input, replayed with another.
     for (int i = 0; i < 3; ++i) unet.Forward(input, used);
@@ -139,8 +139,13 @@ json GateTimes(device::Device& device, const Options& options) {
       const double gated = time([&](const at::Tensor& weight) { device::GatedLinear(x, weight, bias); });
       const double plain = time([&](const at::Tensor& weight) { at::linear(x, weight, bias); });
       const double tflop = 4e-12 * static_cast<double>(rows * s.in * s.out);
-      times.push_back({{"rows", rows}, {"in", s.in}, {"out", s.out}, {"gated_ms", gated}, {"product_ms", plain},
-                       {"gated_tflops", 1e3 * tflop / gated}, {"product_tflops", 1e3 * tflop / plain}});
+      times.push_back({{"rows", rows},
+                       {"in", s.in},
+                       {"out", s.out},
+                       {"gated_ms", gated},
+                       {"product_ms", plain},
+                       {"gated_tflops", 1e3 * tflop / gated},
+                       {"product_tflops", 1e3 * tflop / plain}});
     }
   }
   return times;

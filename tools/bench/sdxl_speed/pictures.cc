@@ -158,14 +158,13 @@ absl::Status MeasureAll(Pictures& pictures, const Options& options, json& report
     if (keep) banks.push_back(std::move(drawn->second));
     return drawn->first;
   };
-  for (const Measurement& m : {Measurement{"one at a time", 3, 1, options.steps},
-                               Measurement{"together", kTogether, kTogether, options.steps},
-                               Measurement{"offline, 20 steps", kOffline, kTogether, kOfflineSteps},
-                               Measurement{"identity frames, no bank kept"},
-                               Measurement{"identity frames"},
-                               Measurement{"reading one character, together", kTogether, kTogether, options.steps, 1},
-                               Measurement{"reading one character", 2, 1, options.steps, 1},
-                               Measurement{"reading two characters", 2, 1, options.steps, 2}}) {
+  for (const Measurement& m :
+       {Measurement{"one at a time", 3, 1, options.steps}, Measurement{"together", kTogether, kTogether, options.steps},
+        Measurement{"offline, 20 steps", kOffline, kTogether, kOfflineSteps},
+        Measurement{"identity frames, no bank kept"}, Measurement{"identity frames"},
+        Measurement{"reading one character, together", kTogether, kTogether, options.steps, 1},
+        Measurement{"reading one character", 2, 1, options.steps, 1},
+        Measurement{"reading two characters", 2, 1, options.steps, 2}}) {
     if (m.count == 0) {
       const bool keep = m.what == "identity frames";
       if (!keep && !wanted(m.what)) continue;
@@ -198,7 +197,8 @@ absl::Status MeasurePictures(const Options& options, json& report) {
   if (!renderer.ok()) return renderer.status();
   report["device"] = (*renderer)->Report(false).name;
   std::string folder = absl::StrCat(options.scratch, "/sdxl-speed-XXXXXX");
-  if (mkdtemp(folder.data()) == nullptr) return absl::InternalError(absl::StrCat("no folder can be made in ", options.scratch));
+  if (mkdtemp(folder.data()) == nullptr)
+    return absl::InternalError(absl::StrCat("no folder can be made in ", options.scratch));
   Pictures pictures(options, **renderer, folder);
   const absl::Status status = MeasureAll(pictures, options, report);
   std::filesystem::remove_all(folder);

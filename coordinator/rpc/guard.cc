@@ -21,9 +21,7 @@ void CutOff(grpc_call* call) {
 
 // Empty: it has none.
 std::string SerialOf(const grpc::AuthContext& context) {
-  const std::vector<grpc::string_ref> pem = context.FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-  if (pem.empty()) return "";
-  return base::SerialOf(std::string(pem[0].data(), pem[0].size())).value_or("");
+  return base::SerialOf(base::CallersCertificate(context)).value_or("");
 }
 
 }  // namespace

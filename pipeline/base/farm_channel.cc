@@ -82,6 +82,11 @@ std::shared_ptr<grpc::ServerCredentials> FarmServerCredentials(const std::string
   return grpc::experimental::TlsServerCredentials(options);
 }
 
+std::string CallersCertificate(const grpc::AuthContext& context) {
+  const std::vector<grpc::string_ref> pem = context.FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+  return pem.empty() ? "" : std::string(pem[0].data(), pem[0].size());
+}
+
 bool IsForeignFarm(const std::string& error_message) {
   return absl::StrContains(error_message, "certificate verify failed") ||
          absl::StrContains(error_message, "CERTIFICATE_VERIFY_FAILED");

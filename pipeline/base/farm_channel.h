@@ -11,6 +11,7 @@
 #define STORYFARM_PIPELINE_BASE_FARM_CHANNEL_H_
 
 #include <grpcpp/channel.h>
+#include <grpcpp/security/auth_context.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
@@ -38,6 +39,9 @@ enum class Callers {
 };
 // For a server that shows the certificate in the trust folder; new connections are shown one that was renewed.
 std::shared_ptr<grpc::ServerCredentials> FarmServerCredentials(const std::string& trust_folder, Callers callers);
+
+// The certificate that such a server's caller has shown, PEM; empty: it has none.
+std::string CallersCertificate(const grpc::AuthContext& context);
 
 // Whether a call failed with UNAVAILABLE because the other side's certificate is not of the farm that was joined.
 bool IsForeignFarm(const std::string& error_message);

@@ -23,8 +23,7 @@ struct Norm {
 
 // An image whose channels may lie in two tensors: x [B, C1, H, W] and rest [B, C2, H, W], or rest undefined.
 struct Image {
-  const at::Tensor& x;
-  const at::Tensor& rest;
+  at::Tensor x, rest;
 };
 // group_norm(image + shift), or silu of it: [B, C, H, W]. shift [B, C], [1, C] or undefined.
 at::Tensor GroupNorm(const Image& image, const at::Tensor& shift, int64_t groups, const Norm& norm, bool silu);

@@ -85,36 +85,33 @@ absl::StatusOr<BankWriter::Step*> BankWriter::StepAtHand() {
 void BankWriter::WriteAll() {
   while (true) {
     Item item;
-    Step* step = nullptr;
+    absl::StatusOr<Step*> step = nullptr;
     BankPart* place = nullptr;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return stopping_ || !failure_.ok() || MayTake(); });
       if (stopping_ || !failure_.ok()) return;
-      const absl::StatusOr<Step*> at_hand = StepAtHand();
-      if (!at_hand.ok()) {
-        failure_ = at_hand.status();
-        changed_.notify_all();
-        return;
-      }
-      step = *at_hand;
-      item = std::move(queue_.front());
-      queue_.pop_front();
-      if (item.ends_step) {
-        step->ended = true;
-      } else {
-        queued_bytes_ -= item.part.shape.Bytes();
-        place = &step->file->Reserve(item.part.layer, item.part.half, item.part.shape);
-        ++step->unwritten;
+      step = StepAtHand();
+      if (step.ok()) {
+        item = std::move(queue_.front());
+        queue_.pop_front();
+        if (item.ends_step) {
+          (*step)->ended = true;
+        } else {
+          queued_bytes_ -= item.part.shape.Bytes();
+          place = &(*step)->file->Reserve(item.part.layer, item.part.half, item.part.shape);
+          ++(*step)->unwritten;
+        }
       }
     }
+    if (!step.ok()) return Fail(step.status());
     changed_.notify_all();
     if (item.ends_step) continue;
     const absl::StatusOr<std::span<const std::byte>> bytes = item.part.bytes();
-    const absl::Status written = bytes.ok() ? step->file->Write(*place, *bytes) : bytes.status();
+    const absl::Status written = bytes.ok() ? (*step)->file->Write(*place, *bytes) : bytes.status();
     if (!written.ok()) return Fail(written);
     const std::lock_guard lock(mutex_);
-    --step->unwritten;
+    --(*step)->unwritten;
     changed_.notify_all();
   }
 }

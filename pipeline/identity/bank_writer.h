@@ -20,7 +20,7 @@
 
 namespace storyfarm::identity {
 
-// What may wait to be written, beside the part that is: up blocks compute all of a step's parts in half of its time,
+// What may wait to be written, beside the parts that are: up blocks compute all of a step's parts in half of its time,
 // which a disk need not keep up with. Two parts in any case, or none could be put while one is packed.
 inline constexpr uint64_t kQueuedBankBytes = 16 << 20;
 inline constexpr size_t kQueuedBankParts = 2;
@@ -28,7 +28,7 @@ inline constexpr size_t kQueuedBankParts = 2;
 struct ComputedPart {
   int64_t layer = 0, half = 0;
   PartShape shape;
-  // Its shape.Bytes() in host memory, once they are there. Called once, by the writing thread, and kept until they are
+  // Its shape.Bytes() in host memory, once they are there. Called once, by a writing thread, and kept until they are
   // written.
   std::function<absl::StatusOr<std::span<const std::byte>>()> bytes;
 };

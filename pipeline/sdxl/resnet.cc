@@ -28,10 +28,11 @@ ResnetBlock::ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const R
   last_bias_ = Sum(conv2_.bias(), shortcut_.bias());
 }
 
-at::Tensor ResnetBlock::operator()(const device::Image& image, const at::Tensor& time) const {
+at::Tensor ResnetBlock::operator()(device::Image image, const at::Tensor& time) const {
   const auto lease = weights_.Hold();
   if (!scale_shift_ && output_scale_ == 1 && device::HasKernels(image.x)) return Fused(image, time);
   const at::Tensor x = image.rest.defined() ? at::cat({image.x, image.rest}, 1) : image.x;
+  image = {};  // its parts may go
   at::Tensor h = AfterNorm1(norm1_(x));
   if (!time_projection_.present()) {
     h = norm2_(h);

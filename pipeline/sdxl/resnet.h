@@ -27,8 +27,10 @@ class ResnetBlock {
   ResnetBlock(const WeightScope& at, int64_t in, int64_t out, const ResnetOptions& options);
   // `time`: silu of the time embedding, [B, time_channels]; undefined where the block has none. x may lie in two
   // tensors.
-  at::Tensor operator()(const device::Image& image, const at::Tensor& time) const;
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const { return (*this)({x, {}}, time); }
+  at::Tensor operator()(device::Image image, const at::Tensor& time) const;
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& time) const {
+    return (*this)(device::Image{x, {}}, time);
+  }
 
   // A block without time in the pieces around its norms, for who normalises otherwise: block(x, {}) is
   // AfterNorm2(norm2(AfterNorm1(norm1(x))), x). `normed` is overwritten.

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "pipeline/device/fused.h"
 #include "pipeline/sdxl/freeu.h"
 
 namespace storyfarm::sdxl {
@@ -139,11 +138,7 @@ void UpBlock::AddUnits(std::vector<ForwardUnit>* units) const {
   for (size_t i = 0; i < resnets_.size(); ++i) {
     units->push_back({[this, i](ForwardState& s) {
       at::Tensor skip = TakeSkip(s);
-      if (!device::HasKernels(s.h)) {
-        // Whoever has to put both together lets go of them first.
-        s.h = at::cat({s.h, std::exchange(skip, {})}, 1);
-      }
-      s.h = resnets_[i]({s.h, skip}, s.time);
+      s.h = resnets_[i](device::Image{std::move(s.h), std::move(skip)}, s.time);
     }});
     if (!attentions_.empty()) AddTransformer(attentions_[i], units);
   }

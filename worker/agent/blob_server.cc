@@ -64,10 +64,8 @@ class Caller {
   Caller(const grpc::ServerContext& context, const Readers& readers) : readers_(readers) {
     from_here_ = absl::StartsWith(context.peer(), "unix:");
     if (from_here_) return;
-    const std::vector<grpc::string_ref> pem =
-        context.auth_context()->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-    if (!context.auth_context()->IsPeerAuthenticated() || pem.empty()) return;
-    const auto facts = base::ReadCertificate(std::string(pem[0].data(), pem[0].size()));
+    if (!context.auth_context()->IsPeerAuthenticated()) return;
+    const auto facts = base::ReadCertificate(base::CallersCertificate(*context.auth_context()));
     if (!facts.ok()) return;
     is_coordinator_ = facts->host == base::kCoordinatorHost;
     if (plan::IsWorkerHost(facts->host)) serial_ = facts->serial;

@@ -218,15 +218,14 @@ struct DeviceEngine::State {
     const auto run = runs.find(event.request_id());
     if (run == runs.end()) return;
     const bool over = event.has_run() || event.has_failed();
-    const std::vector<std::string> files = run->second.files;
     absl::StatusOr<std::optional<Event>> out = TakeOutputs(std::move(event), run->second.place, *parts.cache, *parts.pins);
     if (!out.ok()) {
       // Its outputs can't be kept, so the run is worth nothing: end it with the engine, the only way to stop one.
       process->Kill();
       return End(FailureOf(out.status(), farm::v1::INTERNAL));
     }
+    if (out->has_value()) DropWhatItFoundDamaged(**out, run->second.files);
     if (over) CloseRun(run->first);
-    if (out->has_value()) DropWhatItFoundDamaged(**out, files);
     if (out->has_value()) Say(*std::move(*out));
   }
 

@@ -178,11 +178,9 @@ int StoryfarmAddBias(void* x, const void* bias, const void* residual, long cells
                                  : RunAddBias<__nv_bfloat16>(x, bias, residual, cells, channels, on);
 }
 
-int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int element,
-                      void* stream) {
+int StoryfarmUpsample(const void* x, void* y, int batch, int height, int width, int channels, int, void* stream) {
   if (channels <= 0 || channels % kVector != 0) return cudaErrorInvalidValue;
-  static_assert(sizeof(__half) == sizeof(__nv_bfloat16));
-  static_cast<void>(element);
+  static_assert(sizeof(__half) == sizeof(__nv_bfloat16), "elements are moved, whichever they are");
   const int vectors = channels / kVector;
   const long total = static_cast<long>(batch) * height * width * vectors;
   const auto blocks = static_cast<unsigned>((total + kUpsampleThreads - 1) / kUpsampleThreads);

@@ -8,12 +8,13 @@
 namespace storyfarm::identity {
 
 BankWriter::BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
-                       bool durable)
+                       uint64_t queue_parts, bool durable)
     : env_(env),
       folder_(std::move(folder)),
       origin_(std::move(origin)),
       halves_(halves),
       element_(element),
+      queue_parts_(queue_parts),
       durable_(durable) {
   for (int i = 0; i < kBankWriters; ++i) threads_.emplace_back([this] { WriteAll(); });
   threads_.emplace_back([this] { SyncAll(); });
@@ -29,12 +30,13 @@ BankWriter::~BankWriter() {
 }
 
 bool BankWriter::HasRoomFor(uint64_t bytes) const {
-  return queue_.size() < kQueuedBankParts || queued_bytes_ + bytes <= kQueuedBankBytes;
+  return queue_.empty() || queued_bytes_ + bytes <= queue_parts_ * largest_part_bytes_;
 }
 
 absl::Status BankWriter::Push(Item item) {
   const uint64_t bytes = item.ends_step ? 0 : item.part.shape.Bytes();
   std::unique_lock lock(mutex_);
+  largest_part_bytes_ = std::max(largest_part_bytes_, bytes);
   changed_.wait(lock, [&] { return !failure_.ok() || HasRoomFor(bytes); });
   if (!failure_.ok()) return failure_;
   if (item.ends_step) ++ended_;

@@ -20,11 +20,6 @@
 
 namespace storyfarm::identity {
 
-// What may wait to be written, beside the parts that are: up blocks compute all of a step's parts in half of its time,
-// which a disk need not keep up with. Two parts in any case, or none could be put while one is packed.
-inline constexpr uint64_t kQueuedBankBytes = 16 << 20;
-inline constexpr size_t kQueuedBankParts = 2;
-
 struct ComputedPart {
   int64_t layer = 0, half = 0;
   PartShape shape;
@@ -42,10 +37,12 @@ inline constexpr size_t kUnsyncedSteps = 4;
 // call returns the first one.
 class BankWriter {
  public:
-  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. Not `durable`: they may be
-  // lost with the machine's power.
+  // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. As many bytes may wait to be
+  // written, beside the parts that are, as `queue_parts` of the largest parts have: up blocks compute all of a step's
+  // parts in half of its time, which a disk need not keep up with. Two or more, or none could be put while one is packed.
+  // Not `durable`: files may be lost with the machine's power.
   BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
-             bool durable = true);
+             uint64_t queue_parts, bool durable = true);
   // What TakeStored has not been told is thrown away where it is not stored yet, without a trace.
   ~BankWriter();
 
@@ -86,11 +83,12 @@ class BankWriter {
   const BankOrigin origin_;
   const int64_t halves_;
   const BankElement element_;
+  const uint64_t queue_parts_;
   const bool durable_;
   std::mutex mutex_;  // guards the rest
   std::condition_variable changed_;
   std::deque<Item> queue_;
-  uint64_t queued_bytes_ = 0;
+  uint64_t queued_bytes_ = 0, largest_part_bytes_ = 0;
   std::deque<Step> steps_;  // ascending; the last one may get more parts
   int next_step_ = 0;       // the number of the one after it
   bool stopping_ = false;

@@ -29,6 +29,8 @@ constexpr uint32_t kReproducibleChunk = 1024;
 // Layers of a bank on their way at once: four let a read hesitate for the time of two layers, two are the fewest that
 // read beside computing.
 constexpr uint32_t kRings[] = {4, 2};
+// And layers that wait to be written: with the fewer, writing holds up a fast card for some of its time.
+constexpr uint32_t kQueues[] = {12, kShallowQueue};
 
 struct Choices {
   std::vector<uint32_t> batches;
@@ -92,7 +94,7 @@ Choices ChoicesFor(const ModelProfile& model, const DeviceReport& device, const 
   if (shape.identity_frames() == 0) {
     choices.banks = {{farm::v1::BANK_NONE, 0}};
   } else if (shape.identity_pass()) {
-    choices.banks = {{farm::v1::BANK_STREAMED, 0}};
+    for (const uint32_t queue : kQueues) choices.banks.push_back({farm::v1::BANK_STREAMED, queue});
   } else {
     for (const uint32_t ring : kRings) {
       choices.banks.push_back({farm::v1::BANK_STREAMED, ring});

@@ -34,14 +34,14 @@ constexpr double kStagedBytes = 12 * 4'194'304;
 
 // Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
-// What a write pass holds of its bank (identity/bank_writer.h): what waits to be written, two parts at least, the three
-// that are written, and the one being packed.
-constexpr double kQueuedBytes = 16 << 20;
-constexpr double kQueuedParts = 2;
+// What a write pass holds of its bank beside its queue (identity/bank_writer.h): the three parts that are being written,
+// and the one being packed.
 constexpr double kPartsInHand = 4;
 // A ring of two slots reads one layer while the other is used: time that a hesitating read takes is not made up for.
 constexpr uint32_t kShallowRing = 2;
 constexpr double kShallowRingStall = 0.05;  // of the shorter of reading and computing
+// Measured on an H200, four identity frames and a bank in memory: 7.0 to 7.4 s against 6.0 with a deep queue.
+constexpr double kShallowQueueStall = 0.2;  // of the shorter of writing and computing
 
 double LatentWidth(const ModelProfile& model, const GroupShape& shape) {
   return static_cast<double>(shape.width()) / model.vae_scale_factor();
@@ -120,7 +120,9 @@ double BankStallSeconds(const ModelProfile& model, const DeviceReport& device, c
   const double bank_seconds = shape.steps() * static_cast<double>(BankStepBytes(model, shape, plan)) /
                               (measured > 0 ? measured : kBankBytesPerSecond);
   double stall = std::max(0.0, bank_seconds - batch_seconds);
-  if (shape.identity_pass()) return stall;
+  if (shape.identity_pass()) {
+    return stall + (plan.ring_layers() <= kShallowQueue ? kShallowQueueStall * std::min(bank_seconds, batch_seconds) : 0);
+  }
   if (plan.ring_layers() <= kShallowRing) stall += kShallowRingStall * std::min(bank_seconds, batch_seconds);
   const bool once = plan.bank() == farm::v1::BANK_DEVICE;
   return stall * (once ? 1 : std::ceil(static_cast<double>(shape.frames()) / std::max(1u, plan.batch())));
@@ -273,7 +275,10 @@ BackendTraits TraitsOf(Backend backend) {
       // tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
-              .workspace_bytes = 288'000'000,
+              .workspace_bytes = 110'000'000,
+              .text_workspace_bytes = 110'000'000,
+              .reading_bytes = 130'000'000,
+              .fewest_passes = 2,
               .convolutions_copy_input = false,
               .tiled_vae_bytes = 400'000'000,
               .feed_forward_widths = 22,
@@ -288,6 +293,9 @@ BackendTraits TraitsOf(Backend backend) {
       return {.attention_materialises_scores = true,
               .framework_bytes = 0,
               .workspace_bytes = 640'000'000,
+              .text_workspace_bytes = 640'000'000,
+              .reading_bytes = 0,
+              .fewest_passes = 1,
               .convolutions_copy_input = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 22,
@@ -304,6 +312,9 @@ BackendTraits TraitsOf(Backend backend) {
       return {.attention_materialises_scores = false,
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
+              .text_workspace_bytes = 14'000'000,
+              .reading_bytes = 0,
+              .fewest_passes = 1,
               .convolutions_copy_input = true,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 15,
@@ -342,7 +353,7 @@ uint64_t BankHeldBytes(const ModelProfile& model, const GroupShape& shape, const
   const double copies = plan.backend() == farm::v1::CPU ? 1 : 2;
   if (shape.identity_pass()) {
     const double whole = static_cast<double>(BankStepBytes(model, shape, plan)) * shape.steps();
-    const double queued = std::min(whole, std::max(kQueuedBytes, kQueuedParts * layer));
+    const double queued = std::min(whole, plan.ring_layers() * layer);
     return static_cast<uint64_t>((queued + kPartsInHand * layer) * copies);
   }
   const double halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
@@ -385,8 +396,8 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   const double latents = 4.0 * model.latent_channels() * LatentWidth(model, shape) * LatentHeight(model, shape);
   double unet_phase = latents * 8 * plan.batch();  // latents, noise, both predictions and the scheduler's history, fp32
   const double passes = PassesInCall(shape, plan);
-  const double activations =
-      plan.lock_step() ? LockStepBytes(model, shape, plan) : passes * PassBytes(model, shape, plan);
+  const double activations = plan.lock_step() ? LockStepBytes(model, shape, plan)
+                                              : std::max(passes, traits.fewest_passes) * PassBytes(model, shape, plan);
   unet_phase += activations;
   // A writer is done with its bank before pictures are decoded; readers keep their ring for the next batch.
   const auto bank = static_cast<double>(BankHeldBytes(model, shape, plan));
@@ -411,9 +422,21 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
     unet_phase += passes * (TextKeyBytes(model, plan) + SiteBytes(model, shape, plan));
     peak = resident + unet_phase + std::max(activations, vae_phase);
   }
+  peak += static_cast<double>(traits.framework_bytes + traits.workspace_bytes);
+  if (plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass()) peak += static_cast<double>(traits.reading_bytes);
   // Text encoders in phases come and go before the UNet's weights arrive.
-  if (plan.text_encoders_in_phases()) peak = std::max(peak, text_weights * 1.1);
-  return traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak);
+  const uint64_t text_phase = plan.text_encoders_in_phases() ? TextPhaseBytes(model, plan) : 0;
+  return std::max(static_cast<uint64_t>(peak), text_phase);
+}
+
+uint64_t TextPhaseBytes(const ModelProfile& model, const MemoryPlan& plan) {
+  constexpr double kTextsAtOnce = 8;  // render/loaded_model.h
+  constexpr double kWidths = 12;      // of both encoders' embeddings: a feed-forward's inner states, and around them
+  const BackendTraits traits = TraitsOf(plan.backend());
+  const double element = static_cast<double>(DtypeBytes(plan.dtype()));
+  const double activations = kTextsAtOnce * kTextTokens * kWidths * model.cross_attention_dim() * element;
+  const double peak = model.text_encoder_parameters() * element + activations;
+  return traits.framework_bytes + traits.text_workspace_bytes + static_cast<uint64_t>(peak);
 }
 
 double UNetTflop(const ModelProfile& model, const GroupShape& shape) {

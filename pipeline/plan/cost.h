@@ -25,6 +25,8 @@ uint64_t DtypeBytes(farm::v1::Dtype dtype);
 
 // Weights read again by a group that releases some: from the page cache, where no rate was measured.
 inline constexpr double kReloadBytesPerSecond = 1.5e9;
+// Layers waiting to be written with which a write pass waits for its disk now and then.
+inline constexpr uint32_t kShallowQueue = 3;
 // Speed of a device that measured none: a slow core.
 inline constexpr double kAssumedTflops = 0.05;
 
@@ -33,6 +35,9 @@ struct BackendTraits {
   bool attention_materialises_scores;  // no fused kernel for long queries
   uint64_t framework_bytes;            // held by the runtime whatever is rendered: no allocator counts it
   uint64_t workspace_bytes;            // of the libraries that compute: kernels' scratch, compiled graphs, unused blocks
+  uint64_t text_workspace_bytes;       // the same while prompts are encoded
+  uint64_t reading_bytes;              // more of it where a bank is read: attentions of another shape each
+  double fewest_passes;                // whose memory a call takes: libraries split smaller ones, with scratch for it
   bool convolutions_copy_input;        // to the order that their kernel reads
   uint64_t tiled_vae_bytes;            // that a VAE in tiles takes beside what its maps and tiles add up to
   // Hidden states alive at the widest point of a feed-forward, in multiples of its channels. GEGLU projects to 8, gelu of
@@ -50,6 +55,9 @@ BackendTraits TraitsOf(farm::v1::Backend backend);
 
 // Passes through the UNet in one call: frames of the batch x guidance halves, where these are batched.
 uint32_t PassesInCall(const farm::v1::GroupShape& shape, const farm::v1::MemoryPlan& plan);
+
+// Device memory while prompts are encoded with nothing else on the device.
+uint64_t TextPhaseBytes(const farm::v1::ModelProfile& model, const farm::v1::MemoryPlan& plan);
 
 // Identity state of one denoising step, as stored: every CSA layer, both guidance halves, all identity frames.
 uint64_t BankStepBytes(const farm::v1::ModelProfile& model, const farm::v1::GroupShape& shape,

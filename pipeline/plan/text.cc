@@ -27,9 +27,6 @@ constexpr const char* kEncoderFolders[] = {"text_encoder/", "text_encoder_2/", "
 
 constexpr double kTextTokens = 77;  // CLIP's context
 
-// What loading and running both encoders takes beside their weights.
-constexpr double kEncoderOverhead = 1.1;
-
 absl::Status CheckNumbers(const JobSpec& job, absl::Span<const uint32_t> numbers) {
   if (numbers.size() == 1 && numbers[0] < static_cast<uint32_t>(job.texts_size())) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -144,15 +141,13 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
                 MemoryPlan* plan) {
   const BackendTraits traits = TraitsOf(plan->backend());
   const double element = static_cast<double>(DtypeBytes(plan->dtype()));
-  const double encoders = static_cast<double>(model.text_encoder_parameters()) * element;
-  double peak = encoders * kEncoderOverhead;
+  uint64_t peak = TextPhaseBytes(model, *plan);
   if (!plan->text_encoders_in_phases()) {
-    peak += static_cast<double>(model.unet_parameters()) * element +
-            static_cast<double>(model.vae_parameters() * DtypeBytes(plan->vae_dtype()));
+    peak += model.unet_parameters() * DtypeBytes(plan->dtype()) + model.vae_parameters() * DtypeBytes(plan->vae_dtype());
   }
   plan->set_batch(1);
   plan->set_bank(farm::v1::BANK_NONE);
-  plan->set_predicted_peak_bytes(traits.framework_bytes + traits.workspace_bytes + static_cast<uint64_t>(peak));
+  plan->set_predicted_peak_bytes(peak);
   const double tflops = (device.speed_tflops() > 0 ? device.speed_tflops() : kAssumedTflops) * traits.efficiency;
   const double tflop = 2e-12 * static_cast<double>(model.text_encoder_parameters()) * kTextTokens;
   double seconds = shape.texts() * (traits.call_seconds + tflop / tflops);

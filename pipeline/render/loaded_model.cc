@@ -169,50 +169,61 @@ void LoadedModel::WarnOfCut(const std::string& prompt, const std::string& which,
       absl::StrCat(which, " cut at ", cut.ids.size(), " tokens: \"", cut.dropped_text, "\" is not drawn"));
 }
 
-absl::StatusOr<sdxl::PromptEmbeds> LoadedModel::EncodeText(const std::string& text) {
+absl::StatusOr<std::vector<sdxl::PromptEmbeds>> LoadedModel::EncodeTexts(absl::Span<const std::string> texts) {
   absl::StatusOr<sdxl::TextEncoders*> encoders = TextEncoders();
   if (!encoders.ok()) return encoders.status();
-  return ToHost((*encoders)->Encode({first_tokenizer_.Encode(text).ids}, {second_tokenizer_.Encode(text).ids}));
+  std::vector<sdxl::PromptEmbeds> all;
+  for (size_t begin = 0; begin < texts.size(); begin += kTextsAtOnce) {
+    std::vector<std::vector<int32_t>> first, second;
+    for (const std::string& text : texts.subspan(begin, kTextsAtOnce)) {
+      first.push_back(first_tokenizer_.Encode(text).ids);
+      second.push_back(second_tokenizer_.Encode(text).ids);
+    }
+    const sdxl::PromptEmbeds together = ToHost((*encoders)->Encode(first, second));
+    for (int64_t i = 0; i < together.embeds.size(0); ++i) {
+      // Of its own, so that one text does not hold the memory of all.
+      all.push_back({together.embeds.narrow(0, i, 1).clone(), together.pooled.narrow(0, i, 1).clone()});
+    }
+  }
+  return all;
 }
 
 absl::StatusOr<std::vector<FramePrompts>> LoadedModel::EncodePrompts(const std::vector<Frame>& frames, bool guidance,
-                                                                     bool in_phases, const TextReader* text) {
-  if (text != nullptr) ReleaseTextEncoders();
-  if (in_phases) ReleaseForText();
-  struct Encoded {
-    sdxl::PromptEmbeds embeds;
-    std::vector<std::string> warnings;
+                                                                     const TextReader* text) {
+  const bool zeros_for_none = index_.force_zeros_for_empty_prompt;
+  std::vector<std::string> texts;  // each once, in the order of first use
+  std::map<std::string, sdxl::PromptEmbeds> known;
+  const auto want = [&](const std::string& prompt) {
+    if (known.insert({prompt, {}}).second) texts.push_back(prompt);
   };
-  std::map<std::pair<std::string, std::string>, Encoded> known;  // by which prompt it is, and text
-  const auto encode = [&](const std::string& prompt, const std::string& which, FramePrompts* prompts,
-                          sdxl::PromptEmbeds* embeds) {
-    auto at = known.find({which, prompt});
-    if (at == known.end()) {
-      Encoded encoded;
-      WarnOfCut(prompt, which, &encoded.warnings);
-      absl::StatusOr<sdxl::PromptEmbeds> result = text != nullptr ? text->Find(prompt) : EncodeText(prompt);
-      if (!result.ok()) return result.status();
-      encoded.embeds = *std::move(result);
-      at = known.insert({{which, prompt}, std::move(encoded)}).first;
+  for (const Frame& frame : frames) {
+    want(frame.prompt);
+    if (guidance && (frame.negative_prompt || !zeros_for_none)) want(frame.negative_prompt.value_or(""));
+  }
+  if (text != nullptr) {
+    for (const std::string& each : texts) {
+      absl::StatusOr<sdxl::PromptEmbeds> found = text->Find(each);
+      if (!found.ok()) return found.status();
+      known[each] = *std::move(found);
     }
-    *embeds = at->second.embeds;
-    prompts->warnings.insert(prompts->warnings.end(), at->second.warnings.begin(), at->second.warnings.end());
-    return absl::OkStatus();
-  };
+  } else {
+    absl::StatusOr<std::vector<sdxl::PromptEmbeds>> encoded = EncodeTexts(texts);
+    if (!encoded.ok()) return encoded.status();
+    for (size_t i = 0; i < texts.size(); ++i) known[texts[i]] = std::move((*encoded)[i]);
+  }
   std::vector<FramePrompts> all;
   for (const Frame& frame : frames) {
     FramePrompts prompts;
-    if (auto status = encode(frame.prompt, "prompt", &prompts, &prompts.conditional); !status.ok()) return status;
-    if (guidance && !frame.negative_prompt && index_.force_zeros_for_empty_prompt) {
+    prompts.conditional = known[frame.prompt];
+    WarnOfCut(frame.prompt, "prompt", &prompts.warnings);
+    if (guidance && !frame.negative_prompt && zeros_for_none) {
       prompts.unconditional = prompts.conditional.ZerosLike();
     } else if (guidance) {
-      const auto status =
-          encode(frame.negative_prompt.value_or(""), "negative prompt", &prompts, &prompts.unconditional);
-      if (!status.ok()) return status;
+      prompts.unconditional = known[frame.negative_prompt.value_or("")];
+      WarnOfCut(frame.negative_prompt.value_or(""), "negative prompt", &prompts.warnings);
     }
     all.push_back(std::move(prompts));
   }
-  if (in_phases) ReleaseTextEncoders();
   return all;
 }
 

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "pipeline/base/env.h"
 #include "pipeline/model/model_folder.h"
 #include "pipeline/model/tokenizer.h"
@@ -47,13 +48,16 @@ class LoadedModel {
   // Gives back what streamed weights pass through, until the UNet runs again.
   void ParkWeights();
 
-  // Each distinct text once. With `in_phases`, UNet and VAE leave the device before the text encoders come, and the
-  // text encoders leave before this returns. Where `text` is not null embeddings come from it, and no encoder is loaded.
+  // Each distinct text once. Where `text` is not null embeddings come from it, and no encoder is loaded. As EncodeTexts.
   absl::StatusOr<std::vector<FramePrompts>> EncodePrompts(const std::vector<Frame>& frames, bool guidance,
-                                                          bool in_phases, const TextReader* text);
-  // Just the embeddings of one text, in host memory. ReleaseForText before the first one, as a plan has it, and
-  // ReleaseTextEncoders after the last.
-  absl::StatusOr<sdxl::PromptEmbeds> EncodeText(const std::string& text);
+                                                          const TextReader* text);
+  // The embeddings of `texts`, in their order and in host memory; kTextsAtOnce of them take one pass of the encoders.
+  // ReleaseForText before the first call, as a plan has it, and ReleaseTextEncoders after the last.
+  static constexpr size_t kTextsAtOnce = 8;
+  absl::StatusOr<std::vector<sdxl::PromptEmbeds>> EncodeTexts(absl::Span<const std::string> texts);
+  void ForgetRecordings() {
+    if (unet_ != nullptr) unet_->UseGraphs(false);
+  }
   void ReleaseForText() {
     unet_.reset();
     vae_.reset();

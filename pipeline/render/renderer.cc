@@ -138,13 +138,26 @@ class TorchRenderer final : public Renderer {
       model_ = *std::move(model);
     }
     model_->KeepWeights(plan.int8_weights, plan.stream);
+    // What was recorded for other pictures is no part of a plan that records nothing, one for texts among them.
+    if (!plan.graphs) model_->ForgetRecordings();
     // What earlier runs left between live blocks would count as this one's, where it is not what this one takes anyhow.
     const bool released = !encodes && model_->ReleaseTextEncoders();
     if (released || last_plan_ != plan) device_->EmptyCache();
     last_plan_ = plan;
+    landings_ = device_->NewLandings();  // with the buffers of other sizes that earlier runs landed in
     device_->ResetPeak();
     const absl::Status capped = device_->Cap(plan.cap_bytes > 0 ? plan.cap_bytes : device_->MemoryNow().total_bytes);
     return absl::IsUnimplemented(capped) ? absl::OkStatus() : capped;
+  }
+
+  // Around the encoding of prompts, as a plan has it.
+  void MakeRoomForText(const Plan& plan) {
+    if (!plan.text_encoders_in_phases) return;
+    model_->ReleaseForText();
+    device_->EmptyCache();
+  }
+  void LeaveText(const Plan& plan) {
+    if (plan.text_encoders_in_phases && model_->ReleaseTextEncoders()) device_->EmptyCache();
   }
 
   absl::StatusOr<Run> Prepare(const std::string& folder, const Settings& settings, const Plan& plan,
@@ -158,11 +171,11 @@ class TorchRenderer final : public Renderer {
       if (!opened.ok()) return opened.status();
       reader = *std::move(opened);
     }
-    auto prompts =
-        model_->EncodePrompts(frames, run.guidance(), plan.text_encoders_in_phases, reader ? &*reader : nullptr);
+    if (!reader) MakeRoomForText(plan);
+    auto prompts = model_->EncodePrompts(frames, run.guidance(), reader ? &*reader : nullptr);
     if (!prompts.ok()) return prompts.status();
     run.prompts = *std::move(prompts);
-    if (plan.text_encoders_in_phases) device_->EmptyCache();
+    LeaveText(plan);
 
     auto unet = model_->UNet();
     if (!unet.ok()) return unet.status();
@@ -218,7 +231,8 @@ class TorchRenderer final : public Renderer {
       writer.emplace(env_, request.output_folder,
                      OriginOf(request.settings, request.model_name, request.character_key,
                               static_cast<int>(request.frames.size())),
-                     run->halves(), element, /*durable=*/!request.scratch);
+                     run->halves(), element, static_cast<uint64_t>(std::max(2, request.plan.ring_layers)),
+                     /*durable=*/!request.scratch);
     }
     auto pass = identity::WritePass::Create(
         {.character = character,
@@ -259,30 +273,30 @@ class TorchRenderer final : public Renderer {
   absl::StatusOr<RunStats> Texts(const TextRequest& request, Observer& observer) {
     const auto start = std::chrono::steady_clock::now();
     if (absl::Status opened = OpenModel(request.model_folder, request.plan, /*encodes=*/true); !opened.ok()) return opened;
-    if (request.plan.text_encoders_in_phases) {
-      model_->ReleaseForText();
-      device_->EmptyCache();
-    }
+    MakeRoomForText(request.plan);
     TextEmbeddings embeddings;
-    for (size_t i = 0; i < request.texts.size(); ++i) {
-      absl::StatusOr<sdxl::PromptEmbeds> embeds = model_->EncodeText(request.texts[i]);
-      if (!embeds.ok()) return embeds.status();
-      if (!embeds->embeds.isfinite().all().item<bool>() || !embeds->pooled.isfinite().all().item<bool>()) {
-        return Fail(FailureKind::kInvalidOutput,
-                    absl::StrCat("the embeddings of \"", request.texts[i].substr(0, 100),
-                                 "\" are not finite: the model overflows in this number format, or its weights are "
-                                 "damaged"));
+    const absl::Span<const std::string> texts = request.texts;
+    const auto steps = static_cast<int>(texts.size());
+    for (size_t done = 0; done < texts.size(); done += LoadedModel::kTextsAtOnce) {
+      const auto some = texts.subspan(done, LoadedModel::kTextsAtOnce);
+      auto encoded = model_->EncodeTexts(some);
+      if (!encoded.ok()) return encoded.status();
+      for (size_t i = 0; i < some.size(); ++i) {
+        sdxl::PromptEmbeds& embeds = (*encoded)[i];
+        if (!embeds.embeds.isfinite().all().item<bool>() || !embeds.pooled.isfinite().all().item<bool>()) {
+          return Fail(FailureKind::kInvalidOutput,
+                      absl::StrCat("the embeddings of \"", some[i].substr(0, 100),
+                                   "\" are not finite: the model overflows in this number format, or its weights are "
+                                   "damaged"));
+        }
+        embeddings[some[i]] = std::move(embeds);
       }
-      embeddings[request.texts[i]] = *std::move(embeds);
-      const auto steps = static_cast<int>(request.texts.size());
-      if (const auto status = observer.OnStep({}, static_cast<int>(i) + 1, steps); !status.ok()) return status;
+      const auto status = observer.OnStep({}, static_cast<int>(done + some.size()), steps);
+      if (!status.ok()) return status;
     }
     const device::Memory memory = device_->MemoryNow();
-    // Else they stay for the next prompts; a run that needs none lets them go.
-    if (request.plan.text_encoders_in_phases) {
-      model_->ReleaseTextEncoders();
-      device_->EmptyCache();
-    }
+    // Where the plan keeps them they are there for the next prompts; a run that needs none lets them go.
+    LeaveText(request.plan);
     if (const auto status = WriteTextFile(env_, request.output_path, request.encoders, embeddings); !status.ok()) {
       return absl::IsResourceExhausted(status) ? Fail(FailureKind::kDiskFull, std::string(status.message())) : status;
     }

@@ -78,7 +78,8 @@ struct Plan {
   int vae_tile = 0;                      // latents an edge; 0: whole
   bool bank_on_device = false;           // whole bank resident, packed; false: streamed from its files
   bool lock_step = false;                // a write pass runs its frames one at a time, unit by unit
-  int ring_layers = 4;                   // layers of each bank that are on their way or in use at once
+  // Layers of each bank that are on their way or in use at once; of one that is written, that wait for the disk (2 at least).
+  int ring_layers = 4;
   BankDtype bank_dtype = BankDtype::kAsComputed;  // of a bank that is written; a file says itself what it has
   int threads = 0;                       // CPU threads; 0: as the renderer was started
   bool graphs = false;                   // UNet calls are recorded and replayed, where the device can

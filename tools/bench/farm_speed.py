@@ -3,7 +3,7 @@
 how much of the devices' time the farm itself takes.
 
     tools/bench/farm_speed.py --bin BIN --model FOLDER [--devices cuda:0,cuda:1] [--size 1024] [--steps 50]
-                              [--panels 24] [--json FILE]
+                              [--panels 24] [--json FILE] [--logs FOLDER]
 
 BIN holds storyctl, storyfarm-coordinator, storyfarm-worker and storyfarm-engine (build/dev/bin, or a bundle's bin).
 Starts a coordinator, and a worker on the first device, then one on all of them; a device that is named twice (cpu,cpu)
@@ -307,6 +307,7 @@ def main():
     parser.add_argument("--story-within-s", type=float, default=3600)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()))
     parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--logs", type=pathlib.Path, help="a folder for what coordinator and workers logged")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     for program in PROGRAMS:
@@ -329,6 +330,10 @@ def main():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         farm.close()
+        if args.logs:
+            args.logs.mkdir(parents=True, exist_ok=True)
+            for log in folder.glob("*.log"):
+                shutil.copy(log, args.logs)
         shutil.rmtree(folder, ignore_errors=True)
     short = tell(report, args)
     if args.json:

@@ -18,6 +18,8 @@ using ::testing::HasSubstr;
 using testing_support::FaultyEnv;
 using testing_support::TempFolder;
 
+constexpr uint64_t kQueueParts = 4;
+
 ComputedPart Part(int step, int64_t layer, int64_t half) {
   const PartShape shape = TestShape(layer);
   const auto bytes = std::make_shared<const std::vector<std::byte>>(PartBytes(shape, step, layer, half));
@@ -26,7 +28,7 @@ ComputedPart Part(int step, int64_t layer, int64_t half) {
 
 TEST(BankWriter, StepsComeOutWholeAndInOrderAndAnEmptyOneHasNoFile) {
   const TempFolder temp;
-  BankWriter writer(base::Env::Real(), temp.path(), TestOrigin(), 2, BankElement::kFp16);
+  BankWriter writer(base::Env::Real(), temp.path(), TestOrigin(), 2, BankElement::kFp16, kQueueParts);
   std::vector<BankWriter::StoredStep> stored;
   const auto take = [&](bool wait) {
     const auto taken = writer.TakeStored(wait);
@@ -60,7 +62,7 @@ TEST(BankWriter, StepsComeOutWholeAndInOrderAndAnEmptyOneHasNoFile) {
 TEST(BankWriter, AnUnfinishedStepLeavesNoTrace) {
   const TempFolder temp;
   {
-    BankWriter writer(base::Env::Real(), temp.path(), TestOrigin(), 2, BankElement::kFp16);
+    BankWriter writer(base::Env::Real(), temp.path(), TestOrigin(), 2, BankElement::kFp16, kQueueParts);
     for (int64_t layer = 0; layer < 6; ++layer) ASSERT_TRUE(writer.Put(Part(0, layer, 0)).ok());
   }
   EXPECT_TRUE(std::filesystem::is_empty(temp.path()));
@@ -69,15 +71,15 @@ TEST(BankWriter, AnUnfinishedStepLeavesNoTrace) {
 TEST(BankWriter, AFullDiskIsToldByEveryLaterCallAndKeepsTheStepsBeforeIt) {
   const TempFolder temp;
   FaultyEnv disk(base::Env::Real());
-  BankWriter writer(disk, temp.path(), TestOrigin(), 2, BankElement::kFp16);
+  BankWriter writer(disk, temp.path(), TestOrigin(), 2, BankElement::kFp16, kQueueParts);
   ASSERT_TRUE(writer.Put(Part(0, 0, 0)).ok());
   ASSERT_TRUE(writer.EndStep().ok());
   ASSERT_TRUE(writer.TakeStored(true).ok());
   disk.writable_bytes = 200;
   absl::Status status = absl::OkStatus();
   // A file has room for neither; the queue is bounded, so the error comes back before long.
-  const uint64_t most = kQueuedBankBytes / Part(1, 0, 0).shape.Bytes() + 3;
-  for (uint64_t i = 0; i < most && status.ok(); ++i) status = writer.Put(Part(1, static_cast<int64_t>(i), 0));
+  constexpr uint64_t kMost = 2 * kQueueParts + kBankWriters + 1;  // parts of one size, or smaller ones after it
+  for (uint64_t i = 0; i < kMost && status.ok(); ++i) status = writer.Put(Part(1, static_cast<int64_t>(i), 0));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("bank-0001.bank"));
   EXPECT_EQ(writer.EndStep(), status);

@@ -322,10 +322,10 @@ TEST(PlanGroup, TheStorysDtypeIsKeptOrRefused) {
 
 TEST(PlanGroup, ARefusalNamesTheSmallestMemoryThatWouldDo) {
   const GroupShape shape = Group(1024, 2, 4);
-  const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 2'000'000'000, 30), shape);
+  const auto refused = PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, 1'500'000'000, 30), shape);
   ASSERT_NE(Refused(refused), nullptr);
-  EXPECT_EQ(Refused(refused)->offered_bytes(), 2'000'000'000u);
-  EXPECT_THAT(Refused(refused)->reason(), HasSubstr("2.0 GB"));
+  EXPECT_EQ(Refused(refused)->offered_bytes(), 1'500'000'000u);
+  EXPECT_THAT(Refused(refused)->reason(), HasSubstr("1.5 GB"));
   const uint64_t needed = Refused(refused)->needed_bytes();
   EXPECT_NE(Planned(PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, needed, 30), shape)), nullptr);
   EXPECT_NE(Refused(PlanGroup(SdxlProfile(), DeviceOfBudget(farm::v1::CUDA, needed - 1, 30), shape)), nullptr);

@@ -64,7 +64,7 @@ TEST_P(Loop, AgreesWithDiffusersAtEveryStep) {
     frame.height = std::stoi(about.at("height"));
     frames.push_back(frame);
   }
-  const auto prompts = (*model)->EncodePrompts(frames, true, false, nullptr);
+  const auto prompts = (*model)->EncodePrompts(frames, true, nullptr);
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   const auto unet = (*model)->UNet();
   ASSERT_TRUE(unet.ok()) << unet.status();

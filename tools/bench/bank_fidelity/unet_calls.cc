@@ -76,7 +76,7 @@ absl::StatusOr<Model> Open(const Subject& subject, std::vector<render::Frame> fr
       render::LoadedModel::Open(base::Env::Real(), subject.model_folder, dtype, Dtype::kFp32, at::Device(at::kCPU));
   if (!loaded.ok()) return loaded.status();
   Model model{.loaded = *std::move(loaded), .dtype = render::TorchType(dtype)};
-  const auto prompts = model.loaded->EncodePrompts(frames, /*guidance=*/true, /*in_phases=*/false, /*text=*/nullptr);
+  const auto prompts = model.loaded->EncodePrompts(frames, /*guidance=*/true, /*text=*/nullptr);
   if (!prompts.ok()) return prompts.status();
   const auto unet = model.loaded->UNet();
   if (!unet.ok()) return unet.status();

@@ -100,6 +100,7 @@ class Pictures {
     request.model_name = "speed";
     request.settings = SettingsOf(options_.steps, true);
     request.plan = PlanOf(kTogether);
+    request.plan.ring_layers = 12;  // as a planner with memory has it
     request.character = character;
     request.frames = FramesOf(kTogether, {character});
     request.keep_bank = keep;

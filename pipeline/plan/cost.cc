@@ -170,7 +170,10 @@ double TransformerBytes(const ModelProfile& model, const GroupShape& shape, cons
     const double queries = plan.attention_chunk() > 0 ? std::min<double>(plan.attention_chunk(), tokens) : tokens;
     attention += level.heads() * queries * keys * kScoreBytes;
   }
-  return std::max(TraitsOf(plan.backend()).feed_forward_widths * channels * tokens * element, attention);
+  const BackendTraits traits = TraitsOf(plan.backend());
+  const double widths =
+      plan.dtype() == farm::v1::FP32 ? traits.feed_forward_widths : traits.half_feed_forward_widths;
+  return std::max(widths * channels * tokens * element, attention);
 }
 
 // The same of its resnets.
@@ -275,13 +278,13 @@ BackendTraits TraitsOf(Backend backend) {
       // tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
-              .workspace_bytes = 110'000'000,
+              .workspace_bytes = 90'000'000,
               .text_workspace_bytes = 110'000'000,
-              .reading_bytes = 130'000'000,
               .fewest_passes = 2,
               .convolutions_copy_input = false,
               .tiled_vae_bytes = 400'000'000,
               .feed_forward_widths = 22,
+              .half_feed_forward_widths = 15,
               .largest_tensor_bytes = 0,
               .efficiency = 0.57,
               .call_seconds = 0.0005,
@@ -294,11 +297,11 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 0,
               .workspace_bytes = 640'000'000,
               .text_workspace_bytes = 640'000'000,
-              .reading_bytes = 0,
               .fewest_passes = 1,
               .convolutions_copy_input = false,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 22,
+              .half_feed_forward_widths = 22,
               .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
               .efficiency = 0.45,
               .call_seconds = 0.03,
@@ -313,11 +316,11 @@ BackendTraits TraitsOf(Backend backend) {
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
               .text_workspace_bytes = 14'000'000,
-              .reading_bytes = 0,
               .fewest_passes = 1,
               .convolutions_copy_input = true,
               .tiled_vae_bytes = 0,
               .feed_forward_widths = 15,
+              .half_feed_forward_widths = 15,
               .largest_tensor_bytes = 0,
               .efficiency = 0.6,
               .call_seconds = 0.004,
@@ -423,7 +426,6 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
     peak = resident + unet_phase + std::max(activations, vae_phase);
   }
   peak += static_cast<double>(traits.framework_bytes + traits.workspace_bytes);
-  if (plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass()) peak += static_cast<double>(traits.reading_bytes);
   // Text encoders in phases come and go before the UNet's weights arrive.
   const uint64_t text_phase = plan.text_encoders_in_phases() ? TextPhaseBytes(model, plan) : 0;
   return std::max(static_cast<uint64_t>(peak), text_phase);

@@ -8,7 +8,8 @@
 //   with recorded calls (graphs) the UNet phase's memory stays taken, beside the VAE's or a second call's,
 //   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
-// liveness of SDXL's operators at 1024 x 1024: UNet activations 166 MB a pass, VAE decode 1611 MB in fp16.
+// liveness of SDXL's operators at 1024 x 1024 (UNet activations 166 MB a pass, 130 with the kernels of pipeline/device/cuda;
+// VAE decode 1611 MB in fp16) and against what a card took (tools/bench/memory_sweep.py).
 #ifndef STORYFARM_PIPELINE_PLAN_COST_H_
 #define STORYFARM_PIPELINE_PLAN_COST_H_
 
@@ -36,14 +37,13 @@ struct BackendTraits {
   uint64_t framework_bytes;            // held by the runtime whatever is rendered: no allocator counts it
   uint64_t workspace_bytes;            // of the libraries that compute: kernels' scratch, compiled graphs, unused blocks
   uint64_t text_workspace_bytes;       // the same while prompts are encoded
-  uint64_t reading_bytes;              // more of it where a bank is read: attentions of another shape each
   double fewest_passes;                // whose memory a call takes: libraries split smaller ones, with scratch for it
   bool convolutions_copy_input;        // to the order that their kernel reads
   uint64_t tiled_vae_bytes;            // that a VAE in tiles takes beside what its maps and tiles add up to
   // Hidden states alive at the widest point of a feed-forward, in multiples of its channels. GEGLU projects to 8, gelu of
   // one half takes 4 and the product is made there; its input, the transformer's and the resnet's output take 1 each: 15.
-  // A GPU's, whose allocator leaves holes, is a walk's over operators of which none works in place: 22.
-  double feed_forward_widths;
+  // Of operators of which none works in place, as a GPU has without kernels of our own: 22.
+  double feed_forward_widths, half_feed_forward_widths;  // in fp32, in half precision
   uint64_t largest_tensor_bytes;       // that the backend works on; 0: any
   double efficiency;                   // of a UNet against the measured matmul speed
   double call_seconds;                 // of one UNet call beside its computing: dispatch

@@ -143,14 +143,17 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
   const double element = static_cast<double>(DtypeBytes(plan->dtype()));
   uint64_t peak = TextPhaseBytes(model, *plan);
   if (!plan->text_encoders_in_phases()) {
-    peak += model.unet_parameters() * DtypeBytes(plan->dtype()) + model.vae_parameters() * DtypeBytes(plan->vae_dtype());
+    peak += model.unet_parameters() * DtypeBytes(plan->dtype()) + model.vae_parameters() * DtypeBytes(plan->vae_dtype()) +
+            2 * traits.workspace_bytes;  // the encoders' and what the pictures before have left
   }
   plan->set_batch(1);
   plan->set_bank(farm::v1::BANK_NONE);
   plan->set_predicted_peak_bytes(peak);
   const double tflops = (device.speed_tflops() > 0 ? device.speed_tflops() : kAssumedTflops) * traits.efficiency;
   const double tflop = 2e-12 * static_cast<double>(model.text_encoder_parameters()) * kTextTokens;
-  double seconds = shape.texts() * (traits.call_seconds + tflop / tflops);
+  // Whoever draws from files lets the encoders go: they are loaded first.
+  double seconds = shape.texts() * (traits.call_seconds + tflop / tflops) +
+                   static_cast<double>(model.text_encoder_parameters()) * element / kReloadBytesPerSecond;
   // Who takes UNet and VAE off the device has them loaded again afterwards.
   if (plan->text_encoders_in_phases())
     seconds += static_cast<double>(model.unet_parameters()) * element / kReloadBytesPerSecond;

@@ -407,7 +407,10 @@ class TorchRenderer final : public Renderer {
     const absl::StatusOr<at::Tensor> latents = Denoise(batch, OptionsOf(run, *frames[0]), *run.unet, **scheduler,
                                                        *run.draws->source(), pass, *landings_, after_step);
     if (!latents.ok()) return latents.status();
-    model_->ParkWeights();
+    if (run.plan.stream) {
+      model_->ParkWeights();
+      device_->EmptyCache();  // the VAE's blocks fit into few of the UNet's, and small devices have no room for both
+    }
     const double share_ms = MillisecondsSince(start) / static_cast<double>(frames.size());
     for (size_t f = 0; f < frames.size(); ++f) {
       const auto decode_start = std::chrono::steady_clock::now();

@@ -94,15 +94,20 @@ def main():
     sdxl_shape.write_model(model)
     report = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "diffusers": diffusers.__version__,
               "size": args.size, "steps": args.steps}
-    report["parts"] = run_speed(args, model, "--profile", "--vae", "--tiles", "--gates", "--fidelity", "--int8")
+
+    def keep(part, measured):
+        # At once: who is cut short has the parts before.
+        report[part] = measured
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=1))
+
+    keep("parts", run_speed(args, model, "--profile", "--vae", "--tiles", "--gates", "--fidelity", "--int8"))
     # Banks lie in memory: what is compared is devices, not this machine's disk.
     scratch = ["--scratch", "/dev/shm"] if pathlib.Path("/dev/shm").is_dir() else []
-    report["pictures"] = run_speed(args, model, "--pictures", *scratch)
-    report["diffusers eager"] = run_diffusers(model, args.size, args.steps, compiled=False)
+    keep("pictures", run_speed(args, model, "--pictures", *scratch))
+    keep("diffusers eager", run_diffusers(model, args.size, args.steps, compiled=False))
     if args.compile:
-        report["diffusers compiled"] = run_diffusers(model, args.size, args.steps, compiled=True)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
+        keep("diffusers compiled", run_diffusers(model, args.size, args.steps, compiled=True))
     print(speed_tables.write(report))
 
 

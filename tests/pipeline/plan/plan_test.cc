@@ -111,7 +111,8 @@ TEST(Cost, PeaksOfSdxlAreNearTheCountedOnes) {
   const double tiled = 5.7 * kGigabyte + TraitsOf(farm::v1::CUDA).tiled_vae_bytes;
   EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 64)) - workspace, tiled, 0.05 * tiled);
   const GroupShape four = Group(1024, 4, 0);
-  EXPECT_NEAR(PeakBytes(SdxlProfile(), four, Fp16Plan(4, 64)) - workspace, 6.8 * kGigabyte, 0.05 * 6.8 * kGigabyte);
+  // Eight passes of the walk are 1.33 GB; where the gate is a kernel's a card took 0.87 to 1.04 for them.
+  EXPECT_NEAR(PeakBytes(SdxlProfile(), four, Fp16Plan(4, 64)) - workspace, 6.25 * kGigabyte, 0.02 * 6.25 * kGigabyte);
   // Whole pictures: the decoder takes 1.61 GB beside 5.3 of weights.
   EXPECT_NEAR(PeakBytes(SdxlProfile(), one, Fp16Plan(1, 0)) - workspace, 6.91 * kGigabyte, 0.05 * 6.91 * kGigabyte);
 }
@@ -225,8 +226,8 @@ TEST(Cost, FourIdentityFramesInLockStepTakeLessThanHalfOfWhatTheyTakeTogether) {
   plan.set_guidance_batched(false);
   plan.set_lock_step(true);
   const double in_lock_step = PeakBytes(SdxlProfile(), shape, plan) - weights;
-  EXPECT_NEAR(together, 1.35 * kGigabyte, 0.1 * kGigabyte);
-  EXPECT_LT(in_lock_step, 0.64 * kGigabyte);
+  EXPECT_NEAR(together, 1.1 * kGigabyte, 0.1 * kGigabyte);
+  EXPECT_LT(in_lock_step, 0.55 * kGigabyte);
 }
 
 TEST(PlanGroup, IdentityFramesGoInLockStepWhereMemoryIsShortAndNeverInAReproducibleStory) {

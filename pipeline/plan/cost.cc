@@ -9,7 +9,6 @@
 namespace storyfarm::plan {
 namespace {
 
-using farm::v1::Backend;
 using farm::v1::DeviceReport;
 using farm::v1::Dtype;
 using farm::v1::GroupShape;
@@ -23,6 +22,7 @@ constexpr double kTextTokens = 77;  // CLIP's context
 // without its keys (input, norm, queries, output, residual); of a feed-forward see BackendTraits.
 constexpr double kAttentionWidths = 5;
 constexpr double kKeyWidths = 3;  // concatenated input, keys, values
+constexpr double kKernelWidths = 15;  // of a feed-forward whose gate is a kernel's; see BackendTraits
 // Input, its norm, and what a kernel makes of that first: a copy in its own order (oneDNN), or about as much scratch.
 constexpr double kResnetWidths = 3;
 
@@ -171,8 +171,7 @@ double TransformerBytes(const ModelProfile& model, const GroupShape& shape, cons
     attention += level.heads() * queries * keys * kScoreBytes;
   }
   const BackendTraits traits = TraitsOf(plan.backend());
-  const double widths =
-      plan.dtype() == farm::v1::FP32 ? traits.feed_forward_widths : traits.half_feed_forward_widths;
+  const double widths = HasKernels(traits, plan.dtype()) ? kKernelWidths : traits.feed_forward_widths;
   return std::max(widths * channels * tokens * element, attention);
 }
 
@@ -270,66 +269,6 @@ double LevelFlop(const ModelProfile& model, const GroupShape& shape, int index) 
 
 uint64_t DtypeBytes(Dtype dtype) { return dtype == farm::v1::FP32 ? 4 : 2; }
 
-BackendTraits TraitsOf(Backend backend) {
-  switch (backend) {
-    case farm::v1::CUDA:
-      // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
-      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed; a VAE in
-      // tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
-      return {.attention_materialises_scores = false,
-              .framework_bytes = 0,
-              .workspace_bytes = 90'000'000,
-              .text_workspace_bytes = 110'000'000,
-              .fewest_passes = 2,
-              .convolutions_copy_input = false,
-              .tiled_vae_bytes = 400'000'000,
-              .feed_forward_widths = 22,
-              .half_feed_forward_widths = 15,
-              .largest_tensor_bytes = 0,
-              .efficiency = 0.57,
-              .call_seconds = 0.0005,
-              .gap_seconds = 0.001,
-              .launch_seconds = 0.017,
-              .max_batch = 8};
-    case farm::v1::MPS:
-      // Metal's compiled graphs, and heaps that are partly used.
-      return {.attention_materialises_scores = true,
-              .framework_bytes = 0,
-              .workspace_bytes = 640'000'000,
-              .text_workspace_bytes = 640'000'000,
-              .fewest_passes = 1,
-              .convolutions_copy_input = false,
-              .tiled_vae_bytes = 0,
-              .feed_forward_widths = 22,
-              .half_feed_forward_widths = 22,
-              .largest_tensor_bytes = uint64_t{1} << 32,  // larger ones abort the process
-              .efficiency = 0.45,
-              .call_seconds = 0.03,
-              .gap_seconds = 0,
-              .launch_seconds = 0,
-              .max_batch = 4};
-    default:
-      // libtorch's tables and touched pages, measured: 61 MB of its own and 96 MB of files. oneDNN's kernels, what the
-      // allocator keeps of small blocks, and large ones rounded up to pages of 2 MB: 1 to 13 MB. A batch gains a tenth
-      // on a CPU, and costs the checkpoint of every single frame.
-      return {.attention_materialises_scores = false,
-              .framework_bytes = 160'000'000,
-              .workspace_bytes = 14'000'000,
-              .text_workspace_bytes = 14'000'000,
-              .fewest_passes = 1,
-              .convolutions_copy_input = true,
-              .tiled_vae_bytes = 0,
-              .feed_forward_widths = 15,
-              .half_feed_forward_widths = 15,
-              .largest_tensor_bytes = 0,
-              .efficiency = 0.6,
-              .call_seconds = 0.004,
-              .gap_seconds = 0,
-              .launch_seconds = 0,
-              .max_batch = 1};
-  }
-}
-
 uint32_t PassesInCall(const GroupShape& shape, const MemoryPlan& plan) {
   const uint32_t halves = shape.guidance() && plan.guidance_batched() ? 2 : 1;
   return plan.batch() * halves;
@@ -415,8 +354,12 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
     }
   }
   double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
-  if (shape.decode() && VaeIsTiled(model, shape, plan.vae_tile()))
-    vae_phase += static_cast<double>(traits.tiled_vae_bytes);
+  if (shape.decode()) {
+    const bool reads = plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass();
+    vae_phase += static_cast<double>(VaeIsTiled(model, shape, plan.vae_tile()) ? traits.tiled_vae_bytes
+                                     : traits.vae_workspace_bytes +
+                                           (reads ? plan.batch() * traits.vae_after_reading_bytes : 0));
+  }
 
   double peak = resident + std::max(unet_phase, vae_phase);
   if (plan.graphs()) {

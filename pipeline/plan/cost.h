@@ -18,6 +18,7 @@
 #include "farm/v1/device.pb.h"
 #include "farm/v1/model.pb.h"
 #include "farm/v1/plan.pb.h"
+#include "pipeline/plan/traits.h"  // IWYU pragma: export
 
 namespace storyfarm::plan {
 
@@ -30,28 +31,6 @@ inline constexpr double kReloadBytesPerSecond = 1.5e9;
 inline constexpr uint32_t kShallowQueue = 3;
 // Speed of a device that measured none: a slow core.
 inline constexpr double kAssumedTflops = 0.05;
-
-// What differs between backends, apart from what a device reports.
-struct BackendTraits {
-  bool attention_materialises_scores;  // no fused kernel for long queries
-  uint64_t framework_bytes;            // held by the runtime whatever is rendered: no allocator counts it
-  uint64_t workspace_bytes;            // of the libraries that compute: kernels' scratch, compiled graphs, unused blocks
-  uint64_t text_workspace_bytes;       // the same while prompts are encoded
-  double fewest_passes;                // whose memory a call takes: libraries split smaller ones, with scratch for it
-  bool convolutions_copy_input;        // to the order that their kernel reads
-  uint64_t tiled_vae_bytes;            // that a VAE in tiles takes beside what its maps and tiles add up to
-  // Hidden states alive at the widest point of a feed-forward, in multiples of its channels. GEGLU projects to 8, gelu of
-  // one half takes 4 and the product is made there; its input, the transformer's and the resnet's output take 1 each: 15.
-  // Of operators of which none works in place, as a GPU has without kernels of our own: 22.
-  double feed_forward_widths, half_feed_forward_widths;  // in fp32, in half precision
-  uint64_t largest_tensor_bytes;       // that the backend works on; 0: any
-  double efficiency;                   // of a UNet against the measured matmul speed
-  double call_seconds;                 // of one UNet call beside its computing: dispatch
-  double gap_seconds;                  // between kernels that are launched one by one, in a call
-  double launch_seconds;               // least duration of a call whose kernels are launched one by one; recorded: none
-  uint32_t max_batch;                  // frames in one call beyond which nothing is gained
-};
-BackendTraits TraitsOf(farm::v1::Backend backend);
 
 // Passes through the UNet in one call: frames of the batch x guidance halves, where these are batched.
 uint32_t PassesInCall(const farm::v1::GroupShape& shape, const farm::v1::MemoryPlan& plan);

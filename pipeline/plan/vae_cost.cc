@@ -107,10 +107,12 @@ double MiddleFlop(const Level& coarsest) {
 // Beside a convolution's own input and output: its input in the order that the kernel reads.
 double CopiesOf(const BackendTraits& backend) { return backend.convolutions_copy_input ? 1 : 0; }
 
-double WholeElements(const std::vector<Level>& levels, const BackendTraits& backend) {
+// `kernels`: norms are our own, which leave nothing beside their result.
+double WholeElements(const std::vector<Level>& levels, bool kernels, double copies) {
   double widest = 0;
   for (const Level& level : levels) {
-    const double maps = backend.convolutions_copy_input ? kResnetMaps * level.in + level.out : kResnetMaps * level.in;
+    double maps = kResnetMaps * level.in + copies * level.out;
+    if (kernels) maps = 2 * level.in + level.out;
     widest = std::max(widest, maps * level.cells());
   }
   return widest;
@@ -159,7 +161,7 @@ double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const 
   const double tokens = levels.front().cells();
   const double picture = kPictureChannels * shape.width() * shape.height() * 4;
   const double convolutions = tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
-                                    : WholeElements(levels, backend) * element;
+                                    : WholeElements(levels, HasKernels(backend, plan.vae_dtype()), CopiesOf(backend)) * element;
   double attention = kAttentionMaps * levels.front().in * tokens * element;
   const double scores = tiled ? std::min(kTiledScores, tokens * tokens) : tokens * tokens;
   if (backend.attention_materialises_scores) attention += scores * kScoreBytes;

@@ -14,8 +14,9 @@ def where_time_goes(unet):
     kinds = {name: [0.0, 0] for name, _ in KINDS} | {"the rest": [0.0, 0]}
     for kernel in unet["kernels"]:
         name = kernel["name"]
-        words_in = lambda words: not name.startswith("Memset") and any(word in name for word in words)
-        kind = next((kind for kind, words in KINDS if words_in(words)), "the rest")
+        # "Memset before NAME" is none of NAME's kind.
+        found = () if name.startswith("Memset") else (kind for kind, words in KINDS if any(word in name for word in words))
+        kind = next(iter(found), "the rest")
         kinds[kind][0] += kernel["ms"]
         kinds[kind][1] += kernel["count"]
     busy = sum(ms for ms, _ in kinds.values())
@@ -55,8 +56,6 @@ def write(report):
     lines += ["", f"4 identity frames and 4 that read them: {four:.1f} s. Offline, 20 steps: "
               f"{1 / pictures['offline, 20 steps']:.2f} pictures a second. VAE: {parts['vae']['ms']:.1f} ms, "
               f"{parts['vae']['peak_bytes'] / 1e9:.2f} GB."]
-    if parts.get("context_bytes"):
-        lines[-1] += f" Beside tensors, CUDA's context and its libraries hold {parts['context_bytes'] / 1e6:.0f} MB."
     if parts.get("fidelity_db"):
         lines += ["", f"One UNet call against float32 on equal inputs: fp16 {parts['fidelity_db']:.1f} dB, int8 weights "
                   f"{parts['int8_fidelity_db']:.1f} dB."]

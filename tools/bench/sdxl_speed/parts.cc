@@ -232,9 +232,6 @@ absl::Status MeasureParts(const Options& options, json& report) {
   for (const int64_t tile : {64, 32, 16}) {
     if (options.tiles && tile < edge) report["vae_tiles"].push_back(measure(tile));
   }
-  // What no allocator of this process holds: on a card that nobody else uses, the context with its libraries' code.
-  const device::Memory memory = device.MemoryNow();
-  report["context_bytes"] = memory.total_bytes - memory.free_bytes - std::min(memory.reserved_bytes, memory.total_bytes - memory.free_bytes);
   return absl::OkStatus();
 }
 

@@ -5,10 +5,14 @@
 #endif
 
 #include "pipeline/device/backends.h"
+#include "pipeline/device/block_cache.h"
 #include "pipeline/device/host.h"
 
 namespace storyfarm::device {
 namespace {
+
+// Counted in a planner's workspace of a processor (plan/traits.cc).
+constexpr size_t kMostIdleBytes = 8 << 20;
 
 class Cpu final : public Device {
  public:
@@ -49,7 +53,9 @@ class Cpu final : public Device {
   }
 
   void ResetPeak() override { ResetProcessPeak(); }
+  void KeepIdleBlocks(bool keep) override { ReuseTensorBlocks(keep ? kMostIdleBytes : 0); }
   void EmptyCache() override {
+    ReleaseIdleTensorBlocks();
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif

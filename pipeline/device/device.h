@@ -36,9 +36,9 @@ class TransferSlot;
 class Device {
  public:
   // `name`: "cpu", "mps", "cuda" or "cuda:1". `threads`: CPU threads of the whole process; 0: AvailableThreads().
-  // `memory_limit_bytes`: the most that this process may hold of the device, allocations beyond it fail as out of memory;
-  // 0: all of it, on MPS what Metal recommends, which no limit raises. Of no effect on the CPU, where a cgroup is the way,
-  // and on a CUDA device where this process has opened one before, since its allocator asks once.
+  // `memory_limit_bytes`: the most that this process may hold of the device, allocations beyond it fail as out of
+  // memory; 0: all of it, on MPS what Metal recommends, which no limit raises. Of no effect on the CPU, where a cgroup
+  // is the way, and on a CUDA device where this process has opened one before, since its allocator asks once.
   // INVALID_ARGUMENT: no such name. NOT_FOUND: this machine has no such device; says why.
   static absl::StatusOr<std::unique_ptr<Device>> Open(const std::string& name, int threads,
                                                       uint64_t memory_limit_bytes = 0);
@@ -51,11 +51,14 @@ class Device {
   virtual void ResetPeak() = 0;
   // Gives memory that no tensor uses back to the system.
   virtual void EmptyCache() = 0;
+  // Whether blocks that were freed wait for the next tensors, where the device's allocator does not do so by itself: a
+  // few MB for less time in the system.
+  virtual void KeepIdleBlocks(bool /*keep*/) {}
   // Waits for everything that was launched.
   virtual void Synchronize() = 0;
-  // The most that this process may hold of the device from now on, within its limit; allocations beyond it fail as out of
-  // memory. UNIMPLEMENTED on the CPU, where a cgroup is the way, on MPS, whose allocator works within two marks of which
-  // only one can be moved without the other, and where the library of kernels is missing.
+  // The most that this process may hold of the device from now on, within its limit; allocations beyond it fail as out
+  // of memory. UNIMPLEMENTED on the CPU, where a cgroup is the way, on MPS, whose allocator works within two marks of
+  // which only one can be moved without the other, and where the library of kernels is missing.
   virtual absl::Status Cap(uint64_t bytes) = 0;
   // A buffer that travels to the device while it computes (transfer.h). The device outlives it.
   virtual std::unique_ptr<TransferSlot> NewTransferSlot() = 0;

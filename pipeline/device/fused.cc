@@ -215,9 +215,9 @@ at::Tensor GatherRows(const at::Tensor& x, const at::Tensor& index) {
   const StoryfarmRows rows = RowsOf(x, x.stride(0), 0, x.stride(1), x.size(1));
   static_assert(sizeof(long) == sizeof(int64_t));
   Run("gathering rows", x, [&](int element, void* stream) {
-    return kernels->gather_rows(&rows, static_cast<const long*>(index.const_data_ptr()),
-                                y.mutable_data_ptr(), static_cast<int>(x.size(0)), static_cast<int>(count),
-                                static_cast<int>(channels), element, stream);
+    return kernels->gather_rows(&rows, static_cast<const long*>(index.const_data_ptr()), y.mutable_data_ptr(),
+                                static_cast<int>(x.size(0)), static_cast<int>(count), static_cast<int>(channels),
+                                element, stream);
   });
   return y;
 }

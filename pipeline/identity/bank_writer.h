@@ -39,8 +39,8 @@ class BankWriter {
  public:
   // Files are "bank-0000.bank" and so on in `folder`, which exists. `env` outlives this. As many bytes may wait to be
   // written, beside the parts that are, as `queue_parts` of the largest parts have: up blocks compute all of a step's
-  // parts in half of its time, which a disk need not keep up with. Two or more, or none could be put while one is packed.
-  // Not `durable`: files may be lost with the machine's power.
+  // parts in half of its time, which a disk need not keep up with. Two or more, or none could be put while one is
+  // packed. Not `durable`: files may be lost with the machine's power.
   BankWriter(base::Env& env, std::string folder, BankOrigin origin, int64_t halves, BankElement element,
              uint64_t queue_parts, bool durable = true);
   // What TakeStored has not been told is thrown away where it is not stored yet, without a trace.

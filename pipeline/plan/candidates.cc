@@ -154,8 +154,7 @@ namespace {
 // is what all machines of a job have.
 Dtype ChooseVaeDtype(const ModelProfile& model, const DeviceReport& device, const GroupShape& shape, Dtype dtype) {
   if (!model.vae_force_upcast() || dtype != farm::v1::FP16) return dtype;
-  const bool bf16 =
-      device.backend() == farm::v1::CUDA && Computes(device, farm::v1::BF16) && !shape.reproducible();
+  const bool bf16 = device.backend() == farm::v1::CUDA && Computes(device, farm::v1::BF16) && !shape.reproducible();
   return bf16 ? farm::v1::BF16 : farm::v1::FP32;
 }
 

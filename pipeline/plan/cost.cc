@@ -21,7 +21,7 @@ constexpr double kTextTokens = 77;  // CLIP's context
 // Widths of hidden states alive at once, in multiples of a level's channels, at the widest point of an attention
 // without its keys (input, norm, queries, output, residual); of a feed-forward see BackendTraits.
 constexpr double kAttentionWidths = 5;
-constexpr double kKeyWidths = 3;  // concatenated input, keys, values
+constexpr double kKeyWidths = 3;      // concatenated input, keys, values
 constexpr double kKernelWidths = 15;  // of a feed-forward whose gate is a kernel's; see BackendTraits
 // Input, its norm, and what a kernel makes of that first: a copy in its own order (oneDNN), or about as much scratch.
 constexpr double kResnetWidths = 3;
@@ -34,8 +34,8 @@ constexpr double kStagedBytes = 12 * 4'194'304;
 
 // Identity state read from files and checked, or written to them, likewise.
 constexpr double kBankBytesPerSecond = 1.5e9;
-// What a write pass holds of its bank beside its queue (identity/bank_writer.h): the three parts that are being written,
-// and the one being packed.
+// What a write pass holds of its bank beside its queue (identity/bank_writer.h): the three parts that are being
+// written, and the one being packed.
 constexpr double kPartsInHand = 4;
 // A ring of two slots reads one layer while the other is used: time that a hesitating read takes is not made up for.
 constexpr uint32_t kShallowRing = 2;
@@ -121,7 +121,8 @@ double BankStallSeconds(const ModelProfile& model, const DeviceReport& device, c
                               (measured > 0 ? measured : kBankBytesPerSecond);
   double stall = std::max(0.0, bank_seconds - batch_seconds);
   if (shape.identity_pass()) {
-    return stall + (plan.ring_layers() <= kShallowQueue ? kShallowQueueStall * std::min(bank_seconds, batch_seconds) : 0);
+    return stall +
+           (plan.ring_layers() <= kShallowQueue ? kShallowQueueStall * std::min(bank_seconds, batch_seconds) : 0);
   }
   if (plan.ring_layers() <= kShallowRing) stall += kShallowRingStall * std::min(bank_seconds, batch_seconds);
   const bool once = plan.bank() == farm::v1::BANK_DEVICE;
@@ -356,9 +357,10 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
   double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
   if (shape.decode()) {
     const bool reads = plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass();
-    vae_phase += static_cast<double>(VaeIsTiled(model, shape, plan.vae_tile()) ? traits.tiled_vae_bytes
-                                     : traits.vae_workspace_bytes +
-                                           (reads ? plan.batch() * traits.vae_after_reading_bytes : 0));
+    vae_phase += static_cast<double>(VaeIsTiled(model, shape, plan.vae_tile())
+                                         ? traits.tiled_vae_bytes
+                                         : traits.vae_workspace_bytes +
+                                               (reads ? plan.batch() * traits.vae_after_reading_bytes : 0));
   }
 
   double peak = resident + std::max(unet_phase, vae_phase);
@@ -369,6 +371,7 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
     peak = resident + unet_phase + std::max(activations, vae_phase);
   }
   peak += static_cast<double>(traits.framework_bytes + traits.workspace_bytes);
+  if (plan.weights() != farm::v1::STREAMED) peak += static_cast<double>(traits.idle_bytes);
   // Text encoders in phases come and go before the UNet's weights arrive.
   const uint64_t text_phase = plan.text_encoders_in_phases() ? TextPhaseBytes(model, plan) : 0;
   return std::max(static_cast<uint64_t>(peak), text_phase);

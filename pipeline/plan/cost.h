@@ -2,14 +2,15 @@
 //
 // Peak = framework + workspace + weights on the device + max(text phase, UNet phase, VAE phase), where
 //   weights on the device = the VAE's, and of the UNet's those that stay (weight_cost.h); a bank's ring lies with them,
-//   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where that is
+//   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where that
+//   is
 //                most + the ring of streamed weights, or the largest of the rounded ones + a bank's parts in writing,
 //   a bank's ring = the layers on their way to readers; with all of the bank, where it stays on the device,
 //   with recorded calls (graphs) the UNet phase's memory stays taken, beside the VAE's or a second call's,
 //   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).
 // Each term is a count of tensors alive at once in eager operators; the constants were checked against a walk over the
-// liveness of SDXL's operators at 1024 x 1024 (UNet activations 166 MB a pass, 130 with the kernels of pipeline/device/cuda;
-// VAE decode 1611 MB in fp16) and against what a card took (tools/bench/memory_sweep.py).
+// liveness of SDXL's operators at 1024 x 1024 (UNet activations 166 MB a pass, 130 with the kernels of
+// pipeline/device/cuda; VAE decode 1611 MB in fp16) and against what a card took (tools/bench/memory_sweep.py).
 #ifndef STORYFARM_PIPELINE_PLAN_COST_H_
 #define STORYFARM_PIPELINE_PLAN_COST_H_
 

@@ -143,7 +143,8 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
   const double element = static_cast<double>(DtypeBytes(plan->dtype()));
   uint64_t peak = TextPhaseBytes(model, *plan);
   if (!plan->text_encoders_in_phases()) {
-    peak += model.unet_parameters() * DtypeBytes(plan->dtype()) + model.vae_parameters() * DtypeBytes(plan->vae_dtype()) +
+    peak += model.unet_parameters() * DtypeBytes(plan->dtype()) +
+            model.vae_parameters() * DtypeBytes(plan->vae_dtype()) +
             2 * traits.workspace_bytes;  // the encoders' and what the pictures before have left
   }
   plan->set_batch(1);

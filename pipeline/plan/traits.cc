@@ -6,11 +6,12 @@ BackendTraits TraitsOf(farm::v1::Backend backend) {
   switch (backend) {
     case farm::v1::CUDA:
       // cuBLAS and cuDNN workspaces and what the caching allocator leaves unused; the context is no longer free when a
-      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed; a VAE in
-      // tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
+      // device reports. Memory and speed: measured on an H200 with SDXL (tools/bench/memory_sweep.py, sdxl_speed; a VAE
+      // in tiles of 16 to 64 latents took 0.31 to 0.38 GB more there than its tensors).
       return {.attention_materialises_scores = false,
               .framework_bytes = 0,
               .workspace_bytes = 90'000'000,
+              .idle_bytes = 0,
               .text_workspace_bytes = 110'000'000,
               .fewest_passes = 2,
               .convolutions_copy_input = false,
@@ -30,6 +31,7 @@ BackendTraits TraitsOf(farm::v1::Backend backend) {
       return {.attention_materialises_scores = true,
               .framework_bytes = 0,
               .workspace_bytes = 640'000'000,
+              .idle_bytes = 0,
               .text_workspace_bytes = 640'000'000,
               .fewest_passes = 1,
               .convolutions_copy_input = false,
@@ -51,7 +53,8 @@ BackendTraits TraitsOf(farm::v1::Backend backend) {
       return {.attention_materialises_scores = false,
               .framework_bytes = 160'000'000,
               .workspace_bytes = 14'000'000,
-              .text_workspace_bytes = 14'000'000,
+              .idle_bytes = 7'000'000,
+              .text_workspace_bytes = 21'000'000,
               .fewest_passes = 1,
               .convolutions_copy_input = true,
               .tiled_vae_bytes = 0,

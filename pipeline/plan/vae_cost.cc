@@ -160,8 +160,9 @@ double VaeDecodeBytes(const ModelProfile& model, const GroupShape& shape, const 
   const bool tiled = VaeIsTiled(model, shape, plan.vae_tile());
   const double tokens = levels.front().cells();
   const double picture = kPictureChannels * shape.width() * shape.height() * 4;
-  const double convolutions = tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
-                                    : WholeElements(levels, HasKernels(backend, plan.vae_dtype()), CopiesOf(backend)) * element;
+  const double convolutions =
+      tiled ? TiledBytes(levels, plan.vae_tile(), element, picture, CopiesOf(backend))
+            : WholeElements(levels, HasKernels(backend, plan.vae_dtype()), CopiesOf(backend)) * element;
   double attention = kAttentionMaps * levels.front().in * tokens * element;
   const double scores = tiled ? std::min(kTiledScores, tokens * tokens) : tokens * tokens;
   if (backend.attention_materialises_scores) attention += scores * kScoreBytes;

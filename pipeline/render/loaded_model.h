@@ -48,7 +48,8 @@ class LoadedModel {
   // Gives back what streamed weights pass through, until the UNet runs again.
   void ParkWeights();
 
-  // Each distinct text once. Where `text` is not null embeddings come from it, and no encoder is loaded. As EncodeTexts.
+  // Each distinct text once. Where `text` is not null embeddings come from it, and no encoder is loaded. As
+  // EncodeTexts.
   absl::StatusOr<std::vector<FramePrompts>> EncodePrompts(const std::vector<Frame>& frames, bool guidance,
                                                           const TextReader* text);
   // The embeddings of `texts`, in their order and in host memory; kTextsAtOnce of them take one pass of the encoders.

@@ -138,6 +138,7 @@ class TorchRenderer final : public Renderer {
       model_ = *std::move(model);
     }
     model_->KeepWeights(plan.int8_weights, plan.stream);
+    device_->KeepIdleBlocks(!plan.stream);
     // What was recorded for other pictures is no part of a plan that records nothing, one for texts among them.
     if (!plan.graphs) model_->ForgetRecordings();
     // What earlier runs left between live blocks would count as this one's, where it is not what this one takes anyhow.
@@ -272,7 +273,8 @@ class TorchRenderer final : public Renderer {
 
   absl::StatusOr<RunStats> Texts(const TextRequest& request, Observer& observer) {
     const auto start = std::chrono::steady_clock::now();
-    if (absl::Status opened = OpenModel(request.model_folder, request.plan, /*encodes=*/true); !opened.ok()) return opened;
+    if (absl::Status opened = OpenModel(request.model_folder, request.plan, /*encodes=*/true); !opened.ok())
+      return opened;
     MakeRoomForText(request.plan);
     TextEmbeddings embeddings;
     const absl::Span<const std::string> texts = request.texts;

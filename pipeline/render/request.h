@@ -78,14 +78,15 @@ struct Plan {
   int vae_tile = 0;                      // latents an edge; 0: whole
   bool bank_on_device = false;           // whole bank resident, packed; false: streamed from its files
   bool lock_step = false;                // a write pass runs its frames one at a time, unit by unit
-  // Layers of each bank that are on their way or in use at once; of one that is written, that wait for the disk (2 at least).
+  // Layers of each bank that are on their way or in use at once; of one that is written, that wait for the disk (2 at
+  // least).
   int ring_layers = 4;
   BankDtype bank_dtype = BankDtype::kAsComputed;  // of a bank that is written; a file says itself what it has
-  int threads = 0;                       // CPU threads; 0: as the renderer was started
-  bool graphs = false;                   // UNet calls are recorded and replayed, where the device can
-  uint64_t cap_bytes = 0;                // most that the device may give to this process; 0: no cap
-  bool int8_weights = false;             // the UNet's blocks that stay on the device are rounded
-  std::optional<WeightStream> stream;    // absent: all of the UNet's weights stay on the device
+  int threads = 0;                                // CPU threads; 0: as the renderer was started
+  bool graphs = false;                            // UNet calls are recorded and replayed, where the device can
+  uint64_t cap_bytes = 0;                         // most that the device may give to this process; 0: no cap
+  bool int8_weights = false;                      // the UNet's blocks that stay on the device are rounded
+  std::optional<WeightStream> stream;             // absent: all of the UNet's weights stay on the device
   bool operator==(const Plan&) const = default;
 };
 
@@ -110,8 +111,8 @@ struct BankFiles {
   CharacterKey character_key{};
   int identity_frames = 0;
   std::vector<std::string> steps;  // step s is steps[s]; empty: nobody reads that step
-  // Not empty: the bank is still being computed elsewhere, and this tells where step s lies, in place of `steps`. It may
-  // wait until it is there. Called on other threads, steps ascending.
+  // Not empty: the bank is still being computed elsewhere, and this tells where step s lies, in place of `steps`. It
+  // may wait until it is there. Called on other threads, steps ascending.
   std::function<absl::StatusOr<std::string>(int step)> path_of;
 };
 
@@ -168,8 +169,8 @@ struct FramesRequest {
 // Prompts to encode.
 struct TextRequest {
   std::string model_folder;
-  std::string encoders;  // as in TextFiles
-  Plan plan;             // with text_encoders_in_phases UNet and VAE leave the device first
+  std::string encoders;            // as in TextFiles
+  Plan plan;                       // with text_encoders_in_phases UNet and VAE leave the device first
   std::vector<std::string> texts;  // each once
   std::string output_path;         // is written, in a folder that exists
 };
@@ -199,15 +200,15 @@ class Observer {
   // `step` UNet calls of `steps` are done for these frames.
   virtual absl::Status OnStep(const std::vector<const Frame*>& frames, int step, int steps) = 0;
   virtual absl::Status OnFrame(FinishedFrame frame) = 0;
-  // Step `step` of the bank is stored at `path`, durably unless it is scratch; empty: nobody reads that step. Steps come in order from 0, a few
-  // behind OnStep, and all of them before the first OnFrame.
+  // Step `step` of the bank is stored at `path`, durably unless it is scratch; empty: nobody reads that step. Steps
+  // come in order from 0, a few behind OnStep, and all of them before the first OnFrame.
   virtual absl::Status OnBankStep(int step, const std::string& path) = 0;
 };
 
 struct RunStats {
   double render_ms = 0;
-  double load_ms = 0;       // 0: the model was warm
-  uint64_t peak_bytes = 0;  // of the device over the run; of the process on the CPU
+  double load_ms = 0;           // 0: the model was warm
+  uint64_t peak_bytes = 0;      // of the device over the run; of the process on the CPU
   uint64_t overhead_bytes = 0;  // of those: libraries and runtime (device::Memory)
 };
 
@@ -220,8 +221,8 @@ FailureKind KindOf(const absl::Status& status);
 // OUT_OF_MEMORY: what was asked for in all; 0 where not known.
 uint64_t NeededBytes(const absl::Status& status);
 
-// Keeps one device and the last model on it. RenderIdentity, RenderFrames and EncodeTexts: one thread at a time. MemoryNow and
-// Report(false): any thread, also during a run.
+// Keeps one device and the last model on it. RenderIdentity, RenderFrames and EncodeTexts: one thread at a time.
+// MemoryNow and Report(false): any thread, also during a run.
 class Renderer {
  public:
   // `device`: "cpu", "mps" or "cuda:0". `threads`: CPU threads; 0: as many as the machine lends this process.

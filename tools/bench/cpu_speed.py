@@ -21,6 +21,8 @@ import tempfile
 import time
 import warnings
 
+import speed_tables
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CALLS = 5  # of UNet and VAE a round
 PROMPT = "an orange cat with a green shirt, standing in the forest"
@@ -131,10 +133,7 @@ def main():
               "rounds": rounds, "medians": medians, "ratios": ratios}
     print(f"\n{report['processor']}, {args.threads} of {report['cores']} cores, torch {torch.__version__}, diffusers "
           f"{diffusers.__version__}; {args.size} x {args.size}, {args.steps} steps, guidance 5, fp32, {args.rounds} rounds\n")
-    print("| | storyfarm, ms | diffusers, ms | ratio |\n|---|---|---|---|")
-    for part in PARTS:
-        print(f"| {part} | {1e3 * medians['storyfarm'][part]:.1f} | {1e3 * medians['diffusers'][part]:.1f} | "
-              f"{ratios[part]:.2f} |")
+    print(speed_tables.write_cpu(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
     return 1 if args.check and max(ratios.values()) > 1 else 0

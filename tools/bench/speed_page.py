@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes deploy/docs/speed.md and its picture from a report of tools/bench/sdxl_cuda.py.
+"""Writes deploy/docs/speed.md and its picture from a report of tools/bench/sdxl_cuda.py and one of tools/bench/cpu_speed.py.
 
-    tools/bench/speed_page.py tools/bench/results/speed-h200.json
+    tools/bench/speed_page.py tools/bench/results/speed-h200.json tools/bench/results/speed-cpu.json
 """
 import json
 import pathlib
@@ -63,11 +63,13 @@ def draw(report):
 
 
 def main():
-    source = pathlib.Path(sys.argv[1])
-    report = json.loads(source.read_text())
+    source, of_cpu = map(pathlib.Path, sys.argv[1:3])
+    report, cpu = json.loads(source.read_text()), json.loads(of_cpu.read_text())
     picture = ROOT / "deploy/docs/images" / f"{source.stem}.svg"
     picture.write_text(draw(report))
-    (ROOT / "deploy/docs/speed.md").write_text(f"""# How fast it draws on a GPU
+    (ROOT / "deploy/docs/speed.md").write_text(f"""# How fast it draws
+
+## On a GPU
 
 SDXL's true shape with random weights, beside diffusers {report['diffusers']} in the same run on the same card: one
 {report['device']}, torch {report['torch']}. This page is made from
@@ -79,6 +81,15 @@ SDXL's true shape with random weights, beside diffusers {report['diffusers']} in
 "Identity frames" are four frames of one character that attend to each other while their identity state is written;
 pictures that read it attend to it in every layer whose gate is open. "First" is a renderer's first picture, with the
 model loaded from the page cache.
+
+## On a processor
+
+The demo's model beside diffusers {cpu['diffusers']} with the same threads, in turn, from
+[the report](../../tools/bench/results/{of_cpu.name}) of `tools/bench/cpu_speed.py`: {cpu['processor']},
+{cpu['threads']} of {cpu['cores']} cores, {cpu['size']} x {cpu['size']}, {cpu['steps']} steps, guidance 5, fp32, medians of
+{len(cpu['rounds'])} rounds. A storyfarm picture is one that an engine draws, memory held to its plan.
+
+{speed_tables.write_cpu(cpu)}
 """)
 
 

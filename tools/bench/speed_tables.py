@@ -35,6 +35,14 @@ def a_picture(report):
     return {row["what"]: row["seconds"] / row["count"] for row in report["pictures"]["pictures"]}
 
 
+def write_cpu(report):
+    """Beside diffusers on a processor, from a report of tools/bench/cpu_speed.py."""
+    ours, theirs = report["medians"]["storyfarm"], report["medians"]["diffusers"]
+    rows = [f"| {part} | {1e3 * ours[part]:.1f} | {1e3 * theirs[part]:.1f} | {ratio:.2f} |"
+            for part, ratio in report["ratios"].items()]
+    return "\n".join(["| | storyfarm, ms | diffusers, ms | ratio |", "|---|---|---|---|", *rows])
+
+
 def write(report):
     name = "compiled" if "diffusers compiled" in report else "eager"
     base = report[f"diffusers {name}"]["seconds"]

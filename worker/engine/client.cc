@@ -152,13 +152,20 @@ absl::StatusOr<std::unique_ptr<EngineProcess>> EngineProcess::Start(const Engine
     child.arguments.push_back("--memory-limit-bytes");
     child.arguments.push_back(std::to_string(options.memory_limit_bytes));
   }
-  // Threads of OpenMP that spin at barriers take the cores from each other where engines share a machine: a small model
-  // on two busy cores rendered 5 times slower. What the user sets stands.
-  if (getenv("OMP_WAIT_POLICY") == nullptr) child.environment.emplace_back("OMP_WAIT_POLICY", "PASSIVE");
-  // glibc gives blocks back to the system at once from a size on that it raises to what was freed last, and keeps the
-  // smaller ones that lie between others: a 384 x 384 picture of the demo model took 511 MB where 333 MB were in use, and
-  // no prediction held. Huge pages make up for what fresh pages cost.
-  for (const auto& [name, value] : {std::pair{"MALLOC_MMAP_THRESHOLD_", "131072"}, {"THP_MEM_ALLOC_ENABLE", "1"}}) {
+  // What the user sets stands.
+  for (const auto& [name, value] : {
+           // Threads of OpenMP that spin at barriers for long take the cores from each other where engines share a
+           // machine: the demo model on two busy cores rendered 5 times slower. Those that sleep at once are woken up
+           // for each of its short operators: 1.8 times slower on idle cores. So some 40 us, in libgomp's spins.
+           std::pair{"OMP_WAIT_POLICY", "PASSIVE"},
+           std::pair{"GOMP_SPINCOUNT", "4000"},
+           // glibc gives blocks back to the system at once from a size on that it raises to what was freed last, and
+           // keeps the smaller ones that lie between others: a 384 x 384 picture of the demo model took 511 MB where
+           // 333 MB were in use, and no prediction held. Tensors are used again as device/block_cache.h says, and huge
+           // pages make up for some of what fresh ones cost.
+           std::pair{"MALLOC_MMAP_THRESHOLD_", "131072"},
+           std::pair{"THP_MEM_ALLOC_ENABLE", "1"},
+       }) {
     if (getenv(name) == nullptr) child.environment.emplace_back(name, value);
   }
   child.environment.insert(child.environment.end(), options.environment.begin(), options.environment.end());

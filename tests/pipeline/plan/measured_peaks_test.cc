@@ -1,4 +1,5 @@
-// The planner's peaks beside what a card took: a change of a constant that breaks the promise is found without the card.
+// The planner's peaks beside what a card took: a change of a constant that breaks the promise is found without the
+// card.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -111,7 +111,9 @@ TEST_F(Text, AFileThatIsMissingOrDamagedIsUnavailableAndOneOfOtherEncodersOrProm
   EXPECT_THAT(std::string(Why(other).message()), HasSubstr("a dog"));
 
   const auto size = std::filesystem::file_size(path);
-  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).seekp(static_cast<std::streamoff>(size) - 3).put('x');
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
+      .seekp(static_cast<std::streamoff>(size) - 3)
+      .put('x');
   EXPECT_EQ(KindOf(Why(request)), FailureKind::kBlobUnavailable);
   EXPECT_THAT(std::string(Why(request).message()), HasSubstr("damaged"));
   std::filesystem::resize_file(path, size / 2);

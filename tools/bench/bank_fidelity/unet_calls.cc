@@ -42,8 +42,8 @@ class StoredAs final : public sdxl::SelfAttentionHook {
     }
     const sdxl::SelfAttention::Projections own = site.attention.Project(x);
     const sdxl::KeysValues bank = site.attention.ProjectKeys(at::cat(halves, 0));
-    return site.attention.Attend(own.queries, {at::cat({bank.keys, own.own.keys}, 1),
-                                               at::cat({bank.values, own.own.values}, 1)});
+    return site.attention.Attend(own.queries,
+                                 {at::cat({bank.keys, own.own.keys}, 1), at::cat({bank.values, own.own.values}, 1)});
   }
   absl::Status status;
 
@@ -147,8 +147,8 @@ absl::StatusOr<std::vector<Row>> MeasureUnetCalls(const Subject& subject, const 
       }
     }
     if (!status.ok()) return status;
-    const at::Tensor guided = reference.narrow(0, 0, 1) + request.settings.guidance_scale *
-                                                              (reference.narrow(0, 1, 1) - reference.narrow(0, 0, 1));
+    const at::Tensor guided = reference.narrow(0, 0, 1) +
+                              request.settings.guidance_scale * (reference.narrow(0, 1, 1) - reference.narrow(0, 0, 1));
     latents = (*scheduler)->Step(guided, step, latents, {});
   }
   return rows;

@@ -109,12 +109,7 @@ size_t BlockCache::idle_bytes() const {
 }
 
 void ReuseTensorBlocks(size_t most_idle_bytes) {
-  static auto* const allocator = [] {
-    auto* const made = new TensorAllocator;
-    c10::SetCPUAllocator(made);
-    return made;
-  }();
-  (void)allocator;
+  [[maybe_unused]] static const bool installed = (c10::SetCPUAllocator(new TensorAllocator), true);
   ProcessCache().LimitIdle(most_idle_bytes);
 }
 void ReleaseIdleTensorBlocks() { ProcessCache().Empty(); }

@@ -354,13 +354,14 @@ uint64_t PeakBytes(const ModelProfile& model, const GroupShape& shape, const Mem
       unet_phase += static_cast<double>(model.largest_block_parameters() * DtypeBytes(plan.dtype())) + kStagedBytes;
     }
   }
-  double vae_phase = shape.decode() ? VaeDecodeBytes(model, shape, plan, traits) : 0;
+  double vae_phase = 0;
   if (shape.decode()) {
-    const bool reads = plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass();
-    vae_phase += static_cast<double>(VaeIsTiled(model, shape, plan.vae_tile())
-                                         ? traits.tiled_vae_bytes
-                                         : traits.vae_workspace_bytes +
-                                               (reads ? plan.batch() * traits.vae_after_reading_bytes : 0));
+    uint64_t beside = traits.tiled_vae_bytes;
+    if (!VaeIsTiled(model, shape, plan.vae_tile())) {
+      const bool reads = plan.bank() != farm::v1::BANK_NONE && !shape.identity_pass();
+      beside = traits.vae_workspace_bytes + (reads ? plan.batch() * traits.vae_after_reading_bytes : 0);
+    }
+    vae_phase = VaeDecodeBytes(model, shape, plan, traits) + static_cast<double>(beside);
   }
 
   double peak = resident + std::max(unet_phase, vae_phase);

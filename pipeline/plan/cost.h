@@ -2,9 +2,8 @@
 //
 // Peak = framework + workspace + weights on the device + max(text phase, UNet phase, VAE phase), where
 //   weights on the device = the VAE's, and of the UNet's those that stay (weight_cost.h); a bank's ring lies with them,
-//   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where that
-//   is
-//                most + the ring of streamed weights, or the largest of the rounded ones + a bank's parts in writing,
+//   UNet phase = latents + passes in one call x (skips + max(feed-forward, attention, resnet)), at the level where this
+//                is most + the ring of streamed weights, or the largest of the rounded ones + a bank's parts in writing,
 //   a bank's ring = the layers on their way to readers; with all of the bank, where it stays on the device,
 //   with recorded calls (graphs) the UNet phase's memory stays taken, beside the VAE's or a second call's,
 //   VAE phase  = the decoder's widest resnet, or in tiles the largest map kept and the widest tile (vae_cost.h).

@@ -145,7 +145,7 @@ void CountTexts(const ModelProfile& model, const farm::v1::DeviceReport& device,
   if (!plan->text_encoders_in_phases()) {
     peak += model.unet_parameters() * DtypeBytes(plan->dtype()) +
             model.vae_parameters() * DtypeBytes(plan->vae_dtype()) +
-            2 * traits.workspace_bytes;  // the encoders' and what the pictures before have left
+            2 * traits.workspace_bytes;  // what the pictures before have left, with a margin
   }
   plan->set_batch(1);
   plan->set_bank(farm::v1::BANK_NONE);

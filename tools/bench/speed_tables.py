@@ -9,14 +9,17 @@ KINDS = (("own product, gated", ("GatedProduct",)),
          ("matrix products", ("nvjet", "gemm", "cutlass", "splitK")), ("torch's kernels", ("at::native",)))
 
 
+def kind_of(kernel):
+    if kernel.startswith("Memset"):
+        return "the rest"  # "Memset before NAME" is none of NAME's kind
+    return next((kind for kind, words in KINDS if any(word in kernel for word in words)), "the rest")
+
+
 def where_time_goes(unet):
     """Milliseconds and kernels of one call, by kind."""
     kinds = {name: [0.0, 0] for name, _ in KINDS} | {"the rest": [0.0, 0]}
     for kernel in unet["kernels"]:
-        name = kernel["name"]
-        # "Memset before NAME" is none of NAME's kind.
-        found = () if name.startswith("Memset") else (kind for kind, words in KINDS if any(word in name for word in words))
-        kind = next(iter(found), "the rest")
+        kind = kind_of(kernel["name"])
         kinds[kind][0] += kernel["ms"]
         kinds[kind][1] += kernel["count"]
     busy = sum(ms for ms, _ in kinds.values())
